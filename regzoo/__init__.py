@@ -1,0 +1,29 @@
+"""regzoo: pretrained medical image registration models under TensorFlow, PyTorch and JAX.
+
+Public names are loaded on first use, so that `import regzoo` costs nothing.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Image": "images",
+    "Transform": "transforms",
+    "Recipe": "recipe",
+    "evaluate": "evaluation",
+    "finetune": "training",
+    "load": "zoo",
+    "register": "registration",
+}
+__all__ = ["Image", "Recipe", "Transform", "__version__", "evaluate", "finetune", "load", "register"]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"regzoo.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'regzoo' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

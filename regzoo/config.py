@@ -1,0 +1,189 @@
+"""What a model is, as data: the allow-list of architectures with bounds on every number, and a network's input.
+
+A config is JSON from a card or YAML from a recipe. It is checked here before anything is built, so a hostile or
+mistaken config is refused before memory is touched.
+"""
+
+import difflib
+import reprlib
+from typing import Annotated, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from regzoo.checks import InvalidError
+
+Channels = Annotated[int, Field(ge=1, le=512)]
+Spacing = Annotated[float, Field(gt=0.01, le=100)]
+Size = Annotated[int, Field(ge=4, le=512)]
+
+
+class Strict(BaseModel):
+    """A frozen record that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class UNetConfig(Strict):
+    """A U-Net: `channels[l]` at resolution level l (level 0 is the input's), down to level `len(channels) - 1`."""
+
+    name: Literal["unet"] = "unet"
+    channels: Annotated[tuple[Channels, ...], Field(min_length=2, max_length=7)] = (16, 32, 48, 64)
+    convolutions: Annotated[int, Field(ge=1, le=4)] = 2
+    """Convolutions per level."""
+
+
+class DDFConfig(Strict):
+    """Output: a dense displacement field, predicted at resolution level `level` and resized."""
+
+    name: Literal["ddf"] = "ddf"
+    level: Annotated[int, Field(ge=0, le=5)] = 0
+
+
+class DVFConfig(Strict):
+    """Output: a stationary velocity field at level `level`, integrated by `steps` scaling-and-squaring steps."""
+
+    name: Literal["dvf"] = "dvf"
+    level: Annotated[int, Field(ge=0, le=5)] = 1
+    steps: Annotated[int, Field(ge=1, le=12)] = 7
+
+
+class ModelConfig(Strict):
+    """A registration network: its backbone, its output and the number of spatial dimensions."""
+
+    dims: Literal[2, 3] = 3
+    backbone: UNetConfig = UNetConfig()
+    output: Annotated[DDFConfig | DVFConfig, Field(discriminator="name")] = DVFConfig()
+
+    @model_validator(mode="after")
+    def _level_exists(self) -> "ModelConfig":
+        deepest = len(self.backbone.channels) - 1
+        if self.output.level >= deepest:
+            raise ValueError(f"output.level must be below {deepest}, the backbone's deepest level")
+        return self
+
+
+class PercentileIntensity(Strict):
+    """Intensities clipped to two percentiles of the image and scaled to [0, 1]."""
+
+    name: Literal["percentiles"] = "percentiles"
+    low: Annotated[float, Field(ge=0, lt=50)] = 1.0
+    high: Annotated[float, Field(gt=50, le=100)] = 99.0
+
+
+class WindowIntensity(Strict):
+    """Intensities clipped to a window of the image's own unit (HU for CT) and scaled to [0, 1]."""
+
+    name: Literal["window"] = "window"
+    low: float
+    high: float
+
+
+class InputConfig(Strict):
+    """The grid and the intensities that a network was trained on.
+
+    The grid has axes along R, A, S, the given spacing (mm) and shape (voxels), and lies on the fixed image's centre.
+    """
+
+    spacing: tuple[Spacing, Spacing, Spacing] = (1.0, 1.0, 1.0)
+    shape: tuple[Size, Size, Size]
+    intensity: Annotated[PercentileIntensity | WindowIntensity, Field(discriminator="name")] = PercentileIntensity()
+    alignment: Literal["center", "world"] = "center"
+    """`center`: the moving image's centre is put on the fixed image's; `world`: scanner coordinates are trusted."""
+
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+def validate(record: type[Record], value: dict, source: str) -> Record:
+    """Builds a record from plain values, with errors in the project's form.
+
+    Args:
+        record: The kind of record.
+        value: A dict, as read from YAML or JSON.
+        source: The file that holds it, for the message.
+
+    Returns:
+        The record.
+
+    Raises:
+        InvalidError: One line: file, dotted path, expected, received; for an unknown key the nearest known one.
+    """
+    try:
+        return record.model_validate(value)
+    except ValidationError as error:
+        raise InvalidError(f"{source}: {_explain(error, record)}") from None
+
+
+def _explain(error: ValidationError, record: type[BaseModel]) -> str:
+    """Returns the first problem as one line; an unknown key goes first, since a missing one is often its twin."""
+    problems = error.errors(include_url=False)
+    first = min(problems, key=lambda problem: problem["type"] != "extra_forbidden")
+    more = f" ({len(problems) - 1} more.)" if len(problems) > 1 else ""
+    return _line(first, record) + more
+
+
+def _line(problem: dict, record: type[BaseModel]) -> str:
+    """Returns `path: expected ..., received ....` for one of pydantic's problems."""
+    kind, received = problem["type"], problem["input"]
+    path, _ = _walk(record, problem["loc"])
+    if kind == "extra_forbidden":
+        _, owners = _walk(record, problem["loc"][:-1])
+        return f"{path}: unknown key.{_nearest(str(problem['loc'][-1]), owners)}"
+    if kind.startswith("union_tag"):
+        path += f".{problem['ctx']['discriminator']}".replace("'", "")
+    if kind in ("missing", "union_tag_not_found"):
+        return f"{path}: the key is missing."
+    if kind == "value_error":
+        return f"{path}{': ' if path else ''}{problem['msg'].removeprefix('Value error, ').rstrip('.')}."
+    expected = (
+        problem["msg"]
+        .partition(" or instance of")[0]
+        .replace("Input should be", "expected")
+        .replace("String should", "expected text to")
+    )
+    if kind == "union_tag_invalid":
+        expected, received = f"expected {problem['ctx']['expected_tags']}", problem["ctx"]["tag"]
+    advice = " Put it in quotes." if kind == "string_type" and isinstance(received, int | float) else ""
+    return f"{path or 'the file'}: {expected}, received {_short(received)}.{advice}"
+
+
+def _nearest(key: str, owners: list[type[BaseModel]]) -> str:
+    known = sorted({name for owner in owners for name in owner.model_fields})
+    near = difflib.get_close_matches(key, known, n=1)
+    return f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(known)}."
+
+
+def _short(value: object) -> str:
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # an integer of more digits than Python prints
+        return "a very large number"
+
+
+def _walk(record: type[BaseModel], location: tuple[str | int, ...]) -> tuple[str, list[type[BaseModel]]]:
+    """Follows pydantic's location: the path as the user wrote it, and the records that may stand there."""
+    path, records = "", [record]
+    for key in location:
+        owners = [owner for owner in records if key in owner.model_fields]
+        tagged = [owner for owner in records if _tag(owner) == key]
+        if isinstance(key, int):
+            path += f"[{key}]"
+        elif not owners and tagged:  # pydantic puts the chosen kind of a union into the location
+            records = tagged
+        else:
+            path += f".{key[:80]}" if path else key[:80]
+            records = [held for owner in owners for held in _records(owner.model_fields[key].annotation)]
+    return path, records
+
+
+def _records(annotation: object) -> list[type[BaseModel]]:
+    """Returns the records inside an annotation such as `tuple[X, ...] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [held for part in get_args(annotation) for held in _records(part)]
+
+
+def _tag(record: type[BaseModel]) -> object:
+    """Returns the word that names this record among others in a union, or None."""
+    field = record.model_fields.get("name") or record.model_fields.get("kind")
+    return next(iter(get_args(field.annotation)), None) if field else None

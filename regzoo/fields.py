@@ -1,0 +1,108 @@
+"""Displacement and velocity fields in voxels: shape (B, *S, D), component d along axis d."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from keras import ops
+
+from regzoo import backend
+from regzoo.filters import along_axes, difference
+from regzoo.warping import warp
+
+
+def compose(outer: object, inner: object) -> object:
+    """Returns the field of doing `inner`, then `outer`: `x -> inner(x) + outer(x + inner(x))`.
+
+    Args:
+        outer: Shape (B, *S_outer, D).
+        inner: Shape (B, *S, D).
+
+    Returns:
+        Shape (B, *S, D).
+    """
+    return inner + warp(outer, inner)
+
+
+def integrate(velocity: object, steps: int = 7) -> object:
+    """Integrates a stationary velocity field over unit time by scaling and squaring.
+
+    Args:
+        velocity: Voxels per unit time, shape (B, *S, D). Its negation gives the inverse displacement.
+        steps: Number of squarings; the first step is `velocity / 2**steps`.
+
+    Returns:
+        Displacement field, shape (B, *S, D).
+
+    Source: Arsigny et al., A log-Euclidean framework for statistics on diffeomorphisms, 2006.
+    """
+    return backend.repeat(_squared, steps, velocity / 2**steps)
+
+
+def _squared(ddf: object) -> object:
+    return compose(ddf, ddf)
+
+
+def invert(ddf: object, iterations: int = 20) -> tuple[object, object]:
+    """Inverts a displacement field by fixed-point iteration: `v(x) = -ddf(x + v(x))`.
+
+    Args:
+        ddf: Shape (B, *S, D).
+        iterations: Each shrinks the error by the field's largest stretch, so folds do not converge.
+
+    Returns:
+        The inverse, shape (B, *S, D), and its residual, the largest `|v(x) + ddf(x + v(x))|` in voxels, shape (B,).
+
+    Source: Chen et al., A simple fixed-point approach to invert a deformation field, 2008.
+    """
+    inverse = backend.repeat(_fixed_point, iterations, -ddf, ddf)
+    gap = ops.sqrt(ops.sum(ops.square(compose(ddf, inverse)), axis=-1))
+    return inverse, ops.max(gap, axis=tuple(range(1, len(gap.shape))))
+
+
+def _fixed_point(inverse: object, ddf: object) -> object:
+    return -warp(ddf, inverse)
+
+
+def resize_field(field: object, shape: Sequence[int]) -> object:
+    """Resizes a field linearly to another grid over the same region, vectors rescaled to the new voxels.
+
+    Args:
+        field: Shape (B, *S, D).
+        shape: New spatial shape. Voxel edges, not centres, coincide: voxel x sits at `(x + 0.5) * S / shape - 0.5`.
+
+    Returns:
+        Shape (B, *shape, D).
+    """
+    factor = np.array(shape) / np.array(field.shape[1:-1])
+    resized = along_axes(field, [_linear(old, new) for old, new in zip(field.shape[1:-1], shape, strict=True)])
+    return resized * ops.convert_to_tensor(factor.astype("float32"))
+
+
+def _linear(old: int, new: int) -> np.ndarray | None:
+    if old == new:
+        return None
+    x = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+    return np.maximum(0, 1 - np.abs(x[:, None] - np.arange(old)[None, :]))
+
+
+def jacobian_determinant(ddf: object) -> object:
+    """Returns how much volume changes: det(I + dddf/dx), by central differences (one-sided at the border).
+
+    The value is the same in voxels and in millimetres, whatever the spacing.
+
+    Args:
+        ddf: Shape (B, *S, D), D of 2 or 3.
+
+    Returns:
+        Shape (B, *S); below 0 where the field folds.
+    """
+    dims = ddf.shape[-1]
+    j = [difference(ddf, axis) for axis in range(dims)]
+    m = [[j[b][..., a] + float(a == b) for b in range(dims)] for a in range(dims)]
+    if dims == 2:
+        return m[0][0] * m[1][1] - m[0][1] * m[1][0]
+    return (
+        m[0][0] * (m[1][1] * m[2][2] - m[1][2] * m[2][1])
+        - m[0][1] * (m[1][0] * m[2][2] - m[1][2] * m[2][0])
+        + m[0][2] * (m[1][0] * m[2][1] - m[1][1] * m[2][0])
+    )

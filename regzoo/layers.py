@@ -1,0 +1,65 @@
+"""Thin Keras layers around the functions that a network needs."""
+
+from collections.abc import Sequence
+
+import keras
+
+from regzoo import fields, warping
+
+
+@keras.saving.register_keras_serializable("regzoo")
+class Warp(keras.layers.Layer):
+    """Moves an image by a displacement field: `moved(x) = image(x + ddf(x))`.
+
+    Args:
+        boundary: Value outside the image, `"edge"` or `"zero"`.
+        method: `"linear"`, or `"nearest"` for labels.
+
+    Call arguments:
+        inputs: `(image, ddf)`, shapes (B, *S_moving, C) and (B, *S_fixed, D), in voxels. Returns (B, *S_fixed, C).
+    """
+
+    def __init__(self, boundary: str = "edge", method: str = "linear", **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.boundary, self.method = boundary, method
+
+    def call(self, inputs: Sequence[object]) -> object:
+        """Returns the moved image."""
+        image, ddf = inputs
+        return warping.warp(image, ddf, self.boundary, self.method)
+
+    def compute_output_shape(self, input_shape: Sequence[tuple]) -> tuple:
+        """Returns the field's shape with the image's channels."""
+        return (*input_shape[1][:-1], input_shape[0][-1])
+
+    def get_config(self) -> dict:
+        """Returns what rebuilds the layer."""
+        return {**super().get_config(), "boundary": self.boundary, "method": self.method}
+
+
+@keras.saving.register_keras_serializable("regzoo")
+class Integrate(keras.layers.Layer):
+    """Integrates a stationary velocity field over unit time by scaling and squaring.
+
+    Args:
+        steps: Number of squarings.
+
+    Call arguments:
+        velocity: Shape (B, *S, D), in voxels per unit time. Returns a displacement field of the same shape.
+    """
+
+    def __init__(self, steps: int = 7, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.steps = steps
+
+    def call(self, velocity: object) -> object:
+        """Returns the displacement field."""
+        return fields.integrate(velocity, self.steps)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Returns the shape of the velocity."""
+        return input_shape
+
+    def get_config(self) -> dict:
+        """Returns what rebuilds the layer."""
+        return {**super().get_config(), "steps": self.steps}

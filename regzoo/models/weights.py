@@ -1,0 +1,81 @@
+"""Weights on disk: safetensors keyed by Keras variable path; names, shapes and dtypes must match exactly."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from keras import ops
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from regzoo.checks import InvalidError, invalid
+from regzoo.files import atomic_file
+
+
+def arrays(variables: list, prefix: str = "") -> dict[str, np.ndarray]:
+    """Returns the values of Keras variables by path, each path after `prefix`."""
+    found = {prefix + variable.path: ops.convert_to_numpy(variable.value) for variable in variables}
+    if len(found) != len(variables):
+        raise invalid("variables", "a different path for each", [variable.path for variable in variables])
+    return found
+
+
+def save(path: str | os.PathLike, values: Mapping[str, np.ndarray], facts: Mapping[str, object] | None = None) -> None:
+    """Writes arrays to a safetensors file, whole or not at all.
+
+    Args:
+        path: File to write.
+        values: Arrays by name.
+        facts: JSON facts for the file's header.
+    """
+    with atomic_file(path) as temporary:
+        contiguous = {name: np.ascontiguousarray(value) for name, value in values.items()}
+        save_file(contiguous, temporary, metadata={"facts": json.dumps(dict(facts or {}))})
+
+
+def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict]:
+    """Reads the arrays and the facts of a safetensors file.
+
+    Raises:
+        InvalidError: If the file is not a whole safetensors file.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            facts = json.loads((file.metadata() or {}).get("facts", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InvalidError(f"{Path(path).name} is not a readable safetensors file: {error}") from error
+
+
+def assign(variables: list, values: Mapping[str, np.ndarray], prefix: str = "", source: str = "weights") -> None:
+    """Sets Keras variables from arrays by path.
+
+    Args:
+        variables: Variables to set, all of them.
+        values: Arrays by `prefix` + path; half precision is widened.
+        prefix: Only names that start with it count.
+        source: Name for messages.
+
+    Raises:
+        ValueError: If a name is missing or left over, or a shape or dtype does not match.
+    """
+    given = {name: value for name, value in values.items() if name.startswith(prefix)}
+    wanted = {prefix + variable.path: variable for variable in variables}
+    if given.keys() != wanted.keys():
+        missing, extra = sorted(wanted.keys() - given.keys())[:3], sorted(given.keys() - wanted.keys())[:3]
+        raise InvalidError(f"{source} do not fit the model: missing {missing}, not in the model {extra}.")
+    for name, variable in wanted.items():
+        value = given[name]
+        if tuple(value.shape) != tuple(variable.shape):
+            raise invalid(f"{source}: {name}", f"shape {tuple(variable.shape)}", tuple(value.shape))
+        if str(value.dtype) not in (variable.dtype, "float16"):
+            raise invalid(f"{source}: {name}", f"dtype {variable.dtype} or float16", value.dtype)
+    for name, variable in wanted.items():
+        variable.assign(given[name].astype(variable.dtype))
+
+
+def load(model: object, path: str | os.PathLike) -> None:
+    """Sets all weights of a model from a file; see `assign` for what must match."""
+    assign(model.variables, read(path)[0], source=Path(path).name)

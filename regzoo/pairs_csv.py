@@ -1,0 +1,93 @@
+"""Pairs of images to register, from a CSV file."""
+
+import csv
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from regzoo.checks import InvalidError, MissingError, invalid, unknown
+
+
+@dataclass(frozen=True)
+class PairFiles:
+    """The files of one pair; what a pair lacks is None."""
+
+    fixed: Path
+    moving: Path
+    fixed_labels: Path | None = None
+    moving_labels: Path | None = None
+    fixed_points: Path | None = None
+    moving_points: Path | None = None
+
+
+_COLUMNS = tuple(field.name for field in fields(PairFiles))
+_NEEDED = ("fixed", "moving")
+
+
+def read_pairs(path: str | os.PathLike) -> list[PairFiles]:
+    """Reads `fixed,moving,fixed_labels,moving_labels,fixed_points,moving_points`; the last four may be left out.
+
+    Args:
+        path: The CSV file. Paths in it are relative to its folder; cells may be empty, lines may be blank.
+
+    Returns:
+        One record per line. Every file named exists.
+
+    Raises:
+        MissingError: If the CSV file or a file that it names does not exist.
+        InvalidError: If a column is unknown, missing or given twice, a cell is missing, or no pair is left.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingError(f"{path} {'is not a file' if path.exists() else 'does not exist'}.")
+    rows = _rows(path)
+    header = _header(path, next(rows, (0, []))[1])
+    pairs = [_pair(path, line, header, cells) for line, cells in rows]
+    if not pairs:
+        raise invalid(str(path), "at least one pair below the header", "none")
+    return pairs
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yields line number and stripped cells of the lines that are not blank."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            for row in reader:
+                cells = [cell.strip() for cell in row]
+                if any(cells):
+                    yield reader.line_num, cells
+    except UnicodeDecodeError:
+        raise invalid(str(path), "UTF-8 text", "other bytes") from None
+    except csv.Error as error:
+        raise InvalidError(f"{path}, line {reader.line_num}: not valid CSV: {error}.") from None
+
+
+def _header(path: Path, header: list[str]) -> list[str]:
+    for column in header:
+        if column not in _COLUMNS:
+            raise unknown("column", column, _COLUMNS, f"{path} may have: {', '.join(_COLUMNS)}.")
+        if header.count(column) > 1:
+            raise InvalidError(f"{path}: column '{column}' is given twice.")
+    for column in _NEEDED:
+        if column not in header:
+            raise invalid(str(path), f"a column '{column}'", ", ".join(header) or "an empty file")
+    return header
+
+
+def _pair(path: Path, line: int, header: list[str], cells: list[str]) -> PairFiles:
+    if len(cells) > len(header):
+        raise invalid(f"{path}, line {line}", f"{len(header)} cells", len(cells))
+    row = {column: cell for column, cell in zip(header, cells, strict=False) if cell}
+    for column in _NEEDED:
+        if column not in row:
+            raise invalid(f"{path}, line {line}", f"a file in column '{column}'", "an empty cell")
+    return PairFiles(**{column: _file(path, line, column, cell) for column, cell in row.items()})
+
+
+def _file(path: Path, line: int, column: str, cell: str) -> Path:
+    file = path.parent / Path(cell).expanduser()
+    if not file.is_file():
+        raise MissingError(f"{path}, line {line}: {column} file {file} does not exist.")
+    return file
