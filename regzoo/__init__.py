@@ -16,11 +16,14 @@ _HOME = {
     "load": "zoo",
     "register": "registration",
 }
+_WITHOUT_KERAS = ("images", "transforms", "recipe")
 __all__ = ["Image", "Recipe", "Transform", "__version__", "evaluate", "finetune", "load", "register"]
 
 
 def __getattr__(name: str) -> object:
     if name in _HOME:
+        if _HOME[name] not in _WITHOUT_KERAS:
+            importlib.import_module("regzoo.backend")  # first, since it keeps the backend's start-up chatter away
         return getattr(importlib.import_module(f"regzoo.{_HOME[name]}"), name)
     raise AttributeError(f"module 'regzoo' has no attribute '{name}'")
 

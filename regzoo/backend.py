@@ -4,22 +4,37 @@ On TensorFlow and JAX, warps, fields and losses go through XLA; convolutions on 
 are several times faster on a CPU.
 """
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no start-up chatter; read when TensorFlow is imported
 
-import keras
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hides what a backend's C++ side says on import: TensorFlow reports its CPU features whatever its log level."""
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
 
-NAME = keras.backend.backend()
 
-if NAME == "tensorflow":
-    import tensorflow as tf
-elif NAME == "torch":
-    import torch
-elif NAME == "jax":
-    import jax
+with _quiet():
+    import keras
+
+    NAME = keras.backend.backend()
+    if NAME == "tensorflow":
+        import tensorflow as tf
+
+        tf.zeros(())  # the first operation speaks too
+    elif NAME == "torch":
+        import torch
+    elif NAME == "jax":
+        import jax
 
 
 def _frozen(value: object) -> object:
@@ -65,11 +80,15 @@ def repeat(step: Callable, times: int, x: object, *constants: object) -> object:
         constants: Further arguments of every step.
     """
     if NAME == "jax":
-        return jax.lax.fori_loop(0, times, lambda _, y: step(y, *constants), x)
+        return compiled(_loop, step=step, times=times)(x, *constants)
     step = compiled(step)
     for _ in range(times):
         x = step(x, *constants)
     return x
+
+
+def _loop(x: object, *constants: object, step: Callable, times: int) -> object:
+    return jax.lax.fori_loop(0, times, lambda _, y: step(y, *constants), x)
 
 
 def value_and_grad(function: Callable) -> Callable:

@@ -113,7 +113,13 @@ class Bar(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Shows the bar."""
-        columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+        columns = (
+            BarColumn(20),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+        )
         self.progress = Progress(*columns, console=Console(stderr=True))
         done = self.checkpoint.epoch * self.steps
         self.task = self.progress.add_task("", total=self.epochs * self.steps, completed=done)

@@ -21,7 +21,7 @@ class MissingError(RegzooError, FileNotFoundError):
 
 
 def invalid(what: str, expected: str, received: object, advice: str = "") -> InvalidError:
-    """Builds the error for a bad value: `raise invalid("ddf", "shape (B, *S, 3)", ddf.shape)`."""
+    """Builds the error for a bad value, to be raised: `invalid("ddf", "shape (B, *S, 3)", ddf.shape)`."""
     message = f"{what}: expected {expected}, received {received}."
     return InvalidError(f"{message} {advice}" if advice else message)
 

@@ -5,12 +5,14 @@ import os
 import re
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 import typer
 import typer.core
 
 import regzoo
+from regzoo import hub
 from regzoo.checks import RegzooError
 
 
@@ -70,7 +72,7 @@ def _options(
 @app.command("list")
 def list_models(as_json: Json = False) -> None:
     """List the models: bundled with regzoo, and pulled."""
-    from regzoo import cards, hub
+    from regzoo import cards
 
     models = hub.models()
     if as_json:
@@ -82,7 +84,7 @@ def list_models(as_json: Json = False) -> None:
 @app.command()
 def show(model: Model, as_json: Json = False) -> None:
     """Show the card of a model."""
-    from regzoo import cards, hub
+    from regzoo import cards
 
     entry = hub.find(model)
     if as_json:
@@ -96,9 +98,167 @@ def show(model: Model, as_json: Json = False) -> None:
 @app.command()
 def pull(model: Model) -> None:
     """Copy a model into the cache, verified, and print its folder."""
-    from regzoo import hub
-
     typer.echo(hub.pull(model))
+
+
+Labels = Annotated[Path | None, typer.Option(help="Label map on this image's grid.", show_default=False)]
+Points = Annotated[Path | None, typer.Option(help="Landmarks, CSV x,y,z in RAS mm.", show_default=False)]
+Volume = Annotated[int | None, typer.Option(help="Which volume of a 4-D file, from 0.", show_default=False)]
+Start = Annotated[
+    str | None, typer.Option(help="Start from image centres ('center') or scanner coordinates ('world').")
+]
+Data = Annotated[
+    Path | None, typer.Option("--data", envvar="REGZOO_DATA", help="Folder that a recipe's data.root is relative to.")
+]
+Output = Annotated[Path, typer.Option("-o", "--output", help="Output folder.")]
+
+
+@app.command()
+def register(
+    fixed: Annotated[Path, typer.Argument(help="Fixed image; the result lies on its grid.")],
+    moving: Annotated[Path, typer.Argument(help="Moving image.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="name, name@version or a folder")],
+    fixed_labels: Labels = None,
+    moving_labels: Labels = None,
+    fixed_points: Points = None,
+    moving_points: Points = None,
+    fixed_volume: Volume = None,
+    moving_volume: Volume = None,
+    alignment: Start = None,
+    output: Output = Path("out"),
+    as_json: Json = False,
+) -> None:
+    """Register MOVING to FIXED and write the moved image, the transform, figures and a picture."""
+    from regzoo.images import Image
+
+    hub.resolve(model)  # before Keras, which takes seconds
+    result = regzoo.register(
+        Image.read(fixed, volume=fixed_volume),
+        Image.read(moving, volume=moving_volume),
+        model,
+        fixed_labels=fixed_labels,
+        moving_labels=moving_labels,
+        fixed_points=fixed_points,
+        moving_points=moving_points,
+        alignment=alignment,
+    )
+    result.save(output)
+    if as_json:
+        typer.echo((output / "result.json").read_text(encoding="utf-8"))
+    else:
+        _print_result(result.facts)
+    typer.echo(f"Written to {output}: {', '.join(sorted(file.name for file in output.iterdir()))}", err=True)
+
+
+@app.command()
+def warp(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Image, label map or CSV of points.")],
+    transform: Annotated[Path, typer.Option(help="Transform file: .nii.gz, .nii, .h5, .tfm or .txt.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
+    reference: Annotated[Path | None, typer.Option(help="Image whose grid the output gets.")] = None,
+    labels: Annotated[bool, typer.Option("--labels", help="INPUT is a label map: nearest neighbour.")] = False,
+    points: Annotated[
+        bool, typer.Option("--points", help="INPUT is a CSV x,y,z in RAS mm: fixed space to moving space.")
+    ] = False,
+    inverse: Annotated[bool, typer.Option("--inverse", help="The other way round.")] = False,
+    volume: Volume = None,
+) -> None:
+    """Apply a transform to an image (moving to fixed space), a label map, or points (fixed to moving space)."""
+    from regzoo.images import Image
+    from regzoo.points import read_points, write_points
+    from regzoo.transforms import Transform
+
+    if points == (reference is not None):
+        raise typer.BadParameter("--reference goes with an image or a label map, and only with those.")
+    mapping = Transform.load(transform)
+    mapping = mapping.inverse() if inverse else mapping
+    if points:
+        write_points(output, mapping.apply_points(read_points(source)))
+        return
+    image = Image.read(source, labels=labels, volume=volume)
+    grid = Image.read(reference).grid
+    (mapping.apply_labels if labels else mapping.apply_image)(image, grid).save(output)
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    pairs: Annotated[Path | None, typer.Option(help="CSV: fixed,moving,fixed_labels,moving_labels,...")] = None,
+    split: Annotated[str | None, typer.Option(help="Instead: 'valid' or 'test' of the model's own recipe.")] = None,
+    data: Data = None,
+    alignment: Start = None,
+    output: Output = Path("scores"),
+    as_json: Json = False,
+) -> None:
+    """Register many pairs, print a table per label and overall, and write one row a pair."""
+    if (pairs is None) == (split is None):
+        raise typer.BadParameter("Give --pairs or --split, not both.")
+    folder = hub.resolve(model)
+    from regzoo import datasets
+    from regzoo.recipe import Recipe
+
+    records = pairs or datasets.split_pairs(Recipe.read(folder / "recipe.yaml"), split, data)
+    found = regzoo.evaluate(model, records, alignment=alignment, progress=_print_progress)
+    found.save(output)
+    summary = found.summary()
+    if as_json:
+        _print_json({"model": found.model, "pairs": len(found.rows), "summary": summary})
+    else:
+        _print_table([{"figure": key, **_numbers(values)} for key, values in summary.items()])
+    typer.echo(f"Written to {output}: pairs.csv, summary.json", err=True)
+
+
+@app.command()
+def finetune(
+    recipe: Annotated[Path, typer.Argument(help="Recipe, a YAML file.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Run folder; runs/NAME by default.")] = None,
+    data: Data = None,
+) -> None:
+    """Train by a recipe, from its parent or from scratch; the same command resumes a stopped run."""
+    from regzoo.recipe import Recipe
+
+    checked = Recipe.read(recipe)  # before Keras, which takes seconds
+    typer.echo(regzoo.finetune(checked, output, data))
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder with real data sets; without it: synthetic.")
+    ] = None,
+    output: Output = Path("out"),
+) -> None:
+    """Register a pair with a bundled model and write the result: synthetic, or real where there is data."""
+    from regzoo import backend, demo  # noqa: F401 - the backend first, since it keeps start-up chatter away
+
+    for line in demo.run(output, data):
+        typer.echo(line)
+
+
+def _print_result(facts: dict) -> None:
+    before, after = facts["scores"]["before"], facts["scores"]["after"]
+    rows = [("correlation", before["ncc"], after["ncc"])]
+    for key, unit in (("dice", ""), ("hd95", " mm")):
+        rows += [
+            (f"{key} of label {label}{unit}", before[key][label], after[key][label]) for label in after.get(key, {})
+        ]
+    if "tre" in after:
+        rows.append(("landmark error (TRE) mm", before["tre"]["mean"], after["tre"]["mean"]))
+    _print_table([{"figure": name, "before": f"{old:.3f}", "after": f"{new:.3f}"} for name, old, new in rows])
+    jacobian, seconds = facts["jacobian"], facts["seconds"]
+    typer.echo(f"folds {100 * jacobian['folds']:.4f} % of voxels, SDlogJ {jacobian['sdlogj']:.3f}")
+    typer.echo("seconds " + ", ".join(f"{step} {value:.2f}" for step, value in seconds.items()))
+    for text in facts["warnings"]:
+        typer.echo(f"warning: {text}", err=True)
+
+
+def _print_progress(done: int, count: int, row: dict) -> None:
+    shown = [f"{key} {row[key]:.3f}" for key in ("dice_before", "dice_after", "tre_before", "tre_after") if key in row]
+    typer.echo(f"{done}/{count} {row['moving']} -> {row['fixed']} {' '.join(shown)}", err=True)
+
+
+def _numbers(values: dict) -> dict[str, str]:
+    return {key: "-" if value is None else f"{value:.4g}" for key, value in values.items()}
 
 
 def _facts(card: "regzoo.cards.Card", source: str) -> dict:

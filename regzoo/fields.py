@@ -1,4 +1,4 @@
-"""Displacement and velocity fields in voxels: shape (B, *S, D), component d along axis d."""
+"""Displacement and velocity fields in voxels: shape (B, *S, D), component d along axis d, float32."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,10 @@ from keras import ops
 from regzoo import backend
 from regzoo.filters import along_axes, difference
 from regzoo.warping import warp
+
+
+def _field(field: object) -> object:
+    return ops.convert_to_tensor(field, dtype="float32")
 
 
 def compose(outer: object, inner: object) -> object:
@@ -20,7 +24,8 @@ def compose(outer: object, inner: object) -> object:
     Returns:
         Shape (B, *S, D).
     """
-    return inner + warp(outer, inner)
+    inner = _field(inner)
+    return inner + warp(_field(outer), inner)
 
 
 def integrate(velocity: object, steps: int = 7) -> object:
@@ -35,7 +40,7 @@ def integrate(velocity: object, steps: int = 7) -> object:
 
     Source: Arsigny et al., A log-Euclidean framework for statistics on diffeomorphisms, 2006.
     """
-    return backend.repeat(_squared, steps, velocity / 2**steps)
+    return backend.repeat(_squared, steps, _field(velocity) / 2**steps)
 
 
 def _squared(ddf: object) -> object:
@@ -54,6 +59,7 @@ def invert(ddf: object, iterations: int = 20) -> tuple[object, object]:
 
     Source: Chen et al., A simple fixed-point approach to invert a deformation field, 2008.
     """
+    ddf = _field(ddf)
     inverse = backend.repeat(_fixed_point, iterations, -ddf, ddf)
     gap = ops.sqrt(ops.sum(ops.square(compose(ddf, inverse)), axis=-1))
     return inverse, ops.max(gap, axis=tuple(range(1, len(gap.shape))))
@@ -73,6 +79,7 @@ def resize_field(field: object, shape: Sequence[int]) -> object:
     Returns:
         Shape (B, *shape, D).
     """
+    field = _field(field)
     factor = np.array(shape) / np.array(field.shape[1:-1])
     resized = along_axes(field, [_linear(old, new) for old, new in zip(field.shape[1:-1], shape, strict=True)])
     return resized * ops.convert_to_tensor(factor.astype("float32"))
@@ -96,6 +103,7 @@ def jacobian_determinant(ddf: object) -> object:
     Returns:
         Shape (B, *S); below 0 where the field folds.
     """
+    ddf = _field(ddf)
     dims = ddf.shape[-1]
     j = [difference(ddf, axis) for axis in range(dims)]
     m = [[j[b][..., a] + float(a == b) for b in range(dims)] for a in range(dims)]

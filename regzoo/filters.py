@@ -1,4 +1,4 @@
-"""Separable linear operators on grids: one small matrix an axis serves smoothing windows, resizing and derivatives."""
+"""Separable linear operators on grids: one small matrix an axis smooths, resizes or differentiates; float32."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -21,6 +21,7 @@ def along_axes(x: object, matrices: Sequence[np.ndarray | None]) -> object:
     Returns:
         Shape (B, *S_out, C).
     """
+    x = ops.convert_to_tensor(x, dtype="float32")
     for axis, matrix in enumerate(matrices, start=1):
         if matrix is not None:
             x = _along(x, matrix.astype("float32"), axis)
@@ -32,7 +33,7 @@ def _along(x: object, matrix: np.ndarray, axis: int) -> object:
     batch = ops.shape(x)[0]
     before, after = int(np.prod(shape[1:axis])), int(np.prod(shape[axis + 1 :]))
     out = (batch, *shape[1:axis], matrix.shape[0], *shape[axis + 1 :])
-    kernel = ops.cast(ops.convert_to_tensor(matrix), x.dtype)
+    kernel = ops.convert_to_tensor(matrix)
     # (n_out, n_in) @ (B * before, n_in, after): no transposes, whatever the axis.
     rows = ops.reshape(x, (batch * before, shape[axis], after))
     return ops.reshape(ops.matmul(kernel, rows), out)
@@ -92,6 +93,7 @@ def difference(x: object, axis: int) -> object:
     Returns:
         Shape (B, *S, C); zero along an axis of length 1.
     """
+    x = ops.convert_to_tensor(x, dtype="float32")
     axis += 1
     length = x.shape[axis]
     if length == 1:

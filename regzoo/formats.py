@@ -142,7 +142,8 @@ def _checked_shape(name: str, file: SpatialImage, volume: int | None, channels: 
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) not in (2, 3, 4 if channels else 3) or 0 in shape:
-        advice = "; choose one volume with --volume" if len(shape) == 4 else ""
+        options = "--volume (register: --fixed-volume, --moving-volume)"
+        advice = f"; choose one volume with {options}" if len(shape) == 4 else ""
         raise InvalidError(f"{name} has {len(shape)} dimensions {shape}. Expected 3{advice}.")
     return shape
 

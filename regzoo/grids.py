@@ -33,7 +33,7 @@ def affine_grid(matrix: object, shape: Sequence[int]) -> object:
     Raises:
         ValueError: If the matrices do not fit the grid.
     """
-    matrix = ops.convert_to_tensor(matrix)
+    matrix = ops.convert_to_tensor(matrix, dtype="float32")
     dims = len(shape)
     if tuple(matrix.shape[1:]) != (dims, dims + 1):
         raise invalid("matrix", f"shape (B, {dims}, {dims + 1}) for a grid {tuple(shape)}", tuple(matrix.shape))

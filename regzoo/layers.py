@@ -1,4 +1,4 @@
-"""Thin Keras layers around the functions that a network needs."""
+"""Thin Keras layers around the functions that a network needs; float32 also under a mixed precision policy."""
 
 from collections.abc import Sequence
 
@@ -19,8 +19,10 @@ class Warp(keras.layers.Layer):
         inputs: `(image, ddf)`, shapes (B, *S_moving, C) and (B, *S_fixed, D), in voxels. Returns (B, *S_fixed, C).
     """
 
-    def __init__(self, boundary: str = "edge", method: str = "linear", **kwargs: object) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self, boundary: str = "edge", method: str = "linear", dtype: object = "float32", **kwargs: object
+    ) -> None:
+        super().__init__(dtype=dtype, **kwargs)
         self.boundary, self.method = boundary, method
 
     def call(self, inputs: Sequence[object]) -> object:
@@ -48,8 +50,8 @@ class Integrate(keras.layers.Layer):
         velocity: Shape (B, *S, D), in voxels per unit time. Returns a displacement field of the same shape.
     """
 
-    def __init__(self, steps: int = 7, **kwargs: object) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, steps: int = 7, dtype: object = "float32", **kwargs: object) -> None:
+        super().__init__(dtype=dtype, **kwargs)
         self.steps = steps
 
     def call(self, velocity: object) -> object:

@@ -10,6 +10,10 @@ from regzoo.checks import invalid, unknown
 from regzoo.filters import Window, difference, smooth
 
 
+def _float(x: object) -> object:
+    return ops.convert_to_tensor(x, dtype="float32")
+
+
 def _mean(x: object) -> object:
     """Averages all but the batch axis."""
     return ops.mean(x, axis=tuple(range(1, len(x.shape))))
@@ -18,9 +22,13 @@ def _mean(x: object) -> object:
 def _standardised(image: object) -> object:
     """Gives every image mean 0 and variance 1; a constant image becomes 0."""
     axes = tuple(range(1, len(image.shape)))
-    image = image - ops.mean(image, axis=axes, keepdims=True)
+    image = _float(image)
+    # Rounding of the mean, which a constant image would be scaled up to: far below this, and any contrast far above.
+    rounding = 1e-7 * ops.stop_gradient(ops.max(ops.abs(image), axis=axes, keepdims=True))
+    for _ in range(2):  # the second time takes away what rounding left of a large offset
+        image = image - ops.mean(image, axis=axes, keepdims=True)
     variance = ops.mean(ops.square(image), axis=axes, keepdims=True)
-    return image / ops.sqrt(variance + 1e-12)
+    return image / ops.sqrt(variance + ops.square(rounding) + 1e-30)
 
 
 # --- images ---------------------------------------------------------------------------------------------------------
@@ -36,7 +44,7 @@ def ssd(fixed: object, moved: object) -> object:
     Returns:
         Shape (B,), from 0 (match).
     """
-    return _mean(ops.square(fixed - moved))
+    return _mean(ops.square(_float(fixed) - _float(moved)))
 
 
 def ncc(fixed: object, moved: object) -> object:
@@ -95,6 +103,7 @@ def dice(fixed: object, moved: object) -> object:
     Returns:
         Shape (B,), from 0 (match) to 1 (disjoint); 0 if there is no label at all.
     """
+    fixed, moved = _float(fixed), _float(moved)
     axes = tuple(range(1, len(fixed.shape) - 1))
     both = ops.sum(fixed * moved, axis=axes)
     total = ops.sum(fixed + moved, axis=axes)
@@ -108,6 +117,7 @@ def dice(fixed: object, moved: object) -> object:
 
 def _derivatives(field: object, spacing: Sequence[float] | None, squared: bool) -> list:
     """Returns (component, axis, derivative) of a voxel field's millimetre vectors per millimetre."""
+    field = _float(field)
     dims = field.shape[-1]
     spacing = [1.0] * dims if spacing is None else list(spacing)
     if len(spacing) != dims:

@@ -14,6 +14,7 @@ from regzoo.checks import invalid
 from regzoo.config import InputConfig
 from regzoo.grids import affine_grid, random_affine
 from regzoo.images import Grid, Image, network_grid, normalise, resample
+from regzoo.pairs_csv import PairFiles
 from regzoo.warping import sample
 
 
@@ -109,6 +110,11 @@ def label_values(files: Sequence[Files]) -> tuple[int, ...]:
 Draw = Callable[[np.random.Generator], tuple[Files, Files]]
 
 
+def sides(pair: PairFiles) -> tuple[Files, Files]:
+    """Returns the files of the fixed and of the moving side."""
+    return Files(pair.fixed, pair.fixed_labels), Files(pair.moving, pair.moving_labels)
+
+
 def unpaired(files: Sequence[Files]) -> Draw:
     """Returns a draw of two different images, in either order."""
     if len(files) < 2:
@@ -162,7 +168,9 @@ class Batches(keras.utils.PyDataset):
         return (as_batch(*augment(stacked, self.affine, random)),)
 
 
-def augment(subjects: Sequence[Placed], affine: float, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
+def augment(
+    subjects: Sequence[Placed], affine: float, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Stacks images and moves each by its own random affine, image and labels alike.
 
     Returns:

@@ -10,17 +10,17 @@ import keras
 import numpy as np
 from keras import ops
 
-from regzoo import __version__, backend, cards, documents, hub
+from regzoo import __version__, backend, cards, datasets, hub
 from regzoo.callbacks import Bar, Checkpoint, Logs, StopOnNaN
-from regzoo.checks import InvalidError, MissingError, invalid
+from regzoo.checks import InvalidError
 from regzoo.config import InputConfig, ModelConfig
 from regzoo.fields import jacobian_determinant
 from regzoo.files import atomic_file
 from regzoo.losses import ncc
 from regzoo.models import RegistrationModel, build, weights
-from regzoo.pairs import Batches, Draw, Files, Placed, Reader, label_values, paired, unpaired
+from regzoo.pairs import Batches, Draw, Files, Placed, Reader, label_values, paired, sides, unpaired
 from regzoo.pairs_csv import read_pairs
-from regzoo.recipe import Recipe, UnpairedData, data_home
+from regzoo.recipe import Recipe, data_home
 from regzoo.warping import warp
 
 
@@ -44,7 +44,7 @@ def finetune(
     folder = Path(output or Path("runs") / recipe.name)
     backend.seed(recipe.seed)
     model, config, inputs = _model(recipe)
-    draw, valid, values = _data(recipe, data_home(data) / recipe.data.root)
+    draw, valid, values = _data(recipe, data)
     _claim(folder, recipe)
     settings, reader = recipe.training, Reader(inputs, values)
     model.supervise(recipe.loss.model_dump(exclude_none=True), inputs.spacing)
@@ -94,41 +94,16 @@ def _model(recipe: Recipe) -> tuple[RegistrationModel, ModelConfig, InputConfig]
     return model, config, inputs
 
 
-def _data(recipe: Recipe, root: Path) -> tuple[Draw, list[tuple[Files, Files]], tuple[int, ...]]:
+def _data(recipe: Recipe, home: str | os.PathLike | None) -> tuple[Draw, list[tuple[Files, Files]], tuple[int, ...]]:
     """Returns the draw of training pairs, the (fixed, moving) pairs for validation, and the label values."""
-    data = recipe.data
-    if data.kind == "unpaired":
-        train, valid = (_files(data, root, names) for names in _split(root / data.splits))
-        random = np.random.default_rng(recipe.seed)
-        drawn = [unpaired(valid)(random) for _ in range(data.validation_pairs)]
-        return unpaired(train), drawn, data.label_values or label_values(train)
-    train, valid = (_pairs(root / data.train), _pairs(root / data.valid))
-    values = data.label_values or label_values([files for pair in train for files in pair])
-    return paired(train), valid, values
-
-
-def _split(path: Path) -> tuple[list[str], list[str]]:
-    """Reads the names of the training and of the validation images."""
-    splits = documents.parse_json(documents.read_text(path, 2**24), str(path))
-    for key in ("train", "valid"):
-        if not isinstance(splits.get(key), list) or len(splits[key]) < 2:
-            raise invalid(f"{path}: {key}", "a list of at least two names", splits.get(key))
-    return splits["train"], splits["valid"]
-
-
-def _files(data: UnpairedData, root: Path, names: list[str]) -> list[Files]:
-    files = [
-        Files(root / data.images / f"{name}.nii.gz", root / data.labels / f"{name}.nii.gz" if data.labels else None)
-        for name in names
-    ]
-    absent = [path for each in files for path in (each.image, each.labels) if path and not path.exists()]
-    if absent:
-        raise MissingError(f"{absent[0]} does not exist, and {len(absent) - 1} more of the recipe's files.")
-    return files
-
-
-def _pairs(path: Path) -> list[tuple[Files, Files]]:
-    return [(Files(p.fixed, p.fixed_labels), Files(p.moving, p.moving_labels)) for p in read_pairs(path)]
+    valid = [sides(pair) for pair in datasets.split_pairs(recipe, "valid", home)]
+    if recipe.data.kind == "unpaired":
+        files = [sides(pair)[0] for pair in datasets.train_images(recipe, home)]
+        draw = unpaired(files)
+    else:
+        pairs = [sides(pair) for pair in read_pairs(data_home(home) / recipe.data.root / recipe.data.train)]
+        files, draw = [side for pair in pairs for side in pair], paired(pairs)
+    return draw, valid, recipe.data.label_values or label_values(files)
 
 
 def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:

@@ -3,6 +3,7 @@
 import itertools
 from typing import Literal
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -17,8 +18,8 @@ def sample(image: object, coordinates: object, boundary: Boundary = "edge", meth
     """Reads an image at any coordinates.
 
     Args:
-        image: Shape (B, *S, C).
-        coordinates: In voxels of `image`, shape (B, *T, D) or (1, *T, D); component d is along axis d.
+        image: Shape (B, *S, C). Integers count as float32 if `method` is `"linear"`.
+        coordinates: In voxels of `image`, shape (B, *T, D) or (1, *T, D); component d is along axis d. Read as float32.
         boundary: Value outside the image: `"edge"` (a a | a b c | c c) or `"zero"` (0 0 | a b c | 0 0).
         method: `"linear"`, or `"nearest"` for labels, which keeps the dtype (halves round up).
 
@@ -31,8 +32,10 @@ def sample(image: object, coordinates: object, boundary: Boundary = "edge", meth
     Source: Jaderberg et al., Spatial transformer networks, 2015, eq. 4. Checked against scipy (`nearest` and
     `grid-constant`).
     """
-    image, coordinates = ops.convert_to_tensor(image), ops.convert_to_tensor(coordinates)
+    image, coordinates = ops.convert_to_tensor(image), ops.convert_to_tensor(coordinates, dtype="float32")
     _check(image, coordinates, boundary, method)
+    if method == "linear" and not keras.backend.is_float_dtype(image.dtype):
+        image = ops.cast(image, "float32")  # weights cast to integers would all be 0
     size = np.array(image.shape[1:-1])
     x = _bounded(coordinates, size, boundary)
     low = ops.floor(x + 0.5) if method == "nearest" else ops.floor(x)
@@ -41,7 +44,7 @@ def sample(image: object, coordinates: object, boundary: Boundary = "edge", meth
     corners = [(0,) * len(size)] if method == "nearest" else itertools.product((0, 1), repeat=len(size))
     total = None
     for corner in corners:
-        value = _corner(flat, index + np.array(corner, dtype="int32"), size, ops.shape(image)[0])
+        value = _corner(flat, index + ops.convert_to_tensor(corner, dtype="int32"), size, ops.shape(image)[0])
         if method == "nearest" and boundary == "edge":
             return value
         weight = _weight(part, index, corner, size, boundary, method)
@@ -104,7 +107,7 @@ def warp(image: object, ddf: object, boundary: Boundary = "edge", method: Method
     Raises:
         ValueError: If the last axis of `ddf` is not the number of spatial axes.
     """
-    ddf = ops.convert_to_tensor(ddf)
+    ddf = ops.convert_to_tensor(ddf, dtype="float32")
     grid = ops.convert_to_tensor(identity_grid(ddf.shape[1:-1]))
     if len(grid.shape) != len(ddf.shape) - 1 or ddf.shape[-1] != len(ddf.shape) - 2:
         raise invalid("ddf", f"shape (B, *S, {len(ddf.shape) - 2})", tuple(ddf.shape))

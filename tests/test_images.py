@@ -24,7 +24,8 @@ def noise(shape=SHAPE, seed=0):
 
 def write(path, array, matrix=None, **header):
     matrix = AFFINES["oblique"] if matrix is None else matrix
-    file = nibabel.Nifti1Image(array, matrix, dtype=array.dtype)
+    start = nibabel.Nifti1Header(endianness=">" if array.dtype.byteorder == ">" else "<")
+    file = nibabel.Nifti1Image(array, matrix, start, dtype=array.dtype)
     for key, value in header.items():
         file.header[key] = value
     nibabel.save(file, path)
@@ -169,6 +170,13 @@ class TestResample:
         assert (along * place**2).sum() == pytest.approx((3**2 - 1) / (8 * np.log(2)), rel=0.02)
         assert (line > 1e-7).sum() == (along > 1e-7).sum()
 
+    def test_smoothing_does_not_depend_on_the_order_of_the_targets_axes(self):
+        image = Image(noise((12, 10, 11)), AFFINES["oblique"])
+        grid = Grid((4, 10, 5), AFFINES["oblique"] @ np.diag([3, 1, 2, 1]))
+        turned = Grid((5, 4, 10), grid.affine[:, [2, 0, 1, 3]])
+        expected = resample(image, grid).array.transpose(2, 0, 1)
+        np.testing.assert_allclose(resample(image, turned).array, expected, atol=1e-6)
+
     def test_no_smoothing_onto_finer_or_equal_steps_or_on_request(self):
         image = Image(noise(), AFFINES["RAS"])
         finer = Grid((13, 9, 6), AFFINES["RAS"] @ np.diag([0.5, 1, 1, 1]))
@@ -239,6 +247,10 @@ class TestRead:
         assert image.array.dtype == np.dtype("float32")
         np.testing.assert_array_equal(image.array, array.astype(np.float32))
         np.testing.assert_allclose(image.affine, AFFINES["oblique"], atol=1e-6)
+
+    def test_big_endian_files_are_big_endian(self, tmp_path):
+        path = write(tmp_path / "a.nii", noise().astype(">i4"))
+        assert path.read_bytes()[:4] == (348).to_bytes(4, "big")
 
     def test_slope_and_intercept(self, tmp_path):
         array = np.random.default_rng(0).integers(-500, 500, SHAPE).astype(np.int16)

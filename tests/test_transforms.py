@@ -125,6 +125,10 @@ class TestImages:
         grid = fixed_grid(fixed)
         moved = Transform.from_field(waves(grid), grid).apply_image(ramp(around(grid, moving)), grid)
         np.testing.assert_allclose(moved.array, ramp_of(grid.coordinates() + waves(grid)), atol=1e-4)
+        both = Transform.from_field(waves(grid), grid).then(Transform.linear(MATRIX))
+        places = (grid.coordinates() + waves(grid)) @ MATRIX[:3, :3].T + MATRIX[:3, 3]
+        moved = both.apply_image(ramp(around(grid, moving, 40)), grid)
+        np.testing.assert_allclose(moved.array, ramp_of(places), atol=1e-4)
 
     @worlds
     def test_ramp_under_a_field_on_another_grid(self, fixed, moving):

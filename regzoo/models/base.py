@@ -97,7 +97,8 @@ class RegistrationModel(keras.Model):
 def _term_values(terms: list, inputs: Mapping[str, object], ddf: object, needs_labels: bool) -> list:
     """Warps image and labels together, once, and returns each term's values, shape (B,)."""
     moving = [inputs["moving"], inputs["moving_labels"]] if needs_labels else [inputs["moving"]]
-    moved = warp(ops.concatenate(moving, axis=-1), ddf)
+    # Nothing is learned through the images; without the stop, XLA would compute their gradient all the same.
+    moved = warp(ops.stop_gradient(ops.concatenate(moving, axis=-1)), ddf)
     channels = inputs["moving"].shape[-1]
     arguments = {"image": (inputs["fixed"], moved[..., :channels]), "deformation": (ddf,)}
     if needs_labels:

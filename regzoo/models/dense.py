@@ -42,4 +42,3 @@ class DenseModel(RegistrationModel):
         ddf = backend.compiled(resize_field, shape=padded)(ddf)
         ddf = ddf[(slice(None), *(slice(0, n) for n in shape))]
         return {"ddf": ddf} if self.steps is None else {"ddf": ddf, "velocity": prediction}
-

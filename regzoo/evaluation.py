@@ -1,0 +1,120 @@
+"""evaluate: a model on many pairs; one row a pair, a table per label and overall."""
+
+import csv
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from regzoo import zoo
+from regzoo.files import atomic_folder
+from regzoo.models import RegistrationModel
+from regzoo.pairs_csv import PairFiles, read_pairs
+from regzoo.registration import Alignment, Result, register
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a model on pairs.
+
+    Args:
+        model: Name and version of the model.
+        rows: One record a pair: file names, scores before and after, Jacobian figures, seconds.
+    """
+
+    model: dict
+    rows: tuple[dict, ...]
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Returns mean, sd and count of every figure over the pairs that have it."""
+        numbers = {
+            key: [row[key] for row in self.rows if key in row] for key in self._keys() if key not in ("fixed", "moving")
+        }
+        return {key: _spread(np.array(values, dtype=float)) for key, values in numbers.items()}
+
+    def save(self, folder: str | os.PathLike) -> Path:
+        """Writes pairs.csv (one row a pair) and summary.json; both appear together."""
+        with atomic_folder(folder) as path:
+            with (path / "pairs.csv").open("w", newline="", encoding="utf-8") as file:
+                table = csv.DictWriter(file, self._keys())
+                table.writeheader()
+                table.writerows(self.rows)
+            facts = {"model": self.model, "pairs": len(self.rows), "summary": self.summary()}
+            (path / "summary.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        return Path(folder)
+
+    def _keys(self) -> list[str]:
+        return list(dict.fromkeys(key for row in self.rows for key in row))
+
+
+def evaluate(
+    model: str | os.PathLike | RegistrationModel,
+    pairs: str | os.PathLike | Sequence[PairFiles],
+    *,
+    alignment: Alignment | None = None,
+    progress: Callable[[int, int, dict], None] | None = None,
+) -> Evaluation:
+    """Registers every pair and scores it.
+
+    Args:
+        model: Name or folder of a zoo entry, or what `regzoo.load` gave.
+        pairs: A CSV file (see `read_pairs`) or its records.
+        alignment: How to start; None: as the model was trained.
+        progress: Called after each pair with how many are done, how many there are, and the row.
+
+    Returns:
+        The scores.
+
+    Raises:
+        RegzooError: If a file is missing or a pair cannot be registered; the message names the pair's file.
+    """
+    model = model if isinstance(model, RegistrationModel) else zoo.load(model)
+    records = read_pairs(pairs) if isinstance(pairs, str | os.PathLike) else list(pairs)
+    rows = []
+    for number, record in enumerate(records, start=1):
+        result = register(
+            record.fixed,
+            record.moving,
+            model,
+            fixed_labels=record.fixed_labels,
+            moving_labels=record.moving_labels,
+            fixed_points=record.fixed_points,
+            moving_points=record.moving_points,
+            alignment=alignment,
+        )
+        rows.append({"fixed": record.fixed.name, "moving": record.moving.name, **_row(result)})
+        if progress:
+            progress(number, len(records), rows[-1])
+    return Evaluation({"name": model.card.name, "version": model.card.version}, tuple(rows))
+
+
+def _row(result: Result) -> dict[str, float]:
+    """Returns the figures of one registration under flat names."""
+    row: dict[str, float] = {}
+    for when in ("before", "after"):
+        scores = result.facts["scores"][when]
+        row[f"ncc_{when}"] = scores["ncc"]
+        if "dice" in scores:
+            row[f"dice_{when}"] = scores["mean_dice"]
+            row |= {f"dice_{label}_{when}": value for label, value in scores["dice"].items()}
+            row |= {f"hd95_{label}_{when}": value for label, value in scores["hd95"].items()}
+        if "tre" in scores:
+            row[f"tre_{when}"] = scores["tre"]["mean"]
+    jacobian, seconds = result.facts["jacobian"], result.facts["seconds"]
+    return row | {
+        "folds": jacobian["folds"],
+        "sdlogj": jacobian["sdlogj"],
+        "network_seconds": seconds["network"],
+        "warp_seconds": seconds["warp"],
+    }
+
+
+def _spread(values: np.ndarray) -> dict[str, float]:
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return {"mean": None, "sd": None, "median": None, "count": 0}
+    middle = {"mean": float(known.mean()), "sd": float(known.std()), "median": float(np.median(known))}
+    return middle | {"count": int(known.size)}

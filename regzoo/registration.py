@@ -1,0 +1,262 @@
+"""register: two images and a model in; the moved image, a transform, figures, warnings and a picture out."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from keras import ops
+
+from regzoo import backend, metrics, report, zoo
+from regzoo.cards import Card
+from regzoo.checks import InvalidError, invalid
+from regzoo.config import InputConfig
+from regzoo.files import atomic_folder
+from regzoo.images import Image, overlap_gap
+from regzoo.models import RegistrationModel
+from regzoo.pairs import own_grid, place
+from regzoo.points import read_points
+from regzoo.transforms import Transform
+
+Source = str | os.PathLike | Image
+Alignment = Literal["center", "world"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a registration gives.
+
+    Args:
+        fixed: The fixed image as read.
+        moving: The moving image as read.
+        moved: The moving image on the fixed image's grid, sampled once.
+        transform: From fixed to moving space, RAS mm; its grid is the fixed image's.
+        start: The transform that the model started from: identity, or the shift of one image centre to the other.
+        facts: What `result.json` holds: scores before and after, Jacobian figures, seconds, model, warnings.
+        fixed_labels: Label map of the fixed image, if given.
+        moving_labels: Label map of the moving image, if given.
+        moved_labels: Label map of the moving image on the fixed image's grid, if given.
+    """
+
+    fixed: Image
+    moving: Image
+    moved: Image
+    transform: Transform
+    start: Transform
+    facts: dict = field(default_factory=dict)
+    fixed_labels: Image | None = None
+    moving_labels: Image | None = None
+    moved_labels: Image | None = None
+
+    def save(self, folder: str | os.PathLike) -> Path:
+        """Writes moved.nii.gz, moved_labels.nii.gz (if any), transform.nii.gz, report.png and result.json.
+
+        All files appear together, once all of them are written.
+
+        Args:
+            folder: Output folder.
+
+        Returns:
+            The folder.
+        """
+        with atomic_folder(folder) as path:
+            self.moved.save(path / "moved.nii.gz")
+            if self.moved_labels is not None:
+                self.moved_labels.save(path / "moved_labels.nii.gz")
+            self.transform.save(path / "transform.nii.gz")
+            with _clock(self.facts["seconds"], "picture"):
+                report.picture(self, path / "report.png")
+            (path / "result.json").write_text(json.dumps(_plain(self.facts), indent=2) + "\n", encoding="utf-8")
+        return Path(folder)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One side of a pair: image, labels and points."""
+
+    image: Image
+    labels: Image | None
+    points: np.ndarray | None
+
+
+def register(
+    fixed: Source,
+    moving: Source,
+    model: str | os.PathLike | RegistrationModel,
+    *,
+    fixed_labels: Source | None = None,
+    moving_labels: Source | None = None,
+    fixed_points: str | os.PathLike | None = None,
+    moving_points: str | os.PathLike | None = None,
+    alignment: Alignment | None = None,
+) -> Result:
+    """Registers the moving image to the fixed image.
+
+    Args:
+        fixed: Image or file; the result lies on its grid.
+        moving: Image or file; any shape, spacing and orientation.
+        model: Name or folder of a zoo entry, or what `regzoo.load` gave.
+        fixed_labels: Label map on the fixed image's grid; only scored, never shown to the model.
+        moving_labels: Label map on the moving image's grid; moved, and scored if both are given.
+        fixed_points: CSV of landmarks `x,y,z` in RAS mm.
+        moving_points: The same landmarks in the moving image, row by row.
+        alignment: How to start: `"center"`, image centre on image centre, or `"world"`, scanner coordinates.
+            None: as the model was trained.
+
+    Returns:
+        The result; `result.save(folder)` writes it.
+
+    Raises:
+        RegzooError: If an input cannot be used; the message says which and what to do.
+    """
+    seconds: dict[str, float] = {}
+    with _clock(seconds, "load"):
+        model = model if isinstance(model, RegistrationModel) else zoo.load(model)
+    with _clock(seconds, "read"):
+        fixed_side = _read("fixed", fixed, fixed_labels, fixed_points)
+        moving_side = _read("moving", moving, moving_labels, moving_points)
+    _check_overlap(fixed_side.image, moving_side.image, alignment)
+    inputs = model.card.input.model_copy(update={"alignment": alignment} if alignment else {})
+    with _clock(seconds, "network"):
+        start, transform = _predict(model, inputs, fixed_side.image, moving_side.image)
+    grid = fixed_side.image.grid
+    with _clock(seconds, "warp"):
+        moved = transform.apply_image(moving_side.image, grid)
+        labels = moving_side.labels and transform.apply_labels(moving_side.labels, grid)
+    with _clock(seconds, "scores"):
+        scores = {
+            "before": _scores(fixed_side, moving_side, start, start.apply_image(moving_side.image, grid)),
+            "after": _scores(fixed_side, moving_side, transform, moved),
+        }
+        jacobian = metrics.jacobian_statistics(transform.jacobian_determinant(grid))
+    facts = {
+        "model": _model_facts(model.card),
+        "start": inputs.alignment,
+        "scores": scores,
+        "jacobian": jacobian,
+        "warnings": _warnings(model.card, fixed_side.image, moving_side.image, scores, jacobian),
+        "seconds": seconds,
+    }
+    return Result(
+        fixed=fixed_side.image,
+        moving=moving_side.image,
+        moved=moved,
+        transform=transform,
+        start=start,
+        facts=facts,
+        fixed_labels=fixed_side.labels,
+        moving_labels=moving_side.labels,
+        moved_labels=labels,
+    )
+
+
+@contextmanager
+def _clock(seconds: dict[str, float], step: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[step] = round(time.perf_counter() - start, 3)
+
+
+def _read(name: str, image: Source, labels: Source | None, points: str | os.PathLike | None) -> _Side:
+    image = image if isinstance(image, Image) else Image.read(image)
+    if labels is not None and not isinstance(labels, Image):
+        labels = Image.read(labels, labels=True)
+    if labels is not None and not labels.grid.same_as(image.grid):
+        expected = f"the grid of the {name} image, shape {image.shape}"
+        received = f"shape {labels.shape}" if labels.shape != image.shape else "another affine"
+        raise invalid(f"{name}_labels", expected, received)
+    return _Side(image, labels, None if points is None else read_points(points))
+
+
+def _check_overlap(fixed: Image, moving: Image, alignment: Alignment | None) -> None:
+    gap = overlap_gap(fixed.grid, moving.grid)
+    if gap > 0 and alignment != "center":
+        raise InvalidError(
+            f"fixed and moving do not overlap in world space (gap {gap:.0f} mm). "
+            'Check the affines, or pass alignment="center" (--alignment center).'
+        )
+
+
+def _predict(model: RegistrationModel, inputs: InputConfig, fixed: Image, moving: Image) -> tuple[Transform, Transform]:
+    """Runs the network on its own grid; returns the start and the whole transform, both from fixed to moving mm."""
+    grid = own_grid(fixed, inputs)
+    moving_grid = own_grid(moving, inputs) if inputs.alignment == "center" else grid
+    batch = {
+        "fixed": place(fixed, None, grid, inputs).image[None],
+        "moving": place(moving, None, moving_grid, inputs).image[None],
+    }
+    ddf = ops.convert_to_numpy(model.predict_on_batch(batch)["ddf"])[0]
+    # Both grids have the same voxels: this puts a point of one where the same voxel lies in the other.
+    start = Transform.linear(moving_grid.affine @ np.linalg.inv(grid.affine), fixed.grid)
+    transform = Transform.from_voxel_ddf(ddf, grid).then(start)
+    return start, Transform(transform.steps, fixed.grid)
+
+
+def _scores(fixed: _Side, moving: _Side, transform: Transform, moved: Image) -> dict:
+    """Returns what the given labels and points allow to say, and the correlation of the images."""
+    values = np.corrcoef(fixed.image.array.ravel(), moved.array.ravel())[0, 1]
+    scores: dict = {"ncc": float(values)}
+    if fixed.labels is not None and moving.labels is not None:
+        labels = transform.apply_labels(moving.labels, fixed.image.grid).array
+        shared = np.intersect1d(np.unique(fixed.labels.array), np.unique(moving.labels.array))
+        shared = [int(label) for label in shared if label]
+        scores["dice"] = metrics.dice(fixed.labels.array, labels, shared)
+        scores["hd95"] = {
+            label: metrics.hd95(fixed.labels.array == label, labels == label, fixed.image.spacing) for label in shared
+        }
+        scores["mean_dice"] = float(np.mean(list(scores["dice"].values()))) if shared else float("nan")
+    if fixed.points is not None and moving.points is not None:
+        errors = metrics.tre(fixed.points, moving.points, transform)
+        scores["tre"] = {"mean": float(errors.mean()), "sd": float(errors.std()), "max": float(errors.max())}
+    return scores
+
+
+def _model_facts(card: Card) -> dict:
+    digest = next(file.sha256 for file in card.files if file.path == "model.safetensors")
+    return {"name": card.name, "version": card.version, "sha256": digest, "backend": backend.NAME}
+
+
+def _warnings(card: Card, fixed: Image, moving: Image, scores: dict, jacobian: dict) -> list[str]:
+    """Says what makes the result doubtful."""
+    found = []
+    trained = np.array(card.input.spacing)
+    for name, image in (("fixed", fixed), ("moving", moving)):
+        spacing = np.abs(image.affine[:3, :3]).sum(axis=1)  # along R, A, S, near enough
+        if np.any(spacing > 2 * trained) or np.any(spacing < trained / 4):
+            text = " x ".join(f"{value:.3g}" for value in image.spacing)
+            found.append(
+                f"{name}: spacing {text} mm is far from {card.input.spacing} mm, which {card.name} was made for."
+            )
+        extent = np.ptp(image.grid.box(), axis=0)
+        field = trained * card.input.shape
+        if np.any(extent > 1.5 * field):
+            found.append(
+                f"{name}: {extent.round().astype(int).tolist()} mm wide, while {card.name} sees "
+                f"{field.round().astype(int).tolist()} mm around its centre; beyond, the field is only continued."
+            )
+        elif np.any(extent < 0.4 * field):
+            found.append(
+                f"{name}: {extent.round().astype(int).tolist()} mm wide is far less than {card.name} was made for."
+            )
+    if jacobian["folds"] > 0.001:
+        found.append(f"The field folds at {100 * jacobian['folds']:.2f} % of the voxels.")
+    worse = scores["after"]["ncc"] < scores["before"]["ncc"]
+    if worse:
+        found.append("The images correlate less after the registration than before; look at the picture.")
+    return found
+
+
+def _plain(value: object) -> object:
+    """Returns facts as JSON can hold them: string keys, and null where there is no number."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return round(float(value), 6) if np.isfinite(value) else None
+    return value

@@ -1,0 +1,26 @@
+"""load: a name becomes a model with verified weights, under whatever backend Keras runs."""
+
+import os
+from pathlib import Path
+
+from regzoo import cards, hub
+from regzoo.models import RegistrationModel, build, weights
+
+
+def load(name: str | os.PathLike) -> RegistrationModel:
+    """Loads a model.
+
+    Args:
+        name: `name`, `name@version` or a folder, such as a run folder.
+
+    Returns:
+        The Keras model; `model.card` is its `Card`.
+
+    Raises:
+        RegzooError: If there is no such model, or its files are damaged or do not fit its config.
+    """
+    folder = Path(hub.resolve(name))
+    model = build(cards.read_config(folder))
+    weights.load(model, folder / cards.WEIGHTS)
+    model.card = cards.read(folder)
+    return model
