@@ -1,0 +1,31 @@
+# make demo   sets up an environment and registers a pair with a bundled model (DATA=folder: a real pair)
+# make test   sets up an environment with all three backends and runs every check
+PYTHON ?= python3
+VENV ?= .venv
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+
+.PHONY: demo test clean
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/regzoo demo --output out $(if $(DATA),--data $(DATA))
+
+test: $(VENV)/test.stamp
+	$(BIN)/python tests/run.py
+
+$(VENV)/demo.stamp: pyproject.toml | $(BIN)
+	$(BIN)/python -m pip install --quiet --editable ".[tensorflow]"
+	$(PYTHON) -c "open('$@', 'w').close()"
+
+$(VENV)/test.stamp: pyproject.toml tests/constraints.txt | $(BIN)
+	$(BIN)/python -m pip install --quiet --constraint tests/constraints.txt --editable ".[tensorflow,torch,jax,dev]"
+	$(PYTHON) -c "open('$@', 'w').close()"
+
+$(BIN):
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	$(PYTHON) -c "import shutil; [shutil.rmtree(p, ignore_errors=True) for p in ('$(VENV)', 'out', 'scores')]"
