@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import keras
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -45,15 +46,20 @@ class Checkpoint(keras.callbacks.Callback):
         self._start = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Scores, keeps the best, writes the checkpoint."""
+        """Scores, keeps the best, writes the checkpoint; what is no number is never written."""
+        values = weights.arrays(self.model.variables, "model/")
+        values |= weights.arrays(self.model.optimizer.variables, "optimizer/")
+        for name, value in values.items():
+            if not np.isfinite(value).all():  # the last step's loss was taken before its update
+                raise _diverged(name)
         figures = self.score()
         chosen = next(iter(figures))
+        if not math.isfinite(figures[chosen]):
+            raise _diverged(chosen)
         self.epoch, self.seconds = epoch + 1, self.seconds + time.monotonic() - self._start
         self.history.append({"epoch": self.epoch, "seconds": round(self.seconds, 1), **(logs or {}), **figures})
         if self.best_epoch < 0 or figures[chosen] > self.history[self.best_epoch - 1][chosen]:
             self.best, self.best_epoch = weights.arrays(self.model.variables), self.epoch
-        values = weights.arrays(self.model.variables, "model/")
-        values |= weights.arrays(self.model.optimizer.variables, "optimizer/")
         values |= {"best/" + name: value for name, value in self.best.items()}
         facts = {key: getattr(self, key) for key in ("epoch", "seconds", "history", "best_epoch")}
         weights.save(self.path, values, facts)
@@ -66,10 +72,36 @@ class StopOnNaN(keras.callbacks.Callback):
         """Raises an error if the loss is NaN or infinite."""
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
-            raise InvalidError(
-                f"The loss became {loss}. The last checkpoint is kept; lower training.learning_rate or "
-                "training.clip_norm, or raise the weight of a deformation loss, under a new name."
-            )
+            raise _diverged("loss", loss)
+
+
+def _diverged(what: str, value: float = math.nan) -> InvalidError:
+    return InvalidError(
+        f"Training diverged: {what} became {value}. The last checkpoint is kept; lower training.learning_rate or "
+        "training.clip_norm, or raise the weight of a deformation loss, under a new name."
+    )
+
+
+class StopAt(keras.callbacks.Callback):
+    """Ends the last epoch early where the number of steps is not whole epochs.
+
+    Args:
+        steps: All steps of the run.
+        epoch_steps: Steps of a whole epoch.
+    """
+
+    def __init__(self, steps: int, epoch_steps: int) -> None:
+        super().__init__()
+        self.steps, self.epoch_steps = steps, epoch_steps
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Counts the steps of the epochs before."""
+        self._left = self.steps - epoch * self.epoch_steps
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Stops after the last step."""
+        if batch + 1 >= self._left:
+            self.model.stop_training = True
 
 
 class Logs(keras.callbacks.Callback):
@@ -85,34 +117,36 @@ class Logs(keras.callbacks.Callback):
         self.folder, self.checkpoint = folder, checkpoint
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Writes the table anew (so that a resumed run repeats no line) and adds the events."""
+        """Writes the table, and the events in a file of their own: nothing is lost or written twice by a kill."""
         from tensorboardX import SummaryWriter
 
+        self.table()
+        row = self.checkpoint.history[-1]
+        with SummaryWriter(str(self.folder / "tensorboard"), filename_suffix=f".{row['epoch']:05d}") as events:
+            for name, value in row.items():
+                events.add_scalar(name, value, row["epoch"])
+
+    def table(self) -> None:
+        """Writes `log.csv` anew, so that a resumed run repeats no line."""
         rows = self.checkpoint.history
         with atomic_file(self.folder / "log.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, list(rows[-1]))
             table.writeheader()
             table.writerows(rows)
-        with SummaryWriter(str(self.folder / "tensorboard")) as events:
-            for name, value in rows[-1].items():
-                events.add_scalar(name, value, rows[-1]["epoch"])
 
 
 class Bar(keras.callbacks.Callback):
     """A progress bar over all steps with the loss terms and the time left, and one line an epoch.
 
     Args:
-        epochs: All epochs of the run.
-        steps: Steps an epoch.
+        steps: All steps of the run.
+        epoch_steps: Steps of a whole epoch.
         checkpoint: Whose figures the lines show.
     """
 
-    def __init__(self, epochs: int, steps: int, checkpoint: Checkpoint) -> None:
+    def __init__(self, steps: int, epoch_steps: int, checkpoint: Checkpoint) -> None:
         super().__init__()
-        self.epochs, self.steps, self.checkpoint = epochs, steps, checkpoint
-
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        """Shows the bar."""
+        self.checkpoint = checkpoint
         columns = (
             BarColumn(20),
             MofNCompleteColumn(),
@@ -121,8 +155,10 @@ class Bar(keras.callbacks.Callback):
             TextColumn("{task.description}"),
         )
         self.progress = Progress(*columns, console=Console(stderr=True))
-        done = self.checkpoint.epoch * self.steps
-        self.task = self.progress.add_task("", total=self.epochs * self.steps, completed=done)
+        self.task = self.progress.add_task("", total=steps, completed=checkpoint.epoch * epoch_steps)
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Shows the bar."""
         self.progress.start()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
@@ -136,5 +172,5 @@ class Bar(keras.callbacks.Callback):
         self.progress.console.print("  ".join(f"{k} {v:.4g}" for k, v in row.items()), highlight=False)
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        """Takes the bar away."""
+        """Takes the bar away; to be called after an error too, since Keras does not, and the cursor is hidden."""
         self.progress.stop()

@@ -15,6 +15,8 @@ import regzoo
 from regzoo import hub
 from regzoo.checks import RegzooError
 
+_BACKENDS = "Run pip install 'regzoo[tensorflow]' (or [torch], [jax]), or set KERAS_BACKEND to one that is installed."
+
 
 class _Door(typer.core.TyperGroup):
     """Runs a command and turns the user's errors into one line; a fault of regzoo itself keeps its traceback."""
@@ -28,6 +30,11 @@ class _Door(typer.core.TyperGroup):
         except BrokenPipeError:  # `regzoo list | head`; without this Python complains again while it closes stdout
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(141)
+        except ModuleNotFoundError as error:
+            if ctx.params.get("debug") or error.name not in ("tensorflow", "torch", "jax"):
+                raise
+            typer.echo(f"error: {error.name} is not installed. {_BACKENDS}", err=True)
+            ctx.exit(1)
         except (RegzooError, ValueError, OSError) as error:
             if ctx.params.get("debug"):
                 raise
@@ -147,7 +154,7 @@ def register(
         typer.echo((output / "result.json").read_text(encoding="utf-8"))
     else:
         _print_result(result.facts)
-    typer.echo(f"Written to {output}: {', '.join(sorted(file.name for file in output.iterdir()))}", err=True)
+    typer.echo(f"Written to {output}: report.png, result.json, moved.nii.gz, transform.nii.gz, ...", err=True)
 
 
 @app.command()
@@ -177,7 +184,10 @@ def warp(
         return
     image = Image.read(source, labels=labels, volume=volume)
     grid = Image.read(reference).grid
-    (mapping.apply_labels if labels else mapping.apply_image)(image, grid).save(output)
+    if labels:
+        mapping.apply_labels(image, grid).save(output)
+    else:  # as register does
+        mapping.apply_image(image, grid, outside=float(image.array.min())).save(output)
 
 
 @app.command()
@@ -205,7 +215,7 @@ def evaluate(
         _print_json({"model": found.model, "pairs": len(found.rows), "summary": summary})
     else:
         _print_table([{"figure": key, **_numbers(values)} for key, values in summary.items()])
-    typer.echo(f"Written to {output}: pairs.csv, summary.json", err=True)
+    typer.echo(f"Written to {output}: scores.csv, summary.json", err=True)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """The files of a recipe's data: what to train on, and which pairs to score on."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ def split_pairs(recipe: Recipe, split: str, home: str | Path | None = None) -> l
         home: Folder that `data.root` is relative to; see `data_home`.
 
     Raises:
-        RegzooError: If a file is missing, or the recipe has no such split.
+        RegzooError: If a file is missing, the recipe has no such split, or splits overlap.
     """
     if split not in ("valid", "test"):
         raise invalid("split", "'valid' or 'test'", split)
@@ -33,6 +34,8 @@ def split_pairs(recipe: Recipe, split: str, home: str | Path | None = None) -> l
         return read_pairs(root / getattr(data, split))
     splits = _splits(root / data.splits)
     if split == "test":
+        if not splits["test_pairs"]:
+            raise invalid(f"{root / data.splits}: test_pairs", "a list of [moving, fixed] names", "none")
         pairs = [(fixed, moving) for moving, fixed in splits["test_pairs"]]
     else:
         random, names = np.random.default_rng(recipe.seed), splits["valid"]
@@ -46,15 +49,46 @@ def train_images(recipe: Recipe, home: str | Path | None = None) -> list[PairFil
     return [_pair(data, root, name, name) for name in _splits(root / data.splits)["train"]]
 
 
+def train_pairs(recipe: Recipe, home: str | Path | None = None) -> list[PairFiles]:
+    """Returns the training pairs of paired data.
+
+    An image may be in several splits, as an atlas is; a pair, in either order, may not.
+    """
+    data, root = recipe.data, data_home(home) / recipe.data.root
+    splits = {split: read_pairs(root / getattr(data, split)) for split in ("train", "valid")}
+    if data.test is not None and (root / data.test).is_file():
+        splits["test"] = read_pairs(root / data.test)
+    _refuse_overlap(root, {split: {_unordered(pair) for pair in pairs} for split, pairs in splits.items()})
+    return splits["train"]
+
+
+def _unordered(pair: PairFiles) -> str:
+    return " and ".join(sorted(str(path.resolve()) for path in (pair.fixed, pair.moving)))
+
+
+def _refuse_overlap(source: Path, splits: dict[str, set[str]]) -> None:
+    """Refuses splits that would score a model on what it was trained or chosen on."""
+    for one, other in itertools.combinations(splits, 2):
+        both = sorted(splits[one] & splits[other])
+        if both:
+            raise InvalidError(
+                f"{source}: '{both[0]}' is in {one} and in {other}, {len(both)} in all. Keep them apart."
+            )
+
+
 def _splits(path: Path) -> dict[str, list]:
     splits = parse_json(read_text(path, SPLITS_LIMIT), str(path))
     for key in ("train", "valid"):
         names = splits.get(key)
-        if not isinstance(names, list) or len(names) < 2 or not all(isinstance(name, str) for name in names):
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) < 2:
             raise invalid(f"{path}: {key}", "a list of at least two names", names)
+        if len(set(names)) < len(names):
+            raise InvalidError(f"{path}: {key}: a name is listed twice.")
     pairs = splits.setdefault("test_pairs", [])
-    if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+    if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         raise InvalidError(f"{path}: test_pairs: expected a list of [moving, fixed] names.")
+    names = {"train": splits["train"], "valid": splits["valid"], "test_pairs": itertools.chain(*pairs)}
+    _refuse_overlap(path, {split: set(map(str, listed)) for split, listed in names.items()})
     return splits
 
 

@@ -37,8 +37,9 @@ def run(output: Path, data: Path | None = None) -> Iterator[str]:
         before, after = (_error(transform, truth, fixed_labels) for transform in (result.start, result.transform))
         yield f"displacement error inside the labels: {before:.2f} mm before, {after:.2f} mm after"
     else:
-        result = _real(data)
-        yield f"Real pair: the first test pair of {data}."
+        fixed, moving, fixed_labels, moving_labels = real_files(data)
+        yield f"Real pair: {moving.name} (moving) to {fixed.name} (fixed), the first test pair of hippocampus-mr."
+        result = register(fixed, moving, MODEL, fixed_labels=fixed_labels, moving_labels=moving_labels)
     yield from _figures(result)
     result.save(output)
     yield f"Picture: {output / 'report.png'}; everything else is beside it."
@@ -77,13 +78,13 @@ def _error(transform: Transform, truth: Transform, labels: Image) -> float:
     return float(np.linalg.norm(gap, axis=-1)[labels.array > 0].mean())
 
 
-def _real(data: Path) -> Result:
+def real_files(data: Path) -> list[Path]:
+    """Returns the files of the first hippocampus test pair: fixed, moving, fixed labels, moving labels."""
     folder = data / "hippocampus-mr"
     if not (folder / "splits.json").exists():
         raise MissingError(f"{folder} has no splits.json. Leave --data out for a synthetic pair.")
     moving, fixed = parse_json(read_text(folder / "splits.json", 2**24), "splits.json")["test_pairs"][0]
-    files = [folder / kind / f"{name}.nii.gz" for kind in ("images", "labels") for name in (fixed, moving)]
-    return register(files[0], files[1], MODEL, fixed_labels=files[2], moving_labels=files[3])
+    return [folder / kind / f"{name}.nii.gz" for kind in ("images", "labels") for name in (fixed, moving)]
 
 
 def _figures(result: Result) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from regzoo import zoo
+from regzoo.checks import InvalidError, RegzooError
 from regzoo.files import atomic_folder
 from regzoo.models import RegistrationModel
 from regzoo.pairs_csv import PairFiles, read_pairs
@@ -36,14 +37,14 @@ class Evaluation:
         return {key: _spread(np.array(values, dtype=float)) for key, values in numbers.items()}
 
     def save(self, folder: str | os.PathLike) -> Path:
-        """Writes pairs.csv (one row a pair) and summary.json; both appear together."""
+        """Writes scores.csv (one row a pair) and summary.json; both appear together."""
         with atomic_folder(folder) as path:
-            with (path / "pairs.csv").open("w", newline="", encoding="utf-8") as file:
+            with (path / "scores.csv").open("w", newline="", encoding="utf-8") as file:
                 table = csv.DictWriter(file, self._keys())
                 table.writeheader()
                 table.writerows(self.rows)
             facts = {"model": self.model, "pairs": len(self.rows), "summary": self.summary()}
-            (path / "summary.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+            (path / "summary.json").write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         return Path(folder)
 
     def _keys(self) -> list[str]:
@@ -69,22 +70,16 @@ def evaluate(
         The scores.
 
     Raises:
-        RegzooError: If a file is missing or a pair cannot be registered; the message names the pair's file.
+        RegzooError: If a file is missing or a pair cannot be registered; the message names the pair.
     """
     model = model if isinstance(model, RegistrationModel) else zoo.load(model)
     records = read_pairs(pairs) if isinstance(pairs, str | os.PathLike) else list(pairs)
     rows = []
     for number, record in enumerate(records, start=1):
-        result = register(
-            record.fixed,
-            record.moving,
-            model,
-            fixed_labels=record.fixed_labels,
-            moving_labels=record.moving_labels,
-            fixed_points=record.fixed_points,
-            moving_points=record.moving_points,
-            alignment=alignment,
-        )
+        try:
+            result = register(model=model, alignment=alignment, **vars(record))
+        except RegzooError as error:
+            raise InvalidError(f"pair {number}, {record.moving} -> {record.fixed}: {error}") from error
         rows.append({"fixed": record.fixed.name, "moving": record.moving.name, **_row(result)})
         if progress:
             progress(number, len(records), rows[-1])

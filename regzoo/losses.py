@@ -198,7 +198,7 @@ def weighted_terms(objective: Mapping[str, Mapping[str, Mapping]], spacing: Sequ
                 raise unknown(f"{kind} loss", name, KINDS[kind])
             settings = dict(settings, **({"spacing": tuple(spacing)} if kind == "deformation" else {}))
             weight = float(settings.pop("weight", 1.0))
-            if weight < 0:
+            if not 0 <= weight < math.inf:
                 raise invalid(f"{kind}.{name}.weight", "a number of at least 0", weight)
             if weight > 0:
                 rows.append((kind, name, functools.partial(KINDS[kind][name], **settings), weight))

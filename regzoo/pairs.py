@@ -1,7 +1,8 @@
 """Training and validation pairs: subjects brought to the network's grid, drawn, augmented and batched."""
 
 import functools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from regzoo import backend
-from regzoo.checks import invalid
+from regzoo.checks import InvalidError, invalid
 from regzoo.config import InputConfig
 from regzoo.grids import affine_grid, random_affine
 from regzoo.images import Grid, Image, network_grid, normalise, resample
@@ -62,14 +63,17 @@ def read_labelled(files: Files) -> tuple[Image, Image | None]:
     """Reads an image and its labels.
 
     Raises:
-        ValueError: If a file cannot be read, or the labels have another shape than the image.
+        ValueError: If a file cannot be read, or the labels are not one label map on the image's grid.
     """
     image = Image.read(files.image)
     if files.labels is None:
         return image, None
     labels = Image.read(files.labels, labels=True)
-    if labels.shape != image.shape:
-        raise invalid(str(files.labels), f"shape {image.shape}, as {files.image.name}", labels.shape)
+    if labels.channels is not None:
+        raise invalid(str(files.labels), "one label map", f"{labels.channels} channels")
+    if not labels.grid.same_as(image.grid):
+        received = f"shape {labels.shape}" if labels.shape != image.shape else "another affine"
+        raise invalid(str(files.labels), f"the grid of {files.image.name}, shape {image.shape}", received)
     return image, labels
 
 
@@ -79,12 +83,18 @@ class Reader:
     Args:
         config: The network's input.
         values: Label values that get a channel.
-        keep: How many images to keep in memory.
+        memory: Bytes of images to keep.
     """
 
-    def __init__(self, config: InputConfig, values: Sequence[int], keep: int = 512) -> None:
+    def __init__(self, config: InputConfig, values: Sequence[int], memory: int = 2**31) -> None:
         self.config, self.values = config, tuple(values)
-        self._own = functools.lru_cache(maxsize=keep)(self._read_own)
+        size = math.prod(config.shape) * (4 + len(self.values))  # float32 image, uint8 labels
+        self._own = functools.lru_cache(maxsize=max(2, memory // size))(self._read_own)
+
+    def check(self, files: Iterable[Files]) -> None:
+        """Reads every image once, so that one that cannot be used ends a run at its start and not overnight."""
+        for each in dict.fromkeys(files):
+            self._own(each)
 
     def pair(self, fixed: Files, moving: Files) -> tuple[Placed, Placed]:
         """Returns both images on the fixed image's network grid, aligned as the network expects."""
@@ -95,16 +105,23 @@ class Reader:
 
     def _read_own(self, files: Files) -> Placed:
         image, labels = read_labelled(files)
-        return place(image, labels, own_grid(image, self.config), self.config, self.values)
+        try:
+            return place(image, labels, own_grid(image, self.config), self.config, self.values)
+        except InvalidError as error:
+            raise InvalidError(f"{files.image}: {error}") from None
 
 
 def label_values(files: Sequence[Files]) -> tuple[int, ...]:
-    """Returns every label value in the files, background left out."""
-    found = set()
-    for each in files:
-        if each.labels is not None:
-            found.update(np.unique(Image.read(each.labels, labels=True).array).tolist())
-    return tuple(sorted(found - {0}))
+    """Returns every label value in the files, background left out; none if no file has labels.
+
+    Raises:
+        ValueError: If there are label maps, and all of them are empty.
+    """
+    paths = dict.fromkeys(each.labels for each in files if each.labels is not None)
+    found = set().union(*(np.unique(Image.read(path, labels=True).array).tolist() for path in paths)) - {0}
+    if paths and not found:
+        raise invalid("labels", f"a value other than 0 in one of {len(paths)} label maps", "none")
+    return tuple(sorted(found))
 
 
 Draw = Callable[[np.random.Generator], tuple[Files, Files]]

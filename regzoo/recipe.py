@@ -126,8 +126,6 @@ class Training(Strict):
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     steps_per_epoch: Annotated[int, Field(ge=1, le=1_000_000)] = 250
     """A checkpoint, a validation and a log line follow each epoch."""
-    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Decay of the exponential moving average of the weights; 0 is off."""
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> "Training":

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from keras import ops
@@ -17,7 +17,7 @@ from regzoo.cards import Card
 from regzoo.checks import InvalidError, invalid
 from regzoo.config import InputConfig
 from regzoo.files import atomic_folder
-from regzoo.images import Image, overlap_gap
+from regzoo.images import Grid, Image, overlap_gap
 from regzoo.models import RegistrationModel
 from regzoo.pairs import own_grid, place
 from regzoo.points import read_points
@@ -64,6 +64,7 @@ class Result:
         Returns:
             The folder.
         """
+        folder = Path(folder)
         with atomic_folder(folder) as path:
             self.moved.save(path / "moved.nii.gz")
             if self.moved_labels is not None:
@@ -71,8 +72,12 @@ class Result:
             self.transform.save(path / "transform.nii.gz")
             with _clock(self.facts["seconds"], "picture"):
                 report.picture(self, path / "report.png")
-            (path / "result.json").write_text(json.dumps(_plain(self.facts), indent=2) + "\n", encoding="utf-8")
-        return Path(folder)
+            (path / "result.json").write_text(
+                json.dumps(_plain(self.facts), indent=2, allow_nan=False) + "\n", encoding="utf-8"
+            )
+        if self.moved_labels is None:
+            (folder / "moved_labels.nii.gz").unlink(missing_ok=True)  # an earlier result's, which is not this one's
+        return folder
 
 
 @dataclass(frozen=True)
@@ -115,8 +120,12 @@ def register(
         RegzooError: If an input cannot be used; the message says which and what to do.
     """
     seconds: dict[str, float] = {}
+    if alignment not in (None, *get_args(Alignment)):
+        raise invalid("alignment", "'center', 'world' or None", repr(alignment))
     with _clock(seconds, "load"):
         model = model if isinstance(model, RegistrationModel) else zoo.load(model)
+    if not hasattr(model, "card"):
+        raise invalid("model", "a model with a card, as regzoo.load gives it", f"a {type(model).__name__} without")
     with _clock(seconds, "read"):
         fixed_side = _read("fixed", fixed, fixed_labels, fixed_points)
         moving_side = _read("moving", moving, moving_labels, moving_points)
@@ -126,11 +135,11 @@ def register(
         start, transform = _predict(model, inputs, fixed_side.image, moving_side.image)
     grid = fixed_side.image.grid
     with _clock(seconds, "warp"):
-        moved = transform.apply_image(moving_side.image, grid)
+        moved = _moved(transform, moving_side.image, grid)
         labels = moving_side.labels and transform.apply_labels(moving_side.labels, grid)
     with _clock(seconds, "scores"):
         scores = {
-            "before": _scores(fixed_side, moving_side, start, start.apply_image(moving_side.image, grid)),
+            "before": _scores(fixed_side, moving_side, start),
             "after": _scores(fixed_side, moving_side, transform, moved),
         }
         jacobian = metrics.jacobian_statistics(transform.jacobian_determinant(grid))
@@ -187,8 +196,8 @@ def _predict(model: RegistrationModel, inputs: InputConfig, fixed: Image, moving
     grid = own_grid(fixed, inputs)
     moving_grid = own_grid(moving, inputs) if inputs.alignment == "center" else grid
     batch = {
-        "fixed": place(fixed, None, grid, inputs).image[None],
-        "moving": place(moving, None, moving_grid, inputs).image[None],
+        "fixed": _placed("fixed", fixed, grid, inputs),
+        "moving": _placed("moving", moving, moving_grid, inputs),
     }
     ddf = ops.convert_to_numpy(model.predict_on_batch(batch)["ddf"])[0]
     # Both grids have the same voxels: this puts a point of one where the same voxel lies in the other.
@@ -197,10 +206,23 @@ def _predict(model: RegistrationModel, inputs: InputConfig, fixed: Image, moving
     return start, Transform(transform.steps, fixed.grid)
 
 
-def _scores(fixed: _Side, moving: _Side, transform: Transform, moved: Image) -> dict:
+def _placed(name: str, image: Image, grid: Grid, inputs: InputConfig) -> np.ndarray:
+    try:
+        return place(image, None, grid, inputs).image[None]
+    except InvalidError as error:
+        raise InvalidError(f"{name}: {error}") from error
+
+
+def _moved(transform: Transform, moving: Image, grid: Grid) -> Image:
+    """Moves an image with its lowest value around it: 0 is background in MR, but water in CT."""
+    return transform.apply_image(moving, grid, outside=float(moving.array.min()))
+
+
+def _scores(fixed: _Side, moving: _Side, transform: Transform, moved: Image | None = None) -> dict:
     """Returns what the given labels and points allow to say, and the correlation of the images."""
-    values = np.corrcoef(fixed.image.array.ravel(), moved.array.ravel())[0, 1]
-    scores: dict = {"ncc": float(values)}
+    if moved is None:
+        moved = _moved(transform, moving.image, fixed.image.grid)
+    scores: dict = {"ncc": _correlation(fixed.image.array, moved.array)}
     if fixed.labels is not None and moving.labels is not None:
         labels = transform.apply_labels(moving.labels, fixed.image.grid).array
         shared = np.intersect1d(np.unique(fixed.labels.array), np.unique(moving.labels.array))
@@ -214,6 +236,13 @@ def _scores(fixed: _Side, moving: _Side, transform: Transform, moved: Image) -> 
         errors = metrics.tre(fixed.points, moving.points, transform)
         scores["tre"] = {"mean": float(errors.mean()), "sd": float(errors.std()), "max": float(errors.max())}
     return scores
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Returns Pearson's correlation, nan if an array is constant (nothing of the moving image is left in view)."""
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
 
 
 def _model_facts(card: Card) -> dict:
@@ -245,8 +274,9 @@ def _warnings(card: Card, fixed: Image, moving: Image, scores: dict, jacobian: d
             )
     if jacobian["folds"] > 0.001:
         found.append(f"The field folds at {100 * jacobian['folds']:.2f} % of the voxels.")
-    worse = scores["after"]["ncc"] < scores["before"]["ncc"]
-    if worse:
+    if np.isnan(scores["after"]["ncc"]):
+        found.append("Nothing of the moving image is left in view of the fixed image after the registration.")
+    elif scores["after"]["ncc"] < scores["before"]["ncc"]:
         found.append("The images correlate less after the registration than before; look at the picture.")
     return found
 

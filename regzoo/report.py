@@ -31,7 +31,7 @@ def picture(result: Result, path: Path) -> None:
     """
     fixed = result.fixed.array
     grid = result.fixed.grid
-    before = result.start.apply_image(result.moving, grid).array
+    before = result.start.apply_image(result.moving, grid, outside=float(result.moving.array.min())).array
     views = _views(result)
     window = {name: np.percentile(array, [1, 99]) for name, array in (("f", fixed), ("m", result.moving.array))}
     scaled = [_scale(a, window[w]) for a, w in ((fixed, "f"), (before, "m"), (result.moved.array, "m"))]
@@ -141,7 +141,7 @@ def _show(axes: Axes, plane: np.ndarray, view: _View, **settings: object) -> obj
 
 
 def _outline(axes: Axes, mask: np.ndarray, view: _View, colour: str) -> None:
-    if mask.any() and not mask.all():
+    if mask.any() and not mask.all() and min(mask.shape) > 1:
         axes.contour(mask, levels=[0.5], colors=colour, linewidths=0.8)
 
 

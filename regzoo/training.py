@@ -1,26 +1,31 @@
 """finetune: a recipe in, a run folder out, which is itself a zoo entry."""
 
-import importlib.metadata
+import contextlib
 import json
+import math
 import os
 import platform
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
+from filelock import FileLock, Timeout
 from keras import ops
 
-from regzoo import __version__, backend, cards, datasets, hub
-from regzoo.callbacks import Bar, Checkpoint, Logs, StopOnNaN
-from regzoo.checks import InvalidError
+from regzoo import backend, cards, datasets, hub
+from regzoo.callbacks import Bar, Checkpoint, Logs, StopAt, StopOnNaN
+from regzoo.checks import InvalidError, invalid
 from regzoo.config import InputConfig, ModelConfig
 from regzoo.fields import jacobian_determinant
 from regzoo.files import atomic_file
 from regzoo.losses import ncc
 from regzoo.models import RegistrationModel, build, weights
 from regzoo.pairs import Batches, Draw, Files, Placed, Reader, label_values, paired, sides, unpaired
-from regzoo.pairs_csv import read_pairs
-from regzoo.recipe import Recipe, data_home
+from regzoo.recipe import Recipe, active
 from regzoo.warping import warp
 
 
@@ -42,80 +47,145 @@ def finetune(
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
     folder = Path(output or Path("runs") / recipe.name)
+    if _is_finished(folder, recipe):
+        return folder
     backend.seed(recipe.seed)
     model, config, inputs = _model(recipe)
-    draw, valid, values = _data(recipe, data)
-    _claim(folder, recipe)
-    settings, reader = recipe.training, Reader(inputs, values)
+    files = _data(recipe, data)
+    reader = Reader(inputs, files.values)
     model.supervise(recipe.loss.model_dump(exclude_none=True), inputs.spacing)
     model.compile(optimizer=_optimizer(recipe), jit_compile=backend.NAME == "jax")
-    checkpoint = Checkpoint(folder / "checkpoint.safetensors", Validation(model, reader, valid))
-    checkpoint.set_model(model)
-    checkpoint.restore()
-    epochs = -(-settings.steps // settings.steps_per_epoch)
-    if checkpoint.epoch < epochs:
-        batches = Batches(
-            reader,
-            draw,
-            steps=settings.steps_per_epoch,
-            batch_size=settings.batch_size,
-            affine=recipe.augmentation.affine,
-            seed=recipe.seed,
-            epoch=checkpoint.epoch,
-        )
-        bar = Bar(epochs, settings.steps_per_epoch, checkpoint)
-        callbacks = [checkpoint, Logs(folder, checkpoint), StopOnNaN(), bar]
-        model.fit(batches, initial_epoch=checkpoint.epoch, epochs=epochs, verbose=0, callbacks=callbacks)
-    _publish(folder, recipe, config, inputs, checkpoint)
+    validation = Validation(model, reader, files.valid)
+    reader.check(files.train)
+    validation()  # what cannot be scored is found out now, not after the first epoch
+    with _claimed(folder, recipe):
+        checkpoint = Checkpoint(folder / "checkpoint.safetensors", validation)
+        checkpoint.set_model(model)
+        checkpoint.restore()
+        _fit(recipe, folder, model, checkpoint, reader, files.draw)
+        _publish(folder, recipe, config, inputs, checkpoint)
     return folder
 
 
-def _claim(folder: Path, recipe: Recipe) -> None:
-    """Makes the run folder the recipe's, or refuses one that holds another run."""
-    kept = folder / "recipe.yaml"
-    if kept.exists():
-        if Recipe.read(kept) != recipe:
-            raise InvalidError(f"{folder} holds a run of another recipe. Choose another --output, or remove it.")
-        return
+def _is_finished(folder: Path, recipe: Recipe) -> bool:
+    """Says whether the folder holds this recipe's finished run, verified; refuses one that holds another run."""
+    kept = folder / cards.RECIPE
+    if kept.exists() and Recipe.read(kept) != recipe:
+        raise InvalidError(f"{folder} holds a run of another recipe. Choose another --output, or remove it.")
+    if not kept.exists() or not (folder / cards.README).exists():
+        return False
+    # The card is written last, and a person may have added to it since: a finished run is not written again.
+    hub.verify(folder, cards.read(folder), f"Remove {folder / cards.README} to write it again.")
+    return True
+
+
+@contextlib.contextmanager
+def _claimed(folder: Path, recipe: Recipe) -> Iterator[None]:
+    """Makes the run folder the recipe's, for this process alone."""
     folder.mkdir(parents=True, exist_ok=True)
-    recipe.write(kept)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            for remnant in folder.glob(".regzoo-*"):  # files half written by a process that was killed
+                shutil.rmtree(remnant, ignore_errors=True)
+            if not (folder / cards.RECIPE).exists():
+                recipe.write(folder / cards.RECIPE)
+            yield
+    except Timeout:
+        message = f"Another process is training in {folder}. Wait for it, or choose another --output."
+        raise InvalidError(message) from None
+
+
+def _fit(
+    recipe: Recipe, folder: Path, model: RegistrationModel, checkpoint: Checkpoint, reader: Reader, draw: Draw
+) -> None:
+    """Trains from the checkpoint's epoch to the last."""
+    settings = recipe.training
+    epochs = -(-settings.steps // settings.steps_per_epoch)
+    if checkpoint.epoch == epochs:
+        return
+    batches = Batches(
+        reader,
+        draw,
+        steps=settings.steps_per_epoch,
+        batch_size=settings.batch_size,
+        affine=recipe.augmentation.affine,
+        seed=recipe.seed,
+        epoch=checkpoint.epoch,
+    )
+    bar = Bar(settings.steps, settings.steps_per_epoch, checkpoint)
+    callbacks = [checkpoint, Logs(folder, checkpoint), StopOnNaN(), StopAt(settings.steps, settings.steps_per_epoch), bar]
+    try:
+        model.fit(batches, initial_epoch=checkpoint.epoch, epochs=epochs, verbose=0, callbacks=callbacks)
+    finally:
+        bar.on_train_end()
 
 
 def _model(recipe: Recipe) -> tuple[RegistrationModel, ModelConfig, InputConfig]:
     """Builds the model, with its parent's weights if there is one."""
     if recipe.parent is None:
+        _check_dims(recipe.model)
         return build(recipe.model, recipe.training.precision), recipe.model, recipe.input
     folder = hub.resolve(recipe.parent)
     config, inputs = cards.read_config(folder), recipe.input or cards.read(folder).input
     if recipe.model not in (None, config):
         raise InvalidError(f"model: expected null or the config of the parent {recipe.parent}, received another.")
+    _check_dims(config)
     model = build(config, recipe.training.precision)
     weights.load(model, folder / "model.safetensors")
     return model, config, inputs
 
 
-def _data(recipe: Recipe, home: str | os.PathLike | None) -> tuple[Draw, list[tuple[Files, Files]], tuple[int, ...]]:
-    """Returns the draw of training pairs, the (fixed, moving) pairs for validation, and the label values."""
+def _check_dims(config: ModelConfig) -> None:
+    if config.dims != 3:
+        raise invalid("model.dims", "3, since a recipe trains on volumes", config.dims)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What a run reads: the draw of training pairs, their files, (fixed, moving) for validation, the label values."""
+
+    draw: Draw
+    train: list[Files]
+    valid: list[tuple[Files, Files]]
+    values: tuple[int, ...]
+
+
+def _data(recipe: Recipe, home: str | os.PathLike | None) -> _Data:
+    """Finds the files of a recipe; labels of training images are read only if a loss compares them."""
     valid = [sides(pair) for pair in datasets.split_pairs(recipe, "valid", home)]
-    if recipe.data.kind == "unpaired":
-        files = [sides(pair)[0] for pair in datasets.train_images(recipe, home)]
-        draw = unpaired(files)
-    else:
-        pairs = [sides(pair) for pair in read_pairs(data_home(home) / recipe.data.root / recipe.data.train)]
-        files, draw = [side for pair in pairs for side in pair], paired(pairs)
-    return draw, valid, recipe.data.label_values or label_values(files)
+    single = recipe.data.kind == "unpaired"
+    pairs = [sides(pair) for pair in (datasets.train_images if single else datasets.train_pairs)(recipe, home)]
+    needed = bool(active(recipe.loss.label))
+    if not needed:
+        pairs = [tuple(Files(side.image) for side in pair) for pair in pairs]
+    train = [side for pair in pairs for side in pair]
+    _check_labels("training", train, needed)
+    validated = [side for pair in valid for side in pair]
+    _check_labels("validation", validated, False)
+    draw = unpaired([fixed for fixed, _ in pairs]) if single else paired(pairs)
+    return _Data(draw, train, valid, recipe.data.label_values or label_values(train + validated))
+
+
+def _check_labels(what: str, files: list[Files], needed: bool) -> None:
+    """Refuses images without labels, where a loss needs them or where others have them."""
+    without = [file.image for file in files if file.labels is None]
+    if without and (needed or len(without) < len(files)):
+        reason = "since loss.label has a weight above 0" if needed else "as others have them"
+        raise invalid(f"{what} data", f"labels for every image, {reason}", f"none for {without[0]}")
 
 
 def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
     """Adam with a clipped gradient norm; without clipping, velocity models diverged."""
     settings = recipe.training
-    rate = settings.learning_rate
-    if settings.schedule == "cosine":
-        start = {"warmup_target": rate, "warmup_steps": settings.warmup} if settings.warmup else {}
-        rate = keras.optimizers.schedules.CosineDecay(
-            0.0 if start else rate, settings.steps - settings.warmup, alpha=0.01, **start
-        )
-    return keras.optimizers.Adam(rate, global_clipnorm=settings.clip_norm)
+    rate, warmup = settings.learning_rate, settings.warmup
+    start = {"warmup_target": rate, "warmup_steps": warmup} if warmup else {}
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup else rate,
+        settings.steps - warmup,
+        alpha=0.01 if settings.schedule == "cosine" else 1.0,  # the share of the rate that the cosine ends at
+        **start,
+    )
+    return keras.optimizers.Adam(schedule, global_clipnorm=settings.clip_norm)
 
 
 class Validation:
@@ -131,9 +201,16 @@ class Validation:
         self.model, self.reader, self.pairs = model, reader, pairs
 
     def __call__(self) -> dict[str, float]:
-        """Returns the means over the pairs: `valid_dice` (or `valid_ncc` without labels) and `valid_folds`."""
+        """Returns the means over the pairs: `valid_dice` (or `valid_ncc` without labels) and `valid_folds`.
+
+        Raises:
+            ValueError: If no validation pair has one of the labels.
+        """
         rows = [self._score(*self.reader.pair(*pair)) for pair in self.pairs]
-        return {key: float(np.nanmean([row[key] for row in rows])) for key in rows[0]}
+        figures = {key: _mean([row[key] for row in rows]) for key in rows[0]}
+        if math.isnan(figures.get("valid_dice", 0.0)):
+            raise invalid("validation data", f"one of the label values {self.reader.values}", "none in any pair")
+        return figures
 
     def _score(self, fixed: Placed, moving: Placed) -> dict[str, float]:
         batch = {"fixed": fixed.image[None], "moving": moving.image[None]}
@@ -146,22 +223,29 @@ class Validation:
         both = 2.0 * np.sum(moved * fixed.labels, axis=(0, 1, 2), dtype="float64")
         total = np.sum(moved, axis=(0, 1, 2), dtype="float64") + np.sum(fixed.labels, axis=(0, 1, 2))
         score = np.divide(both, total, out=np.full(len(total), np.nan), where=total > 0)
-        return {"valid_dice": float(np.nanmean(score)), "valid_folds": folds}
+        return {"valid_dice": _mean(score), "valid_folds": folds}
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Returns the mean of the values that are a number, or NaN if there is none."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
 
 
 def _publish(folder: Path, recipe: Recipe, config: ModelConfig, inputs: InputConfig, checkpoint: Checkpoint) -> None:
     """Makes the run folder a zoo entry with the weights that scored best on the validation pairs."""
-    weights.save(folder / "model.safetensors", checkpoint.best)
+    Logs(folder, checkpoint).table()  # the last line is missing after a kill behind the last checkpoint
+    weights.save(folder / cards.WEIGHTS, checkpoint.best)
     best = checkpoint.history[checkpoint.best_epoch - 1]
     settings = recipe.training
     facts = {
-        "steps": checkpoint.epoch * settings.steps_per_epoch,
-        "chosen_at_step": checkpoint.best_epoch * settings.steps_per_epoch,
+        "steps": min(checkpoint.epoch * settings.steps_per_epoch, settings.steps),
+        "chosen_at_step": min(checkpoint.best_epoch * settings.steps_per_epoch, settings.steps),
         "hours": round(checkpoint.seconds / 3600, 2),
         "seed": recipe.seed,
         "parent": recipe.parent,
         "backend": backend.NAME,
-        "versions": {name: importlib.metadata.version(name) for name in ("keras", "numpy")} | {"regzoo": __version__},
+        "versions": {name: sys.modules[name].__version__ for name in ("regzoo", "keras", "numpy", backend.NAME)},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {backend.device()}",
     }
     for name, value in (("config.json", config.model_dump(mode="json")), ("scores.json", {"valid": best})):

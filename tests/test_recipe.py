@@ -35,7 +35,6 @@ training:
   clip_norm: 1.0
   precision: float32
   steps_per_epoch: 250
-  average: 0.0
 card:
   summary: A summary
   license: cc-by-sa-4.0
@@ -146,7 +145,6 @@ def test_small_recipe_and_parent(tmp_path):
         ),
         ("learning_rate: 6e-4", "learning_rate: 0", "training.learning_rate: expected greater than 0, received 0."),
         ("warmup: 200", "warmup: 12000", "training: warmup (12000) must be below steps (12000)."),
-        ("average: 0.0", "average: 1", "training.average: expected less than 1, received 1."),
         (
             "precision: float32",
             "precision: float16",

@@ -46,11 +46,12 @@ def test_sample_equals_scipy(moving, boundary, method):
     border = RANDOM.choice([0, 1], size=(2, 40, dims)) * last
     far = np.where(RANDOM.random((2, 40, dims)) < 0.3, RANDOM.choice([-1e9, 1e9, -500, 500], (2, 40, dims)), around)
     places = np.concatenate([inside, around, whole, border, far], axis=1).astype("float32")
-    for compile_it in (False, True):
-        read = backend.compiled(sample, boundary=boundary, method=method) if compile_it else sample
-        found = array(read(tensor(image), tensor(places), *(() if compile_it else (boundary, method))))
-        assert found.shape == (2, 200, 3)
-        np.testing.assert_allclose(found, scipy_sample(image, places, boundary, method), atol=1e-5)
+    found = array(sample(tensor(image), tensor(places), boundary, method))
+    assert found.shape == (2, 200, 3)
+    np.testing.assert_allclose(found, scipy_sample(image, places, boundary, method), atol=1e-5)
+    if (dims, method) == (3, "linear"):
+        compiled = backend.compiled(sample, boundary=boundary)(tensor(image), tensor(places))
+        np.testing.assert_allclose(array(compiled), found, atol=1e-6)
 
 
 @pytest.mark.parametrize("boundary", ["edge", "zero"])
@@ -126,10 +127,9 @@ def test_gradient_of_a_ramp_is_its_slope_inside_and_nothing_beyond_the_edge():
 
 
 def test_compiled_warp_equals_eager():
-    image, ddf = tensor(RANDOM.normal(size=(2, 6, 5, 4, 2))), tensor(RANDOM.normal(0, 3, size=(2, 3, 6, 5, 3)))
-    for boundary in ("edge", "zero"):
-        found = backend.compiled(warp, boundary=boundary)(image, ddf)
-        np.testing.assert_allclose(array(found), array(warp(image, ddf, boundary)), atol=1e-6)
+    image, ddf = tensor(RANDOM.normal(size=(2, 6, 5, 2))), tensor(RANDOM.normal(0, 3, size=(2, 3, 6, 2)))
+    found = backend.compiled(warp, boundary="zero")(image, ddf)
+    np.testing.assert_allclose(array(found), array(warp(image, ddf, "zero")), atol=1e-6)
 
 
 def test_errors_name_the_argument():

@@ -1,0 +1,205 @@
+import keras
+import numpy as np
+import pytest
+from tensors import array, tensor
+
+from regzoo import losses
+from regzoo.checks import InvalidError
+from regzoo.config import ModelConfig
+from regzoo.models import build, weights
+from regzoo.warping import warp
+
+RANDOM = np.random.default_rng(17)
+SSD = {"image": {"ssd": {"weight": 1}}, "deformation": {"gradient": {"weight": 0.05}}}
+
+
+def new(dims=2, output="ddf", channels=(4, 6), precision="float32", **settings):
+    keras.utils.set_random_seed(1)
+    backbone = {"channels": channels, "convolutions": 1}
+    config = {"dims": dims, "backbone": backbone, "output": {"name": output, "level": 0, **settings}}
+    return build(ModelConfig.model_validate(config), precision)
+
+
+def noise(shape, batch=2):
+    return {key: tensor(RANDOM.random((batch, *shape, 1))) for key in ("fixed", "moving")}
+
+
+def moved_head(model, size=0.5):
+    """Gives the last layer a bias, so that the field is not zero."""
+    model.head.bias.assign(np.arange(1, model.head.bias.shape[0] + 1) * size)
+    return model
+
+
+@pytest.mark.parametrize(("output", "level"), [("ddf", 0), ("ddf", 1), ("dvf", 0), ("dvf", 1)])
+@pytest.mark.parametrize("shape", [(8, 12), (9, 7), (8, 4, 12), (9, 12, 7)])
+def test_a_new_model_gives_a_small_field_of_the_input_size(shape, output, level):
+    dims = len(shape)
+    model = new(dims, output, channels=(2, 3, 4), level=level)
+    found = model(noise(shape))
+    ddf = array(found["ddf"])
+    assert ddf.shape == (2, *shape, dims)
+    assert ddf.dtype == np.float32
+    assert 0 < np.abs(ddf).max() < 0.01
+    assert set(found) == ({"ddf"} if output == "ddf" else {"ddf", "velocity"})
+    if output == "dvf":
+        padded = [-(-n // 4) * 4 // 2**level for n in shape]
+        assert tuple(found["velocity"].shape) == (2, *padded, dims)
+
+
+@pytest.mark.parametrize(("output", "level"), [("ddf", 1), ("dvf", 1), ("dvf", 0)])
+def test_a_field_of_a_coarser_level_counts_in_voxels_of_the_input(output, level):
+    model = moved_head(new(2, output, channels=(2, 3, 4), level=level))
+    ddf = array(model(noise((9, 14)))["ddf"])
+    np.testing.assert_allclose(ddf, np.broadcast_to(np.array([0.5, 1.0]) * 2**level, ddf.shape), atol=0.01)
+
+
+def blob_pair():
+    """Returns one blob in two places and the way between: moved(x) = moving(x + way) is fixed(x)."""
+    x = np.moveaxis(np.indices((16, 12)), 0, -1)
+    way = np.array([2.5, -1.5])
+    middle = np.array([6.5, 6.5])
+    fixed, moving = (np.exp(-((x - place) ** 2).sum(-1) / 8)[None, ..., None] for place in (middle, middle + way))
+    return {"fixed": fixed.astype("float32"), "moving": moving.astype("float32")}, way
+
+
+@pytest.mark.parametrize("output", ["ddf", "dvf"])
+def test_fit_lowers_the_loss_and_moves_the_blob_the_right_way(output):
+    pair, way = blob_pair()
+    labels = {f"{key}_labels": (image > 0.5).astype("float32") for key, image in pair.items()}
+    pair.update(labels)
+    model = new(2, output, steps=4) if output == "dvf" else new()
+    objective = {"image": {"ssd": {"weight": 10}}, "label": {"dice": {"weight": 0.5}}, "deformation": {"bending": {}}}
+    model.supervise(objective, (1.0, 1.0))
+    model.compile(keras.optimizers.Adam(5e-3), jit_compile=keras.backend.backend() == "jax")
+    before = model(pair)
+    history = model.fit(pair, epochs=40, verbose=0).history
+    assert set(history) == {"loss", "image_ssd", "label_dice", "deformation_bending"}
+    terms = [10 * history["image_ssd"][0], 0.5 * history["label_dice"][0], history["deformation_bending"][0]]
+    assert history["loss"][0] == pytest.approx(sum(terms), rel=1e-4)
+    start = array(losses.ssd(tensor(pair["fixed"]), tensor(pair["moving"])))[0]
+    assert history["image_ssd"][0] == pytest.approx(start, rel=1e-2)
+    assert history["loss"][-1] < 0.7 * history["loss"][0]
+    ddf = model(pair)["ddf"]
+    at_blob = np.average(array(ddf)[0], weights=pair["fixed"][0, ..., 0], axis=(0, 1))
+    assert (at_blob * way > 0.3).all()
+    assert np.abs(array(before["ddf"])).max() < 0.01
+    moved = array(warp(tensor(pair["moving"]), ddf))
+    assert ((moved - pair["fixed"]) ** 2).mean() < 0.7 * start
+
+
+def test_without_an_objective_fit_says_what_to_do():
+    model = new()
+    model.compile("sgd", jit_compile=False)
+    with pytest.raises(
+        ValueError, match=r"The model has no objective\. Call supervise\(objective, spacing\) before fit"
+    ):
+        model.compute_loss(blob_pair()[0], None, model(blob_pair()[0]))
+
+
+def test_supervise_may_come_after_predicting_and_again_after_training():
+    pair, _ = blob_pair()
+    model = new()
+    model.predict(pair, verbose=0)
+    model.supervise({**SSD, "deformation": {"gradient": {"weight": 0}}}, (1.0, 1.0))
+    model.compile("sgd", jit_compile=False)
+    assert set(model.fit(pair, verbose=0).history) == {"loss", "image_ssd"}
+    model.supervise({"image": {"ncc": {"weight": 2}}}, (1.0, 1.0))
+    logs = model.fit(pair, verbose=0).history
+    assert set(logs) == {"loss", "image_ncc"}
+    assert logs["loss"][0] == pytest.approx(2 * logs["image_ncc"][0])
+    expected = array(losses.ncc(tensor(pair["fixed"]), tensor(pair["moving"])))[0]
+    assert logs["image_ncc"][0] == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_convolutions_may_be_half_precise_but_not_the_field():
+    model = moved_head(new(precision="mixed_bfloat16"))
+    exact = moved_head(new())
+    inputs = noise((8, 8))
+    ddf = model(inputs)["ddf"]
+    assert keras.backend.standardize_dtype(ddf.dtype) == "float32"
+    assert keras.backend.standardize_dtype(model.backbone(keras.ops.ones((1, 8, 8, 2))).dtype) == "bfloat16"
+    np.testing.assert_allclose(array(ddf), array(exact(inputs)["ddf"]), atol=0.02)
+    assert {variable.dtype for variable in model.variables} == {"float32"}
+
+
+PATHS = [
+    "encoder0_conv0/kernel",
+    "encoder0_conv0/bias",
+    "encoder1_conv0/kernel",
+    "encoder1_conv0/bias",
+    "decoder0_conv0/kernel",
+    "decoder0_conv0/bias",
+    "field/kernel",
+    "field/bias",
+]
+
+
+def test_variable_paths_are_the_same_for_every_model_and_backend():
+    for output in ("ddf", "dvf"):  # the second model in a process must not be numbered
+        model = new(output=output)
+        model.supervise(SSD, (1.0, 1.0))
+        assert [variable.path for variable in model.variables] == PATHS
+    deep = new(channels=(2, 3, 4, 5))
+    assert len({variable.path for variable in deep.variables}) == len(deep.variables) == 16
+
+
+@pytest.mark.parametrize("output", ["ddf", "dvf"])
+def test_weights_come_back_from_a_file(tmp_path, output):
+    model, inputs = moved_head(new(3, output)), noise((6, 5, 4))
+    weights.save(tmp_path / "model.safetensors", weights.arrays(model.variables), {"epoch": 3})
+    values, facts = weights.read(tmp_path / "model.safetensors")
+    assert facts == {"epoch": 3}
+    keras.utils.set_random_seed(2)
+    other = build(
+        ModelConfig.model_validate(
+            {"backbone": {"channels": (4, 6), "convolutions": 1}, "output": {"name": output, "level": 0}}
+        )
+    )
+    assert np.abs(array(other(inputs)["ddf"]) - array(model(inputs)["ddf"])).max() > 0.1
+    weights.assign(other.variables, values)
+    np.testing.assert_array_equal(array(other(inputs)["ddf"]), array(model(inputs)["ddf"]))
+    weights.load(other, tmp_path / "model.safetensors")
+    for old, new_ in zip(model.variables, other.variables, strict=True):
+        np.testing.assert_array_equal(array(old.value), array(new_.value))
+
+
+def test_half_precision_weights_are_widened_and_a_prefix_chooses():
+    model = new()
+    values = weights.arrays(model.variables, "model/")
+    assert set(values) == {f"model/{path}" for path in PATHS}
+    half = {name: (value * 0 + 0.1).astype("float16") for name, value in values.items()}
+    weights.assign(model.variables, half | {"optimizer/rate": np.ones(1)}, prefix="model/")
+    for variable in model.variables:
+        assert variable.dtype == "float32"
+        np.testing.assert_array_equal(array(variable.value), np.float32(np.float16(0.1)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"field/bias": None}, r"w do not fit the model: missing \['field/bias'\], not in the model \[\]\."),
+        ({"more": np.ones(1)}, r"w do not fit the model: missing \[\], not in the model \['more'\]\."),
+        ({"field/bias": np.ones(3, "float32")}, r"w: field/bias: expected shape \(2,\), received \(3,\)\."),
+        (
+            {"field/bias": np.ones(2, "float64")},
+            r"w: field/bias: expected dtype float32 or float16, received float64\.",
+        ),
+        ({"field/bias": np.ones(2, "int32")}, r"w: field/bias: expected dtype float32 or float16, received int32\."),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_and_nothing_is_set(change, message):
+    model = new()
+    before = weights.arrays(model.variables)
+    values = {name: value + 1 for name, value in before.items()} | change
+    with pytest.raises(InvalidError, match=message):
+        weights.assign(
+            model.variables, {name: value for name, value in values.items() if value is not None}, source="w"
+        )
+    for name, value in weights.arrays(model.variables).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_broken_file_is_named(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(InvalidError, match=r"^model\.safetensors is not a readable safetensors file: "):
+        weights.load(new(), tmp_path / "model.safetensors")

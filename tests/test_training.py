@@ -1,0 +1,342 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_run
+from filelock import FileLock
+
+import regzoo
+from regzoo import backend, callbacks, cards, hub, training
+from regzoo.checks import InvalidError
+from regzoo.images import Image
+from regzoo.models import build, weights
+from regzoo.training import finetune
+
+pytestmark = pytest.mark.backend
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tiny_run.write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def whole(home, tmp_path_factory):
+    """A run of three epochs that nothing interrupted."""
+    return finetune(tiny_run.recipe(), tmp_path_factory.mktemp("runs") / "whole", home)
+
+
+@pytest.fixture
+def own_data(home, tmp_path):
+    """A copy of the data that a test may change."""
+    return Path(shutil.copytree(home, tmp_path / "data"))
+
+
+def interrupt(monkeypatch, batch, error):
+    """Raises an error after so many batches of the next run."""
+    count = iter(range(1000))
+
+    def stop(self, number, logs=None):
+        if next(count) == batch:
+            raise error
+
+    monkeypatch.setattr(callbacks.StopOnNaN, "on_train_batch_end", stop)
+
+
+def check_same_run(folder, whole):
+    """Compares weights, optimiser, best weights and history of two runs."""
+    (values, facts), (expected, wanted) = (weights.read(run / "checkpoint.safetensors") for run in (folder, whole))
+    assert values.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(values[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
+    assert int(values["optimizer/adam/iteration"]) == 6
+    for row, other in zip(facts["history"], wanted["history"], strict=True):
+        del row["seconds"], other["seconds"]
+        assert row == pytest.approx(other, abs=1e-5)
+    best, other = (weights.read(run / "model.safetensors")[0] for run in (folder, whole))
+    assert all(np.allclose(best[name], other[name], atol=1e-5) for name in other)
+
+
+def test_a_run_folder_is_a_zoo_entry(whole):
+    card = cards.read(whole)
+    hub.verify(whole, card)
+    assert [file.path for file in card.files] == ["config.json", "model.safetensors", "recipe.yaml", "scores.json"]
+    assert (card.name, card.version, card.summary, card.license) == ("tiny-run", "1", "Blobs.", "CC0-1.0")
+    facts = card.training
+    assert (facts["steps"], facts["seed"], facts["backend"]) == (6, 3, backend.NAME)
+    assert facts["hours"] >= 0
+    assert set(facts["versions"]) == {"regzoo", "keras", "numpy", backend.NAME}
+    scores = json.loads((whole / "scores.json").read_text())["valid"]
+    assert scores["epoch"] * 2 == facts["chosen_at_step"]
+    model = regzoo.load(whole)
+    assert model.card == card
+    image = tiny_run.blob((0, 0, 0))[0][None, ..., None] / 300
+    ddf = model.predict_on_batch({"fixed": image, "moving": image})["ddf"]
+    assert ddf.shape == (1, 16, 16, 16, 3)
+
+
+def test_the_log_has_a_line_per_epoch_and_tensorboard_the_same(whole):
+    rows = tiny_run.read_log(whole)
+    terms = ["loss", "image_ssd", "label_dice", "deformation_gradient", "valid_dice", "valid_folds"]
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert set(rows[0]) == {"epoch", "seconds", *terms}
+    for row in rows:
+        values = {key: float(value) for key, value in row.items()}
+        total = values["image_ssd"] + values["label_dice"] + 0.1 * values["deformation_gradient"]
+        assert values["loss"] == pytest.approx(total, rel=1e-4)
+    events = tiny_run.read_events(whole / "tensorboard")
+    logged = {(key, int(row["epoch"])): float(row[key]) for row in rows for key in row}
+    assert events == pytest.approx(logged, rel=1e-6)
+
+
+def test_a_finished_run_is_left_alone(whole, home, monkeypatch):
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
+    monkeypatch.setattr(training, "_model", None)
+    assert finetune(tiny_run.recipe(), whole, home) == whole
+    assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
+
+
+def test_another_recipe_in_the_same_folder_is_refused(whole, home):
+    with pytest.raises(InvalidError, match=r"holds a run of another recipe\. Choose another --output"):
+        finetune(tiny_run.recipe(seed=4), whole, home)
+
+
+def test_an_interrupted_run_goes_on_as_if_nothing_had_been(whole, home, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt(patch, 2, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            finetune(tiny_run.recipe(), tmp_path / "run", home)
+    assert weights.read(tmp_path / "run" / "checkpoint.safetensors")[1]["epoch"] == 1
+    assert not (tmp_path / "run" / "README.md").exists()
+    finetune(tiny_run.recipe(), tmp_path / "run", home)
+    check_same_run(tmp_path / "run", whole)
+    assert len(tiny_run.read_log(tmp_path / "run")) == 3
+    assert len({step for _, step in tiny_run.read_events(tmp_path / "run" / "tensorboard")}) == 3
+
+
+# The second checkpoint is half written when the process dies.
+KILLED = """
+import os, signal, sys
+from regzoo import finetune
+from regzoo.models import weights
+save, calls = weights.save_file, iter(range(9))
+def die(values, path, metadata):
+    if next(calls) == 1:
+        path.write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(values, path, metadata=metadata)
+weights.save_file = die
+finetune(*sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(whole, home, tmp_path):
+    recipe, run = tmp_path / "recipe.yaml", tmp_path / "run"
+    tiny_run.recipe().write(recipe)
+    command = [sys.executable, "-c", KILLED, str(recipe), str(run), str(home)]
+    done = subprocess.run(command, env={**os.environ, "KERAS_BACKEND": backend.NAME}, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert weights.read(run / "checkpoint.safetensors")[1]["epoch"] == 1
+    assert list(run.glob(".regzoo-*"))
+    finetune(recipe, run, home)
+    check_same_run(run, whole)
+    assert not list(run.glob(".regzoo-*"))
+
+
+def test_a_folder_that_another_process_trains_in_is_refused(home, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "Validation", lambda *_: dict)
+    (tmp_path / "run").mkdir()
+    with (
+        FileLock(tmp_path / "run" / ".lock"),
+        pytest.raises(InvalidError, match="Another process is training in"),
+    ):
+        finetune(tiny_run.recipe(), tmp_path / "run", home)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_before_the_checkpoint_is_touched(home, tmp_path, monkeypatch):
+    drawn = training.Batches.__getitem__
+
+    def poisoned(self, step):
+        (batch,) = drawn(self, step)
+        return ({**batch, "fixed": batch["fixed"] * np.float32(np.nan)} if self.epoch == 1 else batch,)
+
+    monkeypatch.setattr(training.Batches, "__getitem__", poisoned)
+    with pytest.raises(InvalidError, match=r"diverged: loss became nan\. .*lower training\.learning_rate"):
+        finetune(tiny_run.recipe(), tmp_path / "run", home)
+    assert weights.read(tmp_path / "run" / "checkpoint.safetensors")[1]["epoch"] == 1
+    assert not {"README.md", "model.safetensors"} & {path.name for path in (tmp_path / "run").iterdir()}
+
+
+def test_weights_that_are_no_number_never_reach_the_checkpoint(tmp_path):
+    model = build(tiny_run.recipe().model)
+    model.compile(optimizer=training._optimizer(tiny_run.recipe()))
+    model.optimizer.build(model.trainable_variables)
+    checkpoint = callbacks.Checkpoint(tmp_path / "x.safetensors", lambda: {"valid_dice": 0.5})
+    checkpoint.set_model(model)
+    checkpoint.on_epoch_begin(0)
+    checkpoint.on_epoch_end(0, {"loss": 1.0})
+    kept = (tmp_path / "x.safetensors").read_bytes()
+    model.variables[0].assign(np.full(model.variables[0].shape, np.nan, "float32"))
+    with pytest.raises(InvalidError, match="diverged: model/.*kernel became nan"):
+        checkpoint.on_epoch_end(1, {"loss": 1.0})
+    assert (tmp_path / "x.safetensors").read_bytes() == kept
+
+
+def test_training_solves_an_easy_shift(home, tmp_path):
+    recipe = tiny_run.recipe(
+        model={"backbone": {"channels": [6, 12, 12], "convolutions": 1}, "output": {"name": "ddf", "level": 1}},
+        training={"steps": 120, "steps_per_epoch": 40, "batch_size": 2, "learning_rate": 1e-2, "warmup": 5},
+        augmentation={},
+    )
+    folder = finetune(recipe, tmp_path / "run", home)
+    rows = tiny_run.read_log(folder)
+    before = tiny_run.unregistered_dice(recipe, home)
+    print(before, rows)
+    assert float(rows[-1]["loss"]) < 0.7 * float(rows[0]["loss"])
+    assert max(float(row["valid_dice"]) for row in rows) > before + 0.1
+
+
+def test_the_weights_of_the_best_epoch_are_published(home, tmp_path, monkeypatch):
+    figures, seen = iter((0.0, 0.5, 0.9, 0.2)), []
+
+    def score(self):
+        seen.append(weights.arrays(self.model.variables))
+        return {"valid_dice": next(figures), "valid_folds": 0.0}
+
+    monkeypatch.setattr(training.Validation, "__call__", score)
+    folder = finetune(tiny_run.recipe(), tmp_path / "run", home)
+    published, _ = weights.read(folder / "model.safetensors")
+    assert all(np.array_equal(published[name], seen[2][name]) for name in published)
+    assert not all(np.array_equal(published[name], seen[3][name]) for name in published)
+    assert cards.read(folder).training["chosen_at_step"] == 4
+
+
+def test_fine_tuning_starts_from_the_parents_weights(whole, home, tmp_path, monkeypatch):
+    seen, score = [], training.Validation.__call__
+
+    def spy(self):
+        seen.append(weights.arrays(self.model.variables))
+        return score(self)
+
+    monkeypatch.setattr(training.Validation, "__call__", spy)
+    recipe = tiny_run.recipe(
+        name="child", parent=str(whole), model=None, input=None, training={"steps": 1, "warmup": 0}
+    )
+    folder = finetune(recipe, tmp_path / "run", home)
+    parent, _ = weights.read(whole / "model.safetensors")
+    assert all(np.array_equal(parent[name], seen[0][name]) for name in parent)
+    assert any(not np.array_equal(parent[name], seen[1][name]) for name in parent)
+    card = cards.read(folder)
+    assert card.input == cards.read(whole).input
+    assert (card.training["parent"], card.training["steps"]) == (str(whole), 1)
+    assert cards.read_config(folder) == cards.read_config(whole)
+    other = tiny_run.recipe(
+        name="child", parent=str(whole), model={"backbone": {"channels": [2, 5]}, "output": {"name": "ddf"}}
+    )
+    with pytest.raises(InvalidError, match="model: expected null or the config of the parent"):
+        finetune(other, tmp_path / "other", home)
+    assert not (tmp_path / "other").exists()
+
+
+def test_bfloat16_without_labels(home, tmp_path):
+    recipe = tiny_run.recipe(
+        data={"labels": None},
+        loss={"label": {"dice": {"weight": 0}}},
+        training={"steps": 2, "precision": "mixed_bfloat16", "warmup": 0},
+    )
+    folder = finetune(recipe, tmp_path / "run", home)
+    values, _ = weights.read(folder / "model.safetensors")
+    assert {str(value.dtype) for value in values.values()} == {"float32"}
+    (row,) = tiny_run.read_log(folder)
+    assert "label_dice" not in row
+    assert 0 <= float(row["valid_ncc"]) <= 1
+
+
+def test_given_pairs_batches_and_a_last_epoch_that_is_not_whole(home, tmp_path, monkeypatch):
+    steps, count = [], training.StopAt.on_train_batch_end
+
+    def spy(self, batch, logs=None):
+        steps.append(batch)
+        count(self, batch, logs)
+
+    monkeypatch.setattr(training.StopAt, "on_train_batch_end", spy)
+    recipe = tiny_run.recipe(
+        data={"kind": "pairs", "root": "blobs", "train": "train.csv", "valid": "valid.csv"},
+        training={"steps": 5, "steps_per_epoch": 3, "batch_size": 2, "schedule": "constant", "warmup": 0},
+    )
+    folder = finetune(recipe, tmp_path / "run", home)
+    assert steps == [0, 1, 2, 0, 1]
+    assert [row["epoch"] for row in tiny_run.read_log(folder)] == ["1", "2"]
+    assert cards.read(folder).training["steps"] == 5
+    assert int(weights.read(folder / "checkpoint.safetensors")[0]["optimizer/adam/iteration"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup", "expected"),
+    [
+        ("cosine", 0, {0: 1.0, 50: 0.505, 100: 0.01}),
+        ("cosine", 20, {0: 0.0, 10: 0.5, 20: 1.0, 60: 0.505, 100: 0.01, 120: 0.01}),
+        ("constant", 0, {0: 1.0, 99: 1.0}),
+        ("constant", 20, {0: 0.0, 5: 0.25, 20: 1.0, 99: 1.0}),
+    ],
+)
+def test_the_learning_rate_follows_the_recipe(schedule, warmup, expected):
+    settings = {"steps": 100, "schedule": schedule, "warmup": warmup, "learning_rate": 2e-3}
+    optimizer = training._optimizer(tiny_run.recipe(training=settings))
+    for step, share in expected.items():
+        optimizer.iterations.assign(step)
+        assert float(optimizer.learning_rate) == pytest.approx(share * 2e-3, abs=1e-9)
+
+
+def test_a_run_that_cannot_be_scored_ends_before_it_starts(home, tmp_path):
+    recipe = tiny_run.recipe(data={"label_values": [7]})
+    with pytest.raises(InvalidError, match=r"validation data: expected one of the label values \(7,\), received none"):
+        finetune(recipe, tmp_path / "run", home)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_that_cannot_be_used_ends_the_run_before_it_starts(own_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "Validation", lambda *_: dict)
+    Image(np.eye(16, dtype="float32")[:, :, None] * np.ones(16), tiny_run.AFFINE).save(
+        own_data / "blobs" / "labels" / "d.nii.gz"
+    )
+    shifted = tiny_run.AFFINE + np.array([[0, 0, 0, 4.0]] + [[0] * 4] * 3)
+    Image(tiny_run.blob((0, 0, 0))[1], shifted).save(own_data / "blobs" / "labels" / "d.nii.gz")
+    with pytest.raises(InvalidError, match=r"labels/d\.nii\.gz: expected the grid of d\.nii\.gz.* another affine"):
+        finetune(tiny_run.recipe(), tmp_path / "run", own_data)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("split", "loss", "which"), [("train", 1, "c"), ("valid", 0, "v")])
+def test_images_without_labels_are_refused_where_labels_count(own_data, split, loss, which):
+    pairs = {"kind": "pairs", "root": "blobs", "train": "train.csv", "valid": "valid.csv"}
+    recipe = tiny_run.recipe(data=pairs, loss={"label": {"dice": {"weight": loss}}})
+    path = own_data / "blobs" / f"{split}.csv"
+    lines = path.read_text().splitlines()
+    lines[-1] = ",".join(lines[-1].split(",")[:2] + (["", ""] if split == "train" else ["", "labels/v.nii.gz"]))
+    path.write_text("\n".join(lines))
+    with pytest.raises(InvalidError, match=rf"data: expected labels for every image, .*none for .*{which}\.nii"):
+        training._data(recipe, own_data)
+
+
+def test_label_values_are_found_and_training_labels_left_unread_where_no_loss_needs_them(home):
+    found = training._data(tiny_run.recipe(), home)
+    assert found.values == (1,)
+    assert found.train[0].labels is not None
+    found = training._data(tiny_run.recipe(loss={"label": {}}), home)
+    assert found.values == (1,)
+    assert {file.labels for file in found.train} == {None}
+    assert found.valid[0][0].labels is not None
+
+
+def test_a_recipe_in_two_dimensions_is_refused(home, tmp_path):
+    model = {"dims": 2, "backbone": {"channels": [2, 4]}, "output": {"name": "ddf"}}
+    with pytest.raises(InvalidError, match=r"model\.dims: expected 3"):
+        finetune(tiny_run.recipe(model=model), tmp_path / "run", home)

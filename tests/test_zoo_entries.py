@@ -1,0 +1,78 @@
+"""Every bundled model: its card can be relied on, its bytes are the listed ones, its recipe is the shipped one."""
+
+import json
+from pathlib import Path
+
+import pytest
+import update_readme
+
+from regzoo import cards, datasets, evaluation, hub
+from regzoo.recipe import Recipe
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = sorted(cards.bundled())
+SIZE_LIMIT = 8 * 2**20
+
+
+def test_there_are_models():
+    assert "hippocampus-mr-dvf" in NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_card_is_complete(name):
+    folder = cards.bundled()[name]
+    card = cards.read(folder)
+    assert card.name == name == folder.name
+    assert cards.publishable(card) == []
+    assert card.size <= SIZE_LIMIT
+    for score in card.scores:
+        assert score.command
+        assert score.baseline, f"{score.metric} stands alone"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bytes_are_the_listed_ones(name):
+    folder = hub.resolve(name)
+    assert {file.path for file in cards.read(folder).files} == {
+        "config.json",
+        "model.safetensors",
+        "recipe.yaml",
+        "scores.json",
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recipe_is_the_shipped_one(name):
+    recipe = Recipe.read(cards.bundled()[name] / "recipe.yaml")
+    shipped = [Recipe.read(path) for path in sorted((ROOT / "recipes").glob("*/*.yaml"))]
+    assert recipe in shipped
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_card_scores_are_those_of_scores_json(name):
+    folder = cards.bundled()[name]
+    summary = json.loads((folder / "scores.json").read_text(encoding="utf-8"))["test"]["summary"]
+    for score in cards.read(folder).scores:
+        key = score.metric if score.metric in summary else f"{score.metric}_after"
+        assert score.value == pytest.approx(summary[key]["mean"], abs=5e-4)
+        assert score.sd == pytest.approx(summary[key]["sd"], abs=5e-4)
+
+
+def test_readme_has_the_table_of_the_cards():
+    text = update_readme.README.read_text(encoding="utf-8")
+    assert update_readme.updated(text) == text, "run: python tests/update_readme.py"
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.backend
+@pytest.mark.parametrize("name", NAMES)
+def test_scores_rerun_on_two_real_pairs(name, data_home):
+    folder = cards.bundled()[name]
+    known = json.loads((folder / "scores.json").read_text(encoding="utf-8"))["test"]["rows"][:2]
+    pairs = datasets.split_pairs(Recipe.read(folder / "recipe.yaml"), "test", data_home)[:2]
+    for row, expected in zip(evaluation.evaluate(name, pairs).rows, known, strict=True):
+        assert (row["fixed"], row["moving"]) == (expected["fixed"], expected["moving"])
+        for key, value in expected.items():
+            if key.startswith(("dice", "tre", "folds", "sdlogj")):
+                assert row[key] == pytest.approx(value, abs=5e-4), key
