@@ -9,6 +9,8 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # warnings only; read when TensorFlow is imported
+
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:

@@ -138,10 +138,10 @@ def register(
     """Register MOVING to FIXED and write the moved image, the transform, figures and a picture."""
     from regzoo.images import Image
 
-    hub.resolve(model)  # before Keras, which takes seconds
+    hub.resolve(model)  # this and the images before Keras, which takes seconds
+    images = Image.read(fixed, volume=fixed_volume), Image.read(moving, volume=moving_volume)
     result = regzoo.register(
-        Image.read(fixed, volume=fixed_volume),
-        Image.read(moving, volume=moving_volume),
+        *images,
         model,
         fixed_labels=fixed_labels,
         moving_labels=moving_labels,
@@ -205,9 +205,10 @@ def evaluate(
         raise typer.BadParameter("Give --pairs or --split, not both.")
     folder = hub.resolve(model)
     from regzoo import datasets
+    from regzoo.pairs_csv import read_pairs
     from regzoo.recipe import Recipe
 
-    records = pairs or datasets.split_pairs(Recipe.read(folder / "recipe.yaml"), split, data)
+    records = read_pairs(pairs) if pairs else datasets.split_pairs(Recipe.read(folder / "recipe.yaml"), split, data)
     found = regzoo.evaluate(model, records, alignment=alignment, progress=_print_progress)
     found.save(output)
     summary = found.summary()

@@ -7,7 +7,7 @@ import numpy as np
 
 from regzoo.checks import InvalidError, MissingError, invalid
 from regzoo.documents import parse_json, read_text
-from regzoo.pairs_csv import PairFiles, read_pairs
+from regzoo.pairs_csv import SPLITS, PairFiles, SubjectFiles, read_pairs, read_subjects
 from regzoo.recipe import PairedData, Recipe, UnpairedData, data_home
 
 SPLITS_LIMIT = 2**24
@@ -18,8 +18,8 @@ def split_pairs(recipe: Recipe, split: str, home: str | Path | None = None) -> l
 
     Args:
         recipe: Its `data` names the files.
-        split: `"valid"` or `"test"`. For unpaired data, validation pairs are drawn by the recipe's seed, and test
-            pairs are listed as `test_pairs`, (moving, fixed), in the splits file.
+        split: `"valid"` or `"test"`. For unpaired data, pairs are drawn by the recipe's seed; but test pairs that a
+            splits file lists as `test_pairs`, (moving, fixed), are those.
         home: Folder that `data.root` is relative to; see `data_home`.
 
     Raises:
@@ -32,21 +32,21 @@ def split_pairs(recipe: Recipe, split: str, home: str | Path | None = None) -> l
         if getattr(data, split) is None:
             raise invalid(f"data.{split}", "a CSV file of pairs", None)
         return read_pairs(root / getattr(data, split))
-    splits = _splits(root / data.splits)
-    if split == "test":
-        if not splits["test_pairs"]:
-            raise invalid(f"{root / data.splits}: test_pairs", "a list of [moving, fixed] names", "none")
-        pairs = [(fixed, moving) for moving, fixed in splits["test_pairs"]]
-    else:
-        random, names = np.random.default_rng(recipe.seed), splits["valid"]
-        pairs = [random.choice(names, 2, replace=False) for _ in range(data.validation_pairs)]
-    return [_pair(data, root, *pair) for pair in pairs]
+    subjects, test_pairs = _subjects(data, root)
+    if split == "test" and test_pairs:
+        return [_pair(subjects[fixed], subjects[moving]) for moving, fixed in test_pairs]
+    names = [name for name, subject in subjects.items() if subject.split == split]
+    if len(names) < 2:
+        raise invalid(f"{root / data.splits}: {split}", "at least two images", len(names))
+    random = np.random.default_rng(recipe.seed)
+    drawn = [random.choice(names, 2, replace=False) for _ in range(data.validation_pairs)]
+    return [_pair(subjects[fixed], subjects[moving]) for fixed, moving in drawn]
 
 
 def train_images(recipe: Recipe, home: str | Path | None = None) -> list[PairFiles]:
     """Returns the training images of unpaired data, each paired with itself."""
-    data, root = recipe.data, data_home(home) / recipe.data.root
-    return [_pair(data, root, name, name) for name in _splits(root / data.splits)["train"]]
+    subjects, _ = _subjects(recipe.data, data_home(home) / recipe.data.root)
+    return [_pair(subject, subject) for subject in subjects.values() if subject.split == "train"]
 
 
 def train_pairs(recipe: Recipe, home: str | Path | None = None) -> list[PairFiles]:
@@ -71,35 +71,47 @@ def _refuse_overlap(source: Path, splits: dict[str, set[str]]) -> None:
     for one, other in itertools.combinations(splits, 2):
         both = sorted(splits[one] & splits[other])
         if both:
-            raise InvalidError(
-                f"{source}: '{both[0]}' is in {one} and in {other}, {len(both)} in all. Keep them apart."
-            )
+            raise InvalidError(f"{source}: '{both[0]}' is in both {one} and {other}. Keep the splits apart.")
 
 
-def _splits(path: Path) -> dict[str, list]:
+def _subjects(data: UnpairedData, root: Path) -> tuple[dict[str, SubjectFiles], list[list[str]]]:
+    """Returns every image by name, and the (moving, fixed) names of the test pairs, if they are listed."""
+    path = root / data.splits
+    if path.suffix == ".csv":
+        rows = read_subjects(path)
+        names = {split: [str(row.image) for row in rows if row.split == split] for split in SPLITS}
+        _check_splits(path, names)
+        return {str(row.image): row for row in rows}, []
     splits = parse_json(read_text(path, SPLITS_LIMIT), str(path))
-    for key in ("train", "valid"):
-        names = splits.get(key)
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) < 2:
-            raise invalid(f"{path}: {key}", "a list of at least two names", names)
-        if len(set(names)) < len(names):
-            raise InvalidError(f"{path}: {key}: a name is listed twice.")
-    pairs = splits.setdefault("test_pairs", [])
+    pairs = splits.get("test_pairs", [])
     if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         raise InvalidError(f"{path}: test_pairs: expected a list of [moving, fixed] names.")
-    names = {"train": splits["train"], "valid": splits["valid"], "test_pairs": itertools.chain(*pairs)}
-    _refuse_overlap(path, {split: set(map(str, listed)) for split, listed in names.items()})
-    return splits
+    tested = list(dict.fromkeys(map(str, [*splits.get("test", []), *itertools.chain(*pairs)])))
+    names = {"train": splits.get("train"), "valid": splits.get("valid"), "test": tested}
+    _check_splits(path, names)
+    found = {name: _subject(data, root, name, split) for split in SPLITS for name in names[split]}
+    return found, pairs
 
 
-def _pair(data: UnpairedData, root: Path, fixed: str, moving: str) -> PairFiles:
-    def file(folder: str | None, name: str) -> Path | None:
-        if folder is None:
-            return None
-        path = root / folder / f"{name}.nii.gz"
-        if not path.exists():
+def _check_splits(path: Path, splits: dict[str, list[str]]) -> None:
+    for split in ("train", "valid"):
+        names = splits[split]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) < 2:
+            raise invalid(f"{path}: {split}", "a list of at least two names", names)
+    for split, names in splits.items():
+        if len(set(names)) < len(names):
+            raise InvalidError(f"{path}: {split}: a name is listed twice.")
+    _refuse_overlap(path, {split: set(names) for split, names in splits.items()})
+
+
+def _subject(data: UnpairedData, root: Path, name: str, split: str) -> SubjectFiles:
+    image, labels = (folder and root / folder / f"{name}.nii.gz" for folder in (data.images, data.labels))
+    return SubjectFiles(image, split, labels)
+
+
+def _pair(fixed: SubjectFiles, moving: SubjectFiles) -> PairFiles:
+    """Returns the files of a pair. Only here must they exist: who trains need not have the test images."""
+    for path in (fixed.image, moving.image, fixed.labels, moving.labels):
+        if path is not None and not path.is_file():
             raise MissingError(f"{path}, which the splits file names, does not exist.")
-        return path
-
-    images, labels = data.images, data.labels
-    return PairFiles(file(images, fixed), file(images, moving), file(labels, fixed), file(labels, moving))
+    return PairFiles(fixed.image, moving.image, fixed.labels, moving.labels)

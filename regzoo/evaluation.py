@@ -72,8 +72,8 @@ def evaluate(
     Raises:
         RegzooError: If a file is missing or a pair cannot be registered; the message names the pair.
     """
-    model = model if isinstance(model, RegistrationModel) else zoo.load(model)
     records = read_pairs(pairs) if isinstance(pairs, str | os.PathLike) else list(pairs)
+    model = model if isinstance(model, RegistrationModel) else zoo.load(model)
     rows = []
     for number, record in enumerate(records, start=1):
         try:

@@ -27,6 +27,7 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=".regzoo-", dir=path.parent) as folder:
         temporary = Path(folder) / path.name
         yield temporary
+        temporary.chmod(0o644)  # some writers make their files private
         temporary.replace(path)
 
 

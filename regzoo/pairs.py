@@ -154,6 +154,9 @@ def paired(pairs: Sequence[tuple[Files, Files]]) -> Draw:
 class Batches(keras.utils.PyDataset):
     """Batches of drawn pairs; the same for the same seed, epoch and step.
 
+    Whoever trains calls `start` before each epoch: Keras calls `on_epoch_end` once more where it builds an optimizer,
+    so that counting there would give a resumed run other batches.
+
     Args:
         reader: Reads a pair.
         draw: Draws a pair.
@@ -161,22 +164,19 @@ class Batches(keras.utils.PyDataset):
         batch_size: Pairs a batch.
         affine: Scale of the random affine about the image centre, drawn for fixed and moving; see `random_affine`.
         seed: Seed of all draws.
-        epoch: Epoch to start with, for resuming.
     """
 
-    def __init__(
-        self, reader: Reader, draw: Draw, *, steps: int, batch_size: int, affine: float, seed: int, epoch: int = 0
-    ) -> None:
+    def __init__(self, reader: Reader, draw: Draw, *, steps: int, batch_size: int, affine: float, seed: int) -> None:
         super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
         self.reader, self.draw, self.steps, self.batch_size = reader, draw, steps, batch_size
-        self.affine, self.seed, self.epoch = affine, seed, epoch
+        self.affine, self.seed, self.epoch = affine, seed, 0
 
     def __len__(self) -> int:
         return self.steps
 
-    def on_epoch_end(self) -> None:
-        """Moves on to the next epoch's draws."""
-        self.epoch += 1
+    def start(self, epoch: int, logs: dict | None = None) -> None:
+        """Goes to the draws of an epoch."""
+        self.epoch = epoch
 
     def __getitem__(self, step: int) -> tuple[dict]:
         random = np.random.default_rng([self.seed, self.epoch, step])

@@ -1,4 +1,4 @@
-"""Pairs of images to register, from a CSV file."""
+"""Lists of images as CSV files: pairs to register or to train on, and single images to be paired."""
 
 import csv
 import os
@@ -21,8 +21,16 @@ class PairFiles:
     moving_points: Path | None = None
 
 
-_COLUMNS = tuple(field.name for field in fields(PairFiles))
-_NEEDED = ("fixed", "moving")
+@dataclass(frozen=True)
+class SubjectFiles:
+    """The files of one image, and the split it belongs to: `train`, `valid` or `test`."""
+
+    image: Path
+    split: str
+    labels: Path | None = None
+
+
+SPLITS = ("train", "valid", "test")
 
 
 def read_pairs(path: str | os.PathLike) -> list[PairFiles]:
@@ -38,15 +46,26 @@ def read_pairs(path: str | os.PathLike) -> list[PairFiles]:
         MissingError: If the CSV file or a file that it names does not exist.
         InvalidError: If a column is unknown, missing or given twice, a cell is missing, or no pair is left.
     """
-    path = Path(path)
+    return _records(Path(path), PairFiles, ("fixed", "moving"))
+
+
+def read_subjects(path: str | os.PathLike) -> list[SubjectFiles]:
+    """Reads `image,labels,split`; `labels` may be left out, `split` is `train`, `valid` or `test`.
+
+    Arguments, result and errors are those of `read_pairs`.
+    """
+    return _records(Path(path), SubjectFiles, ("image", "split"))
+
+
+def _records(path: Path, kind: type, needed: tuple[str, ...]) -> list:
     if not path.is_file():
         raise MissingError(f"{path} {'is not a file' if path.exists() else 'does not exist'}.")
     rows = _rows(path)
-    header = _header(path, next(rows, (0, []))[1])
-    pairs = [_pair(path, line, header, cells) for line, cells in rows]
-    if not pairs:
-        raise invalid(str(path), "at least one pair below the header", "none")
-    return pairs
+    header = _header(path, next(rows, (0, []))[1], [field.name for field in fields(kind)], needed)
+    records = [kind(**_cells(path, line, header, cells, needed)) for line, cells in rows]
+    if not records:
+        raise invalid(str(path), "at least one line below the header", "none")
+    return records
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -64,29 +83,33 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise InvalidError(f"{path}, line {reader.line_num}: not valid CSV: {error}.") from None
 
 
-def _header(path: Path, header: list[str]) -> list[str]:
+def _header(path: Path, header: list[str], known: list[str], needed: tuple[str, ...]) -> list[str]:
     for column in header:
-        if column not in _COLUMNS:
-            raise unknown("column", column, _COLUMNS, f"{path} may have: {', '.join(_COLUMNS)}.")
+        if column not in known:
+            raise unknown("column", column, known, f"{path} may have: {', '.join(known)}.")
         if header.count(column) > 1:
             raise InvalidError(f"{path}: column '{column}' is given twice.")
-    for column in _NEEDED:
+    for column in needed:
         if column not in header:
             raise invalid(str(path), f"a column '{column}'", ", ".join(header) or "an empty file")
     return header
 
 
-def _pair(path: Path, line: int, header: list[str], cells: list[str]) -> PairFiles:
+def _cells(path: Path, line: int, header: list[str], cells: list[str], needed: tuple[str, ...]) -> dict:
     if len(cells) > len(header):
         raise invalid(f"{path}, line {line}", f"{len(header)} cells", len(cells))
     row = {column: cell for column, cell in zip(header, cells, strict=False) if cell}
-    for column in _NEEDED:
+    for column in needed:
         if column not in row:
-            raise invalid(f"{path}, line {line}", f"a file in column '{column}'", "an empty cell")
-    return PairFiles(**{column: _file(path, line, column, cell) for column, cell in row.items()})
+            raise invalid(f"{path}, line {line}", f"a value in column '{column}'", "an empty cell")
+    return {column: _value(path, line, column, cell) for column, cell in row.items()}
 
 
-def _file(path: Path, line: int, column: str, cell: str) -> Path:
+def _value(path: Path, line: int, column: str, cell: str) -> Path | str:
+    if column == "split":
+        if cell not in SPLITS:
+            raise unknown("split", cell, SPLITS, f"{path}, line {line}: one of {', '.join(SPLITS)}.")
+        return cell
     file = path.parent / Path(cell).expanduser()
     if not file.is_file():
         raise MissingError(f"{path}, line {line}: {column} file {file} does not exist.")

@@ -86,6 +86,8 @@ class UnpairedData(Strict):
     images: PathText = "images"
     labels: PathText | None = None
     splits: PathText = "splits.json"
+    """JSON: lists `train`, `valid` and, if given, `test` of names, and `test_pairs` of [moving, fixed] names; an image
+    is `images/NAME.nii.gz`, its label map `labels/NAME.nii.gz`. Or CSV: `image,labels,split`, relative to the file."""
     label_values: Annotated[tuple[LabelValue, ...], Field(min_length=1, max_length=1024)] | None = None
     validation_pairs: Annotated[int, Field(ge=1, le=10_000)] = 20
     """How many fixed pairs of validation images the seed draws."""

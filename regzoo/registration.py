@@ -129,6 +129,7 @@ def register(
     with _clock(seconds, "read"):
         fixed_side = _read("fixed", fixed, fixed_labels, fixed_points)
         moving_side = _read("moving", moving, moving_labels, moving_points)
+    _check_points(fixed_side.points, moving_side.points)
     _check_overlap(fixed_side.image, moving_side.image, alignment)
     inputs = model.card.input.model_copy(update={"alignment": alignment} if alignment else {})
     with _clock(seconds, "network"):
@@ -138,9 +139,10 @@ def register(
         moved = _moved(transform, moving_side.image, grid)
         labels = moving_side.labels and transform.apply_labels(moving_side.labels, grid)
     with _clock(seconds, "scores"):
+        seen = _in_view(start, moving_side.image, grid) & _in_view(transform, moving_side.image, grid)
         scores = {
-            "before": _scores(fixed_side, moving_side, start),
-            "after": _scores(fixed_side, moving_side, transform, moved),
+            "before": _scores(fixed_side, moving_side, start, _moved(start, moving_side.image, grid), seen),
+            "after": _scores(fixed_side, moving_side, transform, moved, seen),
         }
         jacobian = metrics.jacobian_statistics(transform.jacobian_determinant(grid))
     facts = {
@@ -182,6 +184,11 @@ def _read(name: str, image: Source, labels: Source | None, points: str | os.Path
     return _Side(image, labels, None if points is None else read_points(points))
 
 
+def _check_points(fixed: np.ndarray | None, moving: np.ndarray | None) -> None:
+    if fixed is not None and moving is not None and len(fixed) != len(moving):
+        raise invalid("moving_points", f"{len(fixed)} landmarks, as many as fixed_points", len(moving))
+
+
 def _check_overlap(fixed: Image, moving: Image, alignment: Alignment | None) -> None:
     gap = overlap_gap(fixed.grid, moving.grid)
     if gap > 0 and alignment != "center":
@@ -218,11 +225,15 @@ def _moved(transform: Transform, moving: Image, grid: Grid) -> Image:
     return transform.apply_image(moving, grid, outside=float(moving.array.min()))
 
 
-def _scores(fixed: _Side, moving: _Side, transform: Transform, moved: Image | None = None) -> dict:
-    """Returns what the given labels and points allow to say, and the correlation of the images."""
-    if moved is None:
-        moved = _moved(transform, moving.image, fixed.image.grid)
-    scores: dict = {"ncc": _correlation(fixed.image.array, moved.array)}
+def _in_view(transform: Transform, moving: Image, grid: Grid) -> np.ndarray:
+    """Tells which voxels of `grid` show a place inside the moving image, where nothing is blended with outside."""
+    ones = Image(np.ones(moving.shape, np.float32), moving.affine)
+    return transform.apply_image(ones, grid).array > 0.999
+
+
+def _scores(fixed: _Side, moving: _Side, transform: Transform, moved: Image, seen: np.ndarray) -> dict:
+    """Returns what the given labels and points allow to say, and the correlation of the images where `seen`."""
+    scores: dict = {"ncc": _correlation(fixed.image.array[seen], moved.array[seen])}
     if fixed.labels is not None and moving.labels is not None:
         labels = transform.apply_labels(moving.labels, fixed.image.grid).array
         shared = np.intersect1d(np.unique(fixed.labels.array), np.unique(moving.labels.array))
@@ -239,10 +250,10 @@ def _scores(fixed: _Side, moving: _Side, transform: Transform, moved: Image | No
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Returns Pearson's correlation, nan if an array is constant (nothing of the moving image is left in view)."""
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
+    """Returns Pearson's correlation, nan for no values or constant ones."""
+    if not a.size or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
-    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+    return float(np.corrcoef(a, b)[0, 1])
 
 
 def _model_facts(card: Card) -> dict:
@@ -257,28 +268,32 @@ def _warnings(card: Card, fixed: Image, moving: Image, scores: dict, jacobian: d
     for name, image in (("fixed", fixed), ("moving", moving)):
         spacing = np.abs(image.affine[:3, :3]).sum(axis=1)  # along R, A, S, near enough
         if np.any(spacing > 2 * trained) or np.any(spacing < trained / 4):
-            text = " x ".join(f"{value:.3g}" for value in image.spacing)
             found.append(
-                f"{name}: spacing {text} mm is far from {card.input.spacing} mm, which {card.name} was made for."
+                f"{name}: spacing {_size(image.spacing)} is far from {_size(trained)}, which {card.name} was made for."
             )
         extent = np.ptp(image.grid.box(), axis=0)
         field = trained * card.input.shape
         if np.any(extent > 1.5 * field):
             found.append(
-                f"{name}: {extent.round().astype(int).tolist()} mm wide, while {card.name} sees "
-                f"{field.round().astype(int).tolist()} mm around its centre; beyond, the field is only continued."
+                f"{name}: {_size(extent.round())} wide, while {card.name} sees {_size(field.round())} "
+                "around its centre; beyond, the field is only continued."
             )
         elif np.any(extent < 0.4 * field):
             found.append(
-                f"{name}: {extent.round().astype(int).tolist()} mm wide is far less than {card.name} was made for."
+                f"{name}: {_size(extent.round())} wide is far less than the {_size(field.round())} "
+                f"that {card.name} was made for."
             )
     if jacobian["folds"] > 0.001:
         found.append(f"The field folds at {100 * jacobian['folds']:.2f} % of the voxels.")
     if np.isnan(scores["after"]["ncc"]):
-        found.append("Nothing of the moving image is left in view of the fixed image after the registration.")
+        found.append("The images cannot be compared: nothing of the moving image is in view, or it is constant there.")
     elif scores["after"]["ncc"] < scores["before"]["ncc"]:
         found.append("The images correlate less after the registration than before; look at the picture.")
     return found
+
+
+def _size(values: np.ndarray) -> str:
+    return " x ".join(f"{value:.4g}" for value in values) + " mm"
 
 
 def _plain(value: object) -> object:

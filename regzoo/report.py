@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,8 @@ def picture(result: Result, path: Path) -> None:
     # Index coordinates of the fixed image that each voxel is sampled from, for the deformed grid.
     shift = result.transform.displacement(grid) - result.start.displacement(grid)
     voxels = shift @ np.linalg.inv(grid.affine[:3, :3]).T
-    figure, axes = _page([view.extent(fixed.shape, result.fixed.spacing) for view in views])
+    caption = _caption(result)
+    figure, axes = _page([view.extent(fixed.shape, result.fixed.spacing) for view in views], len(caption))
     for column, view in enumerate(views):
         for row in range(3):
             _show(axes[row, column], view.cut(scaled[row]), view, cmap="gray", vmin=0, vmax=1)
@@ -53,18 +55,19 @@ def picture(result: Result, path: Path) -> None:
         axes[0, column].set_title(f"{view.name}\n{view.left} left, {view.right} right", fontsize=9)
     for row, name in enumerate(_ROWS):
         axes[row, 0].set_ylabel(name, fontsize=10)
-    below = axes[-1, 1].get_position()
-    bar = figure.add_axes((below.x0, below.y0 - 0.012, below.width, 0.006))
+    height = figure.get_figheight()
+    bar = figure.add_axes((0.1, 0.55 / height, 0.3, 0.1 / height))
     figure.colorbar(drawn, cax=bar, orientation="horizontal", label="volume of moving / volume of fixed (red: folds)")
-    figure.text(0.02, 1 - 0.1 / figure.get_figheight(), _caption(result), fontsize=9, va="top")
+    figure.text(0.02, 1 - 0.1 / height, "\n".join(caption), fontsize=9, va="top", linespacing=1.2)
     figure.savefig(path, format="png")
 
 
-def _page(extents: list[tuple[float, float]]) -> tuple[Figure, np.ndarray]:
+def _page(extents: list[tuple[float, float]], lines: int) -> tuple[Figure, np.ndarray]:
     """Lays out a page on which every plane has one scale: columns as wide, rows as high as the planes in mm."""
-    left, gap, top, bottom, width = 0.8, 0.12, 1.6, 0.75, 8.0  # inches
+    left, gap, top, bottom, width = 0.8, 0.12, 0.75 + 0.16 * lines, 0.8, 8.0  # inches
     widths, heights = np.transpose(extents)
-    scale = (width - left - gap * len(extents)) / widths.sum()
+    # Rows of at most 3 inches, so that a long image (a spine, a leg) does not make an endless page.
+    scale = min((width - left - gap * len(extents)) / widths.sum(), 3 / heights.max())
     row_height = heights.max() * scale
     height = top + bottom + len(_ROWS) * (row_height + gap)
     figure = Figure(figsize=(width, height), dpi=90)
@@ -172,7 +175,8 @@ def _draw_grid(axes: Axes, view: _View, voxels: np.ndarray) -> None:
     axes.set_aspect(view.aspect)
 
 
-def _caption(result: Result) -> str:
+def _caption(result: Result) -> list[str]:
+    """Returns the lines above the planes."""
     facts = result.facts
     before, after = facts["scores"]["before"], facts["scores"]["after"]
     lines = [f"{facts['model']['name']} version {facts['model']['version']}, start: {facts['start']}"]
@@ -183,4 +187,5 @@ def _caption(result: Result) -> str:
             lines.append(f"{name} {values[0]:.3f} before, {values[1]:.3f} after")
     jacobian = facts["jacobian"]
     lines.append(f"folds {100 * jacobian['folds']:.3f} % of voxels, SDlogJ {jacobian['sdlogj']:.3f}")
-    return "\n".join([*lines, *(f"WARNING: {text}" for text in facts["warnings"])])
+    warnings = (textwrap.wrap(f"WARNING: {text}", 105, subsequent_indent="    ") for text in facts["warnings"])
+    return lines + [line for wrapped in warnings for line in wrapped]

@@ -110,10 +110,11 @@ def _fit(
         batch_size=settings.batch_size,
         affine=recipe.augmentation.affine,
         seed=recipe.seed,
-        epoch=checkpoint.epoch,
     )
+    start = keras.callbacks.LambdaCallback(on_epoch_begin=batches.start)
     bar = Bar(settings.steps, settings.steps_per_epoch, checkpoint)
-    callbacks = [checkpoint, Logs(folder, checkpoint), StopOnNaN(), StopAt(settings.steps, settings.steps_per_epoch), bar]
+    stops = StopOnNaN(), StopAt(settings.steps, settings.steps_per_epoch)
+    callbacks = [start, checkpoint, Logs(folder, checkpoint), *stops, bar]
     try:
         model.fit(batches, initial_epoch=checkpoint.epoch, epochs=epochs, verbose=0, callbacks=callbacks)
     finally:
@@ -185,7 +186,8 @@ def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
         alpha=0.01 if settings.schedule == "cosine" else 1.0,  # the share of the rate that the cosine ends at
         **start,
     )
-    return keras.optimizers.Adam(schedule, global_clipnorm=settings.clip_norm)
+    # A name of its own would be numbered on a second run in one session, and its checkpoint not fit.
+    return keras.optimizers.Adam(schedule, global_clipnorm=settings.clip_norm, name="adam")
 
 
 class Validation:

@@ -101,7 +101,6 @@ def test_image_losses_are_0_at_a_match_and_within_their_range(loss, shape):
     assert (unlike > 0.1).all()
     if loss is not losses.ssd:
         assert (unlike <= 1).all()
-        assert value(loss, fixed, RANDOM.normal(size=shape)) > 0.8 if loss is losses.ncc else True
 
 
 @pytest.mark.parametrize("loss", [losses.ncc, losses.lncc])

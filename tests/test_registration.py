@@ -87,7 +87,7 @@ def test_known_shift_in_every_orientation(model, fixed_name, moving_name, alignm
     assert seen.mean() > 0.6
     assert np.abs(result.moved.array - fixed.array)[seen].max() <= 1e-3 * np.ptp(fixed.array)
     before, after = (result.facts["scores"][when]["ncc"] for when in ("before", "after"))
-    assert before < 0.999 < after or not seen.all()
+    assert before < 0.9999 < after
     assert result.facts["jacobian"] == pytest.approx({"folds": 0, "sdlogj": 0, "min": 1, "max": 1}, abs=1e-4)
 
 
@@ -139,7 +139,7 @@ def test_labels_are_moved_by_nearest(scored):
     result, _ = scored
     expected = boxes((3, (6, 2, 2)))
     np.testing.assert_array_equal(result.moved_labels.array, expected)
-    assert result.moved_labels.array.dtype.kind == "i"
+    assert result.moved_labels.array.dtype.kind in "iu"
 
 
 def test_scores_by_hand(scored):
@@ -243,7 +243,7 @@ class TestRefused:
             regzoo.register(fixed, "nowhere.nii", model)
         for name, rows in (("a.csv", "1,2,3\n"), ("b.csv", "1,2,3\n" * 2)):
             (tmp_path / name).write_text("x,y,z\n" + rows)
-        with pytest.raises(InvalidError, match=r"landmarks.* 1 and 2"):
+        with pytest.raises(InvalidError, match=r"moving_points: expected 1 landmarks, .* received 2"):
             regzoo.register(fixed, moving, model, fixed_points=tmp_path / "a.csv", moving_points=tmp_path / "b.csv")
 
 
@@ -264,7 +264,7 @@ class TestWarnings:
     def test_none(self, model):
         assert self.warnings(model) == []
 
-    @pytest.mark.parametrize("size", [0.45, 5.5])
+    @pytest.mark.parametrize("size", [0.45, 6.5])
     def test_spacing(self, model, size):
         count = round(30 / size)
         coarse = Grid((20, 24, count), affine(np.diag([1.5, 1.25, size]), (-15, -15, -15)))
@@ -279,7 +279,7 @@ class TestWarnings:
     def test_narrow(self, model):
         narrow = Grid((20, 8, 22), self.grid.affine)
         (warning,) = self.warnings(model, fixed=picture_of(narrow, SHIFT))
-        assert warning.startswith("fixed: 30 x 10 x 33 mm wide is far less than")
+        assert warning.startswith("fixed: 30 x 10 x 33 mm wide is far less than the 32 x 30 x 36 mm")
 
     def test_folds(self, noisy):
         warnings = self.warnings(noisy, moving=picture_of(self.grid, SHIFT))
@@ -294,7 +294,7 @@ class TestWarnings:
     def test_nothing_left(self, tmp_path):
         far = regzoo.load(constant_model(tmp_path / "far", (0, 90, 0)))
         (warning,) = self.warnings(far)
-        assert warning.startswith("Nothing of the moving image is left")
+        assert "nothing of the moving image is in view" in warning
 
 
 def test_folder_file_and_loaded_model_give_the_same(model, folder, tmp_path):

@@ -6,6 +6,7 @@ import struct
 
 import numpy as np
 
+from regzoo.datasets import split_pairs
 from regzoo.images import Image
 from regzoo.recipe import Recipe
 
@@ -60,7 +61,7 @@ def recipe(**changes):
         "card": {"summary": "Blobs.", "license": "CC0-1.0"},
     }
     for key, change in changes.items():
-        merge = isinstance(change, dict) and key in ("training", "loss") or key == "data" and "kind" not in change
+        merge = key in ("training", "loss") or (key == "data" and "kind" not in change)
         value[key] = value[key] | change if merge else change
     return Recipe.model_validate(value)
 
@@ -87,3 +88,12 @@ def read_log(folder):
     """Reads log.csv."""
     with (folder / "log.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def unregistered_dice(value, home):
+    """The validation Dice of a recipe's pairs without any registration, computed apart from the package."""
+    scores = []
+    for pair in split_pairs(value, "valid", home):
+        fixed, moving = (Image.read(path, labels=True).array > 0 for path in (pair.fixed_labels, pair.moving_labels))
+        scores.append(2 * (fixed & moving).sum() / (fixed.sum() + moving.sum()))
+    return float(np.mean(scores))

@@ -69,6 +69,7 @@ class RegistrationModel(keras.Model):
             return _term_values(terms, inputs, ddf, needs_labels)
 
         trackers = [keras.metrics.Mean(name=f"{kind}_{name}") for kind, name, *_ in terms]
+        self.train_function = self.test_function = None  # Keras keeps them compiled, with the old objective
         self._supervision = _Supervision(backend.compiled(values), [weight for *_, weight in terms], trackers)
 
     @property

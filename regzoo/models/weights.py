@@ -31,7 +31,7 @@ def save(path: str | os.PathLike, values: Mapping[str, np.ndarray], facts: Mappi
         facts: JSON facts for the file's header.
     """
     with atomic_file(path) as temporary:
-        contiguous = {name: np.ascontiguousarray(value) for name, value in values.items()}
+        contiguous = {name: np.asarray(value, order="C") for name, value in values.items()}  # keeps scalars scalar
         save_file(contiguous, temporary, metadata={"facts": json.dumps(dict(facts or {}))})
 
 

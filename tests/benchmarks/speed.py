@@ -50,9 +50,8 @@ def main() -> None:
         ]
         command += ["--model", arguments.model, "--output", str(Path(folder) / "out")]
         runs = [_process(command) for _ in range(3)]
-    print(
-        f"regzoo register, whole process: median {statistics.median(t for t, _ in runs):.1f} s, peak {max(m for _, m in runs)} MB"
-    )
+    seconds, memory = statistics.median(run[0] for run in runs), max(run[1] for run in runs)
+    print(f"regzoo register, whole process: median {seconds:.1f} s of {len(runs)}, peak {memory} MB")
 
 
 def _files(folder: Path, data: Path | None) -> tuple[Path, Path]:
