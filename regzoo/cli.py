@@ -198,11 +198,16 @@ def evaluate(
     data: Data = None,
     alignment: Start = None,
     output: Output = Path("scores"),
+    record: Annotated[
+        bool, typer.Option("--record", help="Write the figures of --split on the card of a folder.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Register many pairs, print a table per label and overall, and write one row a pair."""
     if (pairs is None) == (split is None):
         raise typer.BadParameter("Give --pairs or --split, not both.")
+    if record and (split is None or hub.find(model).source != "folder"):
+        raise typer.BadParameter("--record goes with --split and a model's folder, such as runs/x.")
     folder = hub.resolve(model)
     from regzoo import datasets
     from regzoo.pairs_csv import read_pairs
@@ -211,6 +216,8 @@ def evaluate(
     records = read_pairs(pairs) if pairs else datasets.split_pairs(Recipe.read(folder / "recipe.yaml"), split, data)
     found = regzoo.evaluate(model, records, alignment=alignment, progress=_print_progress)
     found.save(output)
+    if record:
+        found.record(folder, split, f"regzoo evaluate {found.model['name']} --split {split}")
     summary = found.summary()
     if as_json:
         _print_json({"model": found.model, "pairs": len(found.rows), "summary": summary})

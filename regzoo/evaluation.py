@@ -3,15 +3,17 @@
 import csv
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from regzoo import zoo
+from regzoo import cards, zoo
 from regzoo.checks import InvalidError, RegzooError
-from regzoo.files import atomic_folder
+from regzoo.documents import parse_json, read_text
+from regzoo.files import atomic_file, atomic_folder
 from regzoo.models import RegistrationModel
 from regzoo.pairs_csv import PairFiles, read_pairs
 from regzoo.registration import Alignment, Result, register
@@ -47,8 +49,49 @@ class Evaluation:
             (path / "summary.json").write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         return Path(folder)
 
+    def record(self, folder: str | os.PathLike, split: str, command: str) -> None:
+        """Writes the figures of a split into a zoo entry: rows and summary to scores.json, means to its card.
+
+        Args:
+            folder: The entry, which is written to.
+            split: Name of the split in scores.json.
+            command: What prints the figures, for the card.
+        """
+        folder = Path(folder)
+        card, summary = cards.read(folder), self.summary()
+        path = folder / cards.SCORES
+        known = parse_json(read_text(path, SCORES_LIMIT), str(path)) if path.exists() else {}
+        known[split] = {"pairs": len(self.rows), "summary": summary, "rows": list(self.rows)}
+        with atomic_file(path) as temporary:
+            temporary.write_text(json.dumps(known, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        data = f"{split} pairs of {card.data[0].name if card.data else 'the recipe'}".split(";")[0]
+        scores = [_score(key, summary, data, len(self.rows), command) for key in summary if _ON_CARD.fullmatch(key)]
+        changed = card.model_copy(update={"scores": tuple(scores), "files": cards.manifest(folder)})
+        cards.write(folder, changed, cards.read_body(folder))
+
     def _keys(self) -> list[str]:
         return list(dict.fromkeys(key for row in self.rows for key in row))
+
+
+# The figures that a card shows: overlap, distances and regularity after registration, and the time.
+_ON_CARD = re.compile(r"(dice|tre|hd95)(_\d+)?_after|folds|sdlogj|network_seconds")
+_UNITS = {"tre": "mm", "hd95": "mm", "network": "s"}
+SCORES_LIMIT = 2**24
+
+
+def _score(key: str, summary: dict, data: str, pairs: int, command: str) -> cards.Score:
+    """Returns a figure for the card, beside the same figure before registration."""
+    before = summary.get(key.replace("_after", "_before")) if key.endswith("_after") else None
+    return cards.Score(
+        metric=key.removesuffix("_after"),
+        value=round(summary[key]["mean"], 6),
+        sd=round(summary[key]["sd"], 6),
+        unit=_UNITS.get(key.split("_")[0]),
+        data=data,
+        pairs=pairs,
+        command=command,
+        baseline={"unregistered": round(before["mean"], 6)} if before else {},
+    )
 
 
 def evaluate(

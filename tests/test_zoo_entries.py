@@ -27,7 +27,8 @@ def test_card_is_complete(name):
     assert card.size <= SIZE_LIMIT
     for score in card.scores:
         assert score.command
-        assert score.baseline, f"{score.metric} stands alone"
+        if score.metric.startswith(("dice", "hd95", "tre")):
+            assert "unregistered" in score.baseline, f"{score.metric} stands alone"
 
 
 @pytest.mark.parametrize("name", NAMES)
