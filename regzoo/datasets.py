@@ -86,7 +86,10 @@ def _subjects(data: UnpairedData, root: Path) -> tuple[dict[str, SubjectFiles], 
     pairs = splits.get("test_pairs", [])
     if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         raise InvalidError(f"{path}: test_pairs: expected a list of [moving, fixed] names.")
-    tested = list(dict.fromkeys(map(str, [*splits.get("test", []), *itertools.chain(*pairs)])))
+    tested = splits.get("test", [])
+    if not isinstance(tested, list):
+        raise invalid(f"{path}: test", "a list of names", tested)
+    tested = list(dict.fromkeys(map(str, [*tested, *itertools.chain(*pairs)])))
     names = {"train": splits.get("train"), "valid": splits.get("valid"), "test": tested}
     _check_splits(path, names)
     found = {name: _subject(data, root, name, split) for split in SPLITS for name in names[split]}

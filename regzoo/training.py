@@ -116,7 +116,8 @@ def _fit(
     stops = StopOnNaN(), StopAt(settings.steps, settings.steps_per_epoch)
     callbacks = [start, checkpoint, Logs(folder, checkpoint), *stops, bar]
     try:
-        model.fit(batches, initial_epoch=checkpoint.epoch, epochs=epochs, verbose=0, callbacks=callbacks)
+        # Shuffled, the steps' order would hang on Python's random state, which a checkpoint does not hold.
+        model.fit(batches, shuffle=False, initial_epoch=checkpoint.epoch, epochs=epochs, verbose=0, callbacks=callbacks)
     finally:
         bar.on_train_end()
 

@@ -68,6 +68,8 @@ def test_a_missing_file_is_named(home, folder):
         ({"valid": ["v", "a"]}, "'a' is in both train and valid"),
         ({"test_pairs": [["c", "b"]]}, "'b' is in both train and test"),
         ({"test_pairs": [["w", "d"]]}, "'w' is in both valid and test"),
+        ({"test": ["a"]}, "'a' is in both train and test"),
+        ({"test": None}, "test: expected a list of names"),
         ({"test_pairs": None}, "test_pairs: expected a list of"),
         ({"test_pairs": [["c"]]}, "test_pairs: expected a list of"),
     ],

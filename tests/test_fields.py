@@ -3,7 +3,7 @@ import pytest
 import SimpleITK as sitk
 from keras import ops
 from scipy.linalg import expm
-from tensors import array, check_gradient, grid, tensor
+from tensors import array, check_gradient, grid, run, tensor
 
 from regzoo import backend
 from regzoo.fields import compose, integrate, invert, jacobian_determinant, resize_field
@@ -48,7 +48,7 @@ def wave(shape, size):
 def test_compose_adds_translations(shape):
     shifts = RANDOM.normal(size=(2, 2, len(shape)))
     outer, inner = (np.broadcast_to(shift[:, *[None] * len(shape)], (2, *shape, len(shape))) for shift in shifts)
-    np.testing.assert_allclose(array(compose(tensor(outer), tensor(inner))), outer + inner, atol=1e-6)
+    np.testing.assert_allclose(array(run(compose, tensor(outer), tensor(inner))), outer + inner, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -59,7 +59,7 @@ def test_compose_does_the_inner_map_first(shape):
     x = offsets(shape)
     once = x @ b.T + shift
     # Two batch items, the second with the roles exchanged.
-    found = array(compose(tensor([outer, inner]), tensor([inner, outer])))
+    found = array(run(compose, tensor([outer, inner]), tensor([inner, outer])))
     valid = inside(once, shape)
     assert valid.mean() > 0.5
     np.testing.assert_allclose(found[0][valid], (once @ a.T - x)[valid], atol=2e-5)
@@ -70,14 +70,14 @@ def test_compose_does_the_inner_map_first(shape):
 
 def test_compose_takes_an_outer_field_of_another_size():
     outer, inner = linear(TURN[2][0], (15, 11)), np.ones((6, 8, 2))
-    found = array(compose(tensor(outer[None]), tensor(inner[None])))
+    found = array(run(compose, tensor(outer[None]), tensor(inner[None])))
     np.testing.assert_allclose(found[0], 1 + outer[1:7, 1:9], atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_integrate_a_constant_velocity_is_a_translation(shape):
     velocity = np.broadcast_to(RANDOM.normal(size=(2, *[1] * len(shape), len(shape))), (2, *shape, len(shape)))
-    np.testing.assert_allclose(array(integrate(tensor(velocity))), velocity, atol=1e-5)
+    np.testing.assert_allclose(array(run(integrate, tensor(velocity))), velocity, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -87,16 +87,16 @@ def test_integrate_a_linear_velocity_is_the_matrix_exponential(shape):
     velocity = tensor((x @ sink.T)[None])
     for steps in (2, 7):
         matrix = np.linalg.matrix_power(np.eye(len(shape)) + sink / 2**steps, 2**steps)
-        np.testing.assert_allclose(array(integrate(velocity, steps))[0], x @ matrix.T - x, atol=1e-4)
-    np.testing.assert_allclose(array(integrate(velocity))[0], x @ expm(sink).T - x, atol=0.03)
+        np.testing.assert_allclose(array(run(integrate, velocity, steps=steps))[0], x @ matrix.T - x, atol=1e-4)
+    np.testing.assert_allclose(array(run(integrate, velocity))[0], x @ expm(sink).T - x, atol=0.03)
 
 
 @pytest.mark.parametrize("shape", [(17, 13), (13, 16, 11)])
 def test_integrate_the_negative_velocity_is_the_inverse(shape):
     velocity = tensor([wave(shape, 1.0), wave(shape, -0.7)])
-    there, back = integrate(velocity), integrate(-velocity)
+    there, back = run(integrate, velocity), run(integrate, -velocity)
     assert np.abs(array(there)).max() > 0.8
-    assert np.abs(array(compose(back, there))).max() < 0.08
+    assert np.abs(array(run(compose, back, there))).max() < 0.08
     np.testing.assert_allclose(array(backend.compiled(integrate, steps=7)(velocity)), array(there), atol=1e-5)
 
 
@@ -110,7 +110,7 @@ def test_integrate_has_the_gradient_of_finite_differences():
 @pytest.mark.parametrize("shape", SHAPES)
 def test_invert_a_linear_map(shape):
     a, b = TURN[len(shape)]
-    inverse, residual = invert(tensor([linear(a, shape), linear(b, shape, 0.4)]), iterations=30)
+    inverse, residual = run(invert, tensor([linear(a, shape), linear(b, shape, 0.4)]), iterations=30)
     assert residual.shape == (2,)
     assert array(residual).max() < 1e-3
     x = offsets(shape)
@@ -124,7 +124,7 @@ def test_invert_a_linear_map(shape):
 def test_invert_tells_what_it_could_not_invert():
     shape = (15, 11)
     folding = wave(shape, 4.0)
-    assert array(jacobian_determinant(tensor(folding[None]))).min() < 0
+    assert array(run(jacobian_determinant, tensor(folding[None]))).min() < 0
     _, residual = invert(tensor([folding, wave(shape, 0.8)]))
     assert array(residual)[0] > 1
     assert array(residual)[1] < 1e-3
@@ -142,7 +142,7 @@ def test_resize_keeps_a_linear_displacement_of_the_same_region(old, new):
         moves = np.einsum("bde,...e->b...d", matrix, place) + shift.reshape(2, *[1] * dims, dims)
         return moves * shape  # in voxels
 
-    found = array(resize_field(tensor(displacement(old)), new))
+    found = array(run(resize_field, tensor(displacement(old)), shape=new))
     assert found.shape == (2, *new, dims)
     place = (grid(new) + 0.5) / new * old - 0.5
     valid = ((place >= 0) & (place <= np.array(old) - 1)).all(-1)
@@ -158,7 +158,7 @@ def test_resize_to_the_same_shape_changes_nothing():
 @pytest.mark.parametrize("shape", SHAPES)
 def test_jacobian_of_linear_maps(shape):
     matrices = TURN[len(shape)] * np.array([1.0, -1.3])[:, None, None]
-    found = array(jacobian_determinant(tensor([linear(matrix, shape) for matrix in matrices])))
+    found = array(run(jacobian_determinant, tensor([linear(matrix, shape) for matrix in matrices])))
     assert found.shape == (2, *shape)
     for item, matrix in enumerate(matrices):
         np.testing.assert_allclose(found[item], np.linalg.det(matrix), atol=1e-4)
@@ -174,7 +174,7 @@ def test_jacobian_is_negative_where_the_field_folds(axis):
     along = [1, 1, 1]
     along[axis] = 10
     ddf[..., axis] = (position - np.arange(10)).reshape(along)
-    found = array(jacobian_determinant(tensor(ddf)))[0]
+    found = array(run(jacobian_determinant, tensor(ddf)))[0]
     np.testing.assert_allclose(found, np.broadcast_to(expected.reshape(along), shape), atol=1e-6)
 
 
@@ -188,7 +188,7 @@ def test_jacobian_equals_simpleitk(dims, spacing):
     image.SetSpacing(spacing)
     expected = sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(image)).transpose()
     interior = (slice(1, -1),) * dims
-    found = array(jacobian_determinant(tensor(ddf[None])))[0]
+    found = array(run(jacobian_determinant, tensor(ddf[None])))[0]
     assert found.min() < 0 < found.max()
     np.testing.assert_allclose(found[interior], expected[interior], atol=1e-4)
 

@@ -3,7 +3,7 @@ import functools
 import numpy as np
 import pytest
 from keras import ops
-from tensors import array, check_gradient, grid, tensor
+from tensors import array, check_gradient, grid, run, tensor
 
 from regzoo import backend, losses
 from regzoo.checks import InvalidError
@@ -20,7 +20,7 @@ def pair(shape):
 
 
 def value(loss, *arguments, **settings):
-    return array(loss(*(tensor(argument) for argument in arguments), **settings))
+    return array(run(loss, *(tensor(argument) for argument in arguments), **settings))
 
 
 def lncc_by_hand(fixed, moved, weights, floor):
@@ -126,15 +126,15 @@ def test_shared_background_is_no_match():
 @pytest.mark.parametrize("level", [0.0, 0.7, 1e-8, 10000.3, -123456.7])
 def test_a_constant_image_is_no_match(loss, level):
     constant, image = np.full((1, 7, 8, 9, 1), level), RANDOM.normal(size=(1, 7, 8, 9, 1))
-    for fixed, moved in ((constant, constant), (image, constant), (constant, image)):
-        total = functools.partial(total_loss, loss, tensor(fixed))
-        result, gradient = backend.value_and_grad(total)(tensor(moved))
+    for pair_of_images in ((constant, constant), (image, constant), (constant, image)):
+        total = functools.partial(run, total_loss, loss=loss)
+        result, gradient = backend.value_and_grad(total)(tensor(pair_of_images))
         assert array(result) == pytest.approx(1, abs=1e-3)
         assert np.isfinite(array(gradient)).all()
 
 
-def total_loss(loss, fixed, moved):
-    return ops.sum(loss(fixed, moved))
+def total_loss(images, loss):
+    return ops.sum(loss(images[0], images[1]))
 
 
 def label_maps():
@@ -166,21 +166,22 @@ def test_deformation_losses_ignore_translations_and_bending_any_affine_field(los
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_deformation_losses_of_polynomials(dims):
-    shape, mm = (7, 5, 6)[:dims], np.array([2.0, 0.5, 3.0])[:dims]
+    shape, spacing = (7, 5, 6)[:dims], (2.0, 0.5, 3.0)[:dims]
+    mm = np.array(spacing)
     slope = RANDOM.normal(size=(dims, dims))  # mm per mm: component, axis
     place = grid(shape) * mm
     ddf = (place @ slope.T / mm)[None]
-    np.testing.assert_allclose(value(losses.gradient, ddf, spacing=mm), (slope**2).mean(), rtol=1e-4)
-    np.testing.assert_allclose(value(losses.gradient, ddf, spacing=mm, norm="l1"), np.abs(slope).mean(), rtol=1e-4)
+    np.testing.assert_allclose(value(losses.gradient, ddf, spacing=spacing), (slope**2).mean(), rtol=1e-4)
+    np.testing.assert_allclose(value(losses.gradient, ddf, spacing=spacing, norm="l1"), np.abs(slope).mean(), rtol=1e-4)
     # u_0 = 0.3 x y: only the mixed derivative, 0.3, and it counts twice.
     ddf = np.zeros((1, *shape, dims))
     ddf[0, ..., 0] = 0.3 * place[..., 0] * place[..., 1] / mm[0]
-    np.testing.assert_allclose(value(losses.bending, ddf, spacing=mm), 2 * 0.3**2 / dims, rtol=1e-4)
+    np.testing.assert_allclose(value(losses.bending, ddf, spacing=spacing), 2 * 0.3**2 / dims, rtol=1e-4)
     # u_1 = 0.3 x^2 on a long axis, where the one-sided ends matter little: the pure derivative, 0.6, counts once.
     long = (101, *shape[1:])
     ddf = np.zeros((1, *long, dims))
     ddf[0, ..., 1] = 0.3 * (grid(long)[..., 0] * mm[0]) ** 2 / mm[1]
-    np.testing.assert_allclose(value(losses.bending, ddf, spacing=mm), 0.6**2 / dims, rtol=0.05)
+    np.testing.assert_allclose(value(losses.bending, ddf, spacing=spacing), 0.6**2 / dims, rtol=0.05)
 
 
 @pytest.mark.parametrize(("loss", "norm"), [("gradient", "l2"), ("gradient", "l1"), ("bending", None)])

@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from tensors import array, tensor
+from tensors import array, run, tensor
 
 from regzoo import losses
 from regzoo.checks import InvalidError
@@ -24,6 +24,10 @@ def noise(shape, batch=2):
     return {key: tensor(RANDOM.random((batch, *shape, 1))) for key in ("fixed", "moving")}
 
 
+def predict(model, inputs):
+    return run(lambda x: model(x), inputs)
+
+
 def moved_head(model, size=0.5):
     """Gives the last layer a bias, so that the field is not zero."""
     model.head.bias.assign(np.arange(1, model.head.bias.shape[0] + 1) * size)
@@ -35,7 +39,7 @@ def moved_head(model, size=0.5):
 def test_a_new_model_gives_a_small_field_of_the_input_size(shape, output, level):
     dims = len(shape)
     model = new(dims, output, channels=(2, 3, 4), level=level)
-    found = model(noise(shape))
+    found = predict(model, noise(shape))
     ddf = array(found["ddf"])
     assert ddf.shape == (2, *shape, dims)
     assert ddf.dtype == np.float32
@@ -46,10 +50,20 @@ def test_a_new_model_gives_a_small_field_of_the_input_size(shape, output, level)
         assert tuple(found["velocity"].shape) == (2, *padded, dims)
 
 
+def test_other_sizes_are_padded_with_0_behind_the_last_voxel():
+    model = new(channels=(2, 3, 4))
+    model.head.kernel.assign(RANDOM.normal(size=model.head.kernel.shape))
+    inputs = noise((9, 7))
+    padded = {key: tensor(np.pad(array(image), [(0, 0), (0, 3), (0, 1), (0, 0)])) for key, image in inputs.items()}
+    found, expected = (array(predict(model, pair)["ddf"]) for pair in (inputs, padded))
+    assert np.abs(found).max() > 0.1
+    np.testing.assert_allclose(found, expected[:, :9, :7], atol=1e-5)
+
+
 @pytest.mark.parametrize(("output", "level"), [("ddf", 1), ("dvf", 1), ("dvf", 0)])
 def test_a_field_of_a_coarser_level_counts_in_voxels_of_the_input(output, level):
     model = moved_head(new(2, output, channels=(2, 3, 4), level=level))
-    ddf = array(model(noise((9, 14)))["ddf"])
+    ddf = array(predict(model, noise((9, 14)))["ddf"])
     np.testing.assert_allclose(ddf, np.broadcast_to(np.array([0.5, 1.0]) * 2**level, ddf.shape), atol=0.01)
 
 
@@ -71,7 +85,7 @@ def test_fit_lowers_the_loss_and_moves_the_blob_the_right_way(output):
     objective = {"image": {"ssd": {"weight": 10}}, "label": {"dice": {"weight": 0.5}}, "deformation": {"bending": {}}}
     model.supervise(objective, (1.0, 1.0))
     model.compile(keras.optimizers.Adam(5e-3), jit_compile=keras.backend.backend() == "jax")
-    before = model(pair)
+    before = predict(model, pair)
     history = model.fit(pair, epochs=40, verbose=0).history
     assert set(history) == {"loss", "image_ssd", "label_dice", "deformation_bending"}
     terms = [10 * history["image_ssd"][0], 0.5 * history["label_dice"][0], history["deformation_bending"][0]]
@@ -79,7 +93,7 @@ def test_fit_lowers_the_loss_and_moves_the_blob_the_right_way(output):
     start = array(losses.ssd(tensor(pair["fixed"]), tensor(pair["moving"])))[0]
     assert history["image_ssd"][0] == pytest.approx(start, rel=1e-2)
     assert history["loss"][-1] < 0.7 * history["loss"][0]
-    ddf = model(pair)["ddf"]
+    ddf = predict(model, pair)["ddf"]
     at_blob = np.average(array(ddf)[0], weights=pair["fixed"][0, ..., 0], axis=(0, 1))
     assert (at_blob * way > 0.3).all()
     assert np.abs(array(before["ddf"])).max() < 0.01
@@ -115,10 +129,10 @@ def test_the_convolutions_may_be_half_precise_but_not_the_field():
     model = moved_head(new(precision="mixed_bfloat16"))
     exact = moved_head(new())
     inputs = noise((8, 8))
-    ddf = model(inputs)["ddf"]
+    ddf = predict(model, inputs)["ddf"]
     assert keras.backend.standardize_dtype(ddf.dtype) == "float32"
     assert keras.backend.standardize_dtype(model.backbone(keras.ops.ones((1, 8, 8, 2))).dtype) == "bfloat16"
-    np.testing.assert_allclose(array(ddf), array(exact(inputs)["ddf"]), atol=0.02)
+    np.testing.assert_allclose(array(ddf), array(predict(exact, inputs)["ddf"]), atol=0.02)
     assert {variable.dtype for variable in model.variables} == {"float32"}
 
 
@@ -155,9 +169,9 @@ def test_weights_come_back_from_a_file(tmp_path, output):
             {"backbone": {"channels": (4, 6), "convolutions": 1}, "output": {"name": output, "level": 0}}
         )
     )
-    assert np.abs(array(other(inputs)["ddf"]) - array(model(inputs)["ddf"])).max() > 0.1
+    assert np.abs(array(predict(other, inputs)["ddf"]) - array(predict(model, inputs)["ddf"])).max() > 0.1
     weights.assign(other.variables, values)
-    np.testing.assert_array_equal(array(other(inputs)["ddf"]), array(model(inputs)["ddf"]))
+    np.testing.assert_array_equal(array(predict(other, inputs)["ddf"]), array(predict(model, inputs)["ddf"]))
     weights.load(other, tmp_path / "model.safetensors")
     for old, new_ in zip(model.variables, other.variables, strict=True):
         np.testing.assert_array_equal(array(old.value), array(new_.value))

@@ -76,9 +76,9 @@ def test_patient_right_anterior_superior_are_where_the_page_says(name, normal):
 def test_the_deformed_grid_bends_towards_where_is_sampled(name):
     grid = Grid((15, 17, 13), AFFINES[name])
     image = Image(np.zeros(grid.shape, np.float32), grid.affine)
-    shift = np.array([3.0, 0.0, -2.0])  # mm, to the patient's right and down
+    shift = np.array([3.0, -2.0, 0.0])  # mm, to the patient's right and back
     voxels = np.broadcast_to(np.linalg.inv(grid.affine[:3, :3]) @ shift, (*grid.shape, 3))
-    view = report._View(image, 1, 5)
+    view = report._View(image, 2, 5)
     axes = Figure().add_subplot()
     report._draw_grid(axes, view, voxels)
     line = axes.lines[0]

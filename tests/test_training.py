@@ -198,7 +198,6 @@ def test_training_solves_an_easy_shift(home, tmp_path):
     folder = finetune(recipe, tmp_path / "run", home)
     rows = tiny_run.read_log(folder)
     before = tiny_run.unregistered_dice(recipe, home)
-    print(before, rows)
     assert float(rows[-1]["loss"]) < 0.7 * float(rows[0]["loss"])
     assert max(float(row["valid_dice"]) for row in rows) > before + 0.1
 
@@ -245,21 +244,7 @@ def test_fine_tuning_starts_from_the_parents_weights(whole, home, tmp_path, monk
     assert not (tmp_path / "other").exists()
 
 
-def test_bfloat16_without_labels(home, tmp_path):
-    recipe = tiny_run.recipe(
-        data={"labels": None},
-        loss={"label": {"dice": {"weight": 0}}},
-        training={"steps": 2, "precision": "mixed_bfloat16", "warmup": 0},
-    )
-    folder = finetune(recipe, tmp_path / "run", home)
-    values, _ = weights.read(folder / "model.safetensors")
-    assert {str(value.dtype) for value in values.values()} == {"float32"}
-    (row,) = tiny_run.read_log(folder)
-    assert "label_dice" not in row
-    assert 0 <= float(row["valid_ncc"]) <= 1
-
-
-def test_given_pairs_batches_and_a_last_epoch_that_is_not_whole(home, tmp_path, monkeypatch):
+def test_given_pairs_without_labels_in_bfloat16_and_a_last_epoch_that_is_not_whole(own_data, tmp_path, monkeypatch):
     steps, count = [], training.StopAt.on_train_batch_end
 
     def spy(self, batch, logs=None):
@@ -267,15 +252,24 @@ def test_given_pairs_batches_and_a_last_epoch_that_is_not_whole(home, tmp_path, 
         count(self, batch, logs)
 
     monkeypatch.setattr(training.StopAt, "on_train_batch_end", spy)
+    tiny_run.write_csv(own_data / "blobs" / "train.csv", [("a", "b"), ("c", "d")], labels=False)
+    tiny_run.write_csv(own_data / "blobs" / "valid.csv", [("v", "w")], labels=False)
+    settings = {"steps": 3, "steps_per_epoch": 2, "batch_size": 2, "precision": "mixed_bfloat16"}
     recipe = tiny_run.recipe(
         data={"kind": "pairs", "root": "blobs", "train": "train.csv", "valid": "valid.csv"},
-        training={"steps": 5, "steps_per_epoch": 3, "batch_size": 2, "schedule": "constant", "warmup": 0},
+        loss={"label": {"dice": {"weight": 0}}},
+        training=settings | {"schedule": "constant", "warmup": 0},
     )
-    folder = finetune(recipe, tmp_path / "run", home)
-    assert steps == [0, 1, 2, 0, 1]
-    assert [row["epoch"] for row in tiny_run.read_log(folder)] == ["1", "2"]
-    assert cards.read(folder).training["steps"] == 5
-    assert int(weights.read(folder / "checkpoint.safetensors")[0]["optimizer/adam/iteration"]) == 5
+    folder = finetune(recipe, tmp_path / "run", own_data)
+    assert steps == [0, 1, 0]
+    assert cards.read(folder).training["steps"] == 3
+    assert int(weights.read(folder / "checkpoint.safetensors")[0]["optimizer/adam/iteration"]) == 3
+    values, _ = weights.read(folder / "model.safetensors")
+    assert {str(value.dtype) for value in values.values()} == {"float32"}
+    rows = tiny_run.read_log(folder)
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert "label_dice" not in rows[0]
+    assert 0 <= float(rows[0]["valid_ncc"]) <= 1
 
 
 @pytest.mark.parametrize(

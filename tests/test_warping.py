@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from keras import ops
 from scipy.ndimage import map_coordinates
-from tensors import array, check_gradient, grid, tensor
+from tensors import array, check_gradient, grid, run, tensor
 
 from regzoo import backend
 from regzoo.checks import InvalidError
@@ -29,7 +29,7 @@ def test_ramp(moving, fixed, boundary):
     slopes = RANDOM.normal(size=(2, dims, 3))  # items, axes, channels
     image = np.einsum("...d,bdc->b...c", grid(moving), slopes) + 5
     target = RANDOM.uniform(0, np.array(moving) - 1, size=(2, *fixed, dims))
-    moved = warp(tensor(image), tensor(target - grid(fixed)), boundary)
+    moved = run(warp, tensor(image), tensor(target - grid(fixed)), boundary=boundary)
     expected = np.einsum("b...d,bdc->b...c", target, slopes) + 5
     np.testing.assert_allclose(array(moved), expected, atol=2e-5)
 
@@ -46,7 +46,7 @@ def test_sample_equals_scipy(moving, boundary, method):
     border = RANDOM.choice([0, 1], size=(2, 40, dims)) * last
     far = np.where(RANDOM.random((2, 40, dims)) < 0.3, RANDOM.choice([-1e9, 1e9, -500, 500], (2, 40, dims)), around)
     places = np.concatenate([inside, around, whole, border, far], axis=1).astype("float32")
-    found = array(sample(tensor(image), tensor(places), boundary, method))
+    found = array(run(sample, tensor(image), tensor(places), boundary=boundary, method=method))
     assert found.shape == (2, 200, 3)
     np.testing.assert_allclose(found, scipy_sample(image, places, boundary, method), atol=1e-5)
     if (dims, method) == (3, "linear"):
@@ -86,11 +86,15 @@ def test_one_set_of_coordinates_or_one_image_serves_the_batch():
     image, places = RANDOM.normal(size=(3, 6, 4, 2)), RANDOM.uniform(-1, 6, size=(3, 5, 7, 2))
     for boundary in ("edge", "zero"):
         for method in ("linear", "nearest"):
-            found = array(sample(tensor(image), tensor(places[:1]), boundary, method))
-            full = array(sample(tensor(image), tensor(np.repeat(places[:1], 3, 0)), boundary, method))
+            found = array(run(sample, tensor(image), tensor(places[:1]), boundary=boundary, method=method))
+            full = array(
+                run(sample, tensor(image), tensor(np.repeat(places[:1], 3, 0)), boundary=boundary, method=method)
+            )
             np.testing.assert_array_equal(found, full)
-            found = array(sample(tensor(image[:1]), tensor(places), boundary, method))
-            full = array(sample(tensor(np.repeat(image[:1], 3, 0)), tensor(places), boundary, method))
+            found = array(run(sample, tensor(image[:1]), tensor(places), boundary=boundary, method=method))
+            full = array(
+                run(sample, tensor(np.repeat(image[:1], 3, 0)), tensor(places), boundary=boundary, method=method)
+            )
             np.testing.assert_array_equal(found, full)
 
 
