@@ -61,11 +61,13 @@ class Evaluation:
         card, summary = cards.read(folder), self.summary()
         path = folder / cards.SCORES
         known = parse_json(read_text(path, SCORES_LIMIT), str(path)) if path.exists() else {}
-        known[split] = {"pairs": len(self.rows), "summary": summary, "rows": list(self.rows)}
+        rows = [{key: _number_or_none(value) for key, value in row.items()} for row in self.rows]
+        known[split] = {"pairs": len(rows), "summary": summary, "rows": rows}
         with atomic_file(path) as temporary:
             temporary.write_text(json.dumps(known, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         data = f"{split} pairs of {card.data[0].name if card.data else 'the recipe'}".split(";")[0]
-        scores = [_score(key, summary, data, len(self.rows), command) for key in summary if _ON_CARD.fullmatch(key)]
+        shown = [key for key in summary if _ON_CARD.fullmatch(key) and summary[key]["count"]]
+        scores = [_score(key, summary, data, command) for key in shown]
         changed = card.model_copy(update={"scores": tuple(scores), "files": cards.manifest(folder)})
         cards.write(folder, changed, cards.read_body(folder))
 
@@ -79,7 +81,11 @@ _UNITS = {"tre": "mm", "hd95": "mm", "network": "s"}
 SCORES_LIMIT = 2**24
 
 
-def _score(key: str, summary: dict, data: str, pairs: int, command: str) -> cards.Score:
+def _number_or_none(value: object) -> object:
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _score(key: str, summary: dict, data: str, command: str) -> cards.Score:
     """Returns a figure for the card, beside the same figure before registration."""
     before = summary.get(key.replace("_after", "_before")) if key.endswith("_after") else None
     return cards.Score(
@@ -88,9 +94,9 @@ def _score(key: str, summary: dict, data: str, pairs: int, command: str) -> card
         sd=round(summary[key]["sd"], 6),
         unit=_UNITS.get(key.split("_")[0]),
         data=data,
-        pairs=pairs,
+        pairs=summary[key]["count"],  # that have the figure
         command=command,
-        baseline={"unregistered": round(before["mean"], 6)} if before else {},
+        baseline={"unregistered": round(before["mean"], 6)} if before and before["count"] else {},
     )
 
 

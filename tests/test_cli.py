@@ -321,6 +321,7 @@ def test_a_backend_that_is_not_installed(files, monkeypatch):
         ["register", "--help"],
         ["finetune", "--help"],
         WARP,
+        ["evaluate", "constant-ddf", "--pairs", "nope.csv"],
         (*REGISTER[:4], "nope"),
         (*REGISTER[:2], "nope", *REGISTER[3:]),
     ],

@@ -113,6 +113,22 @@ def test_files(found, tmp_path):
     assert facts == {"model": found.model, "pairs": 2, "summary": found.summary()}
 
 
+def test_record(home, tmp_path):
+    folder = constant_model(tmp_path / "model", (4, 0, 0))
+    lost = {"fixed": "a.nii", "dice_after": 0.0, "dice_before": 0.25, "hd95_1_after": np.nan, "tre_after": np.nan}
+    rows = (lost, lost | {"dice_after": 0.5, "hd95_1_after": 2.0, "hd95_1_before": np.nan})
+    regzoo.evaluation.Evaluation({}, rows).record(folder, "test", "regzoo evaluate x --split test")
+    kept = json.loads((folder / "scores.json").read_text())["test"]
+    assert kept["pairs"] == 2
+    assert kept["rows"][0] == lost | {"hd95_1_after": None, "tre_after": None}
+    scores = {score.metric: score for score in regzoo.load(folder).card.scores}  # which verifies the files, too
+    assert set(scores) == {"dice", "hd95_1"}
+    assert (scores["dice"].value, scores["dice"].sd, scores["dice"].pairs) == (0.25, 0.25, 2)
+    assert scores["dice"].baseline == {"unregistered": 0.25}
+    assert (scores["hd95_1"].value, scores["hd95_1"].unit, scores["hd95_1"].pairs) == (2.0, "mm", 1)
+    assert scores["hd95_1"].baseline == {}
+
+
 def test_an_error_names_the_pair(home, tmp_path):
     far = Image.read(home / "set" / "moving.nii.gz")
     Image(far.array, far.affine + np.diag([0, 0, 0], 1) + np.outer([0, 0, 500, 0], [0, 0, 0, 1])).save(

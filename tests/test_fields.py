@@ -8,6 +8,8 @@ from tensors import array, check_gradient, grid, run, tensor
 from regzoo import backend
 from regzoo.fields import compose, integrate, invert, jacobian_determinant, resize_field
 
+pytestmark = pytest.mark.backend
+
 RANDOM = np.random.default_rng(5)
 SHAPES = [(13, 9), (9, 12, 7)]
 TURN = {  # two linear maps that do not commute, of small displacement

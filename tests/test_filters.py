@@ -5,6 +5,8 @@ from tensors import array, tensor
 from regzoo.checks import InvalidError
 from regzoo.filters import along_axes, difference, smooth, window_matrix
 
+pytestmark = pytest.mark.backend
+
 RANDOM = np.random.default_rng(3)
 IMAGES = [RANDOM.normal(size=(2, 7, 4, 3)), RANDOM.normal(size=(2, 4, 7, 5, 2))]
 # Weights of a window 5 wide, by hand; the Gaussian has a standard deviation of 5/6 voxels.

@@ -5,6 +5,8 @@ from tensors import array, grid
 from regzoo.checks import InvalidError
 from regzoo.grids import about_centre, affine_grid, identity_grid, random_affine
 
+pytestmark = pytest.mark.backend
+
 MATRICES = {
     (3, 5): np.array([[[1.0, 2, 3], [4, 5, 6]], [[0, -1, 2.5], [1, 0, -7]]]),
     (2, 4, 3): np.array([[[1.0, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]], [[0, 0, 1, 1], [1, 0, 0, 2], [0, -2, 0, 3]]]),

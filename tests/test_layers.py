@@ -6,6 +6,8 @@ from tensors import array, tensor
 from regzoo import fields, warping
 from regzoo.layers import Integrate, Warp
 
+pytestmark = pytest.mark.backend
+
 RANDOM = np.random.default_rng(13)
 
 
@@ -41,11 +43,11 @@ def test_config_rebuilds_the_layer(layer):
 
 
 def test_layers_work_in_a_functional_model():
-    moving, velocity = keras.Input((6, 5, 2)), keras.Input((6, 5, 2))
+    moving, velocity = keras.Input((6, 5, 3)), keras.Input((6, 5, 2))
     ddf = Integrate(2)(velocity)
     model = keras.Model([moving, velocity], Warp("zero")([moving, ddf]))
-    assert model.output_shape == (None, 6, 5, 2)
-    image, v = RANDOM.normal(size=(3, 6, 5, 2)), RANDOM.normal(size=(3, 6, 5, 2))
+    assert model.output_shape == (None, 6, 5, 3)
+    image, v = RANDOM.normal(size=(3, 6, 5, 3)), RANDOM.normal(size=(3, 6, 5, 2))
     expected = warping.warp(tensor(image), fields.integrate(tensor(v), 2), "zero")
     found = model.predict([image.astype("float32"), v.astype("float32")], verbose=0)
     np.testing.assert_allclose(found, array(expected), atol=1e-5)

@@ -8,6 +8,8 @@ from tensors import array, check_gradient, grid, run, tensor
 from regzoo import backend, losses
 from regzoo.checks import InvalidError
 
+pytestmark = pytest.mark.backend
+
 RANDOM = np.random.default_rng(11)
 SHAPES = [(2, 9, 7, 3), (2, 6, 9, 7, 2)]
 WEIGHTS = {"box": [1, 1, 1], "triangular": [1, 2, 1], "gaussian": [np.exp(-2), 1, np.exp(-2)]}  # windows of 3 voxels

@@ -6,8 +6,11 @@ from tensors import array, run, tensor
 from regzoo import losses
 from regzoo.checks import InvalidError
 from regzoo.config import ModelConfig
+from regzoo.fields import integrate, resize_field
 from regzoo.models import build, weights
 from regzoo.warping import warp
+
+pytestmark = pytest.mark.backend
 
 RANDOM = np.random.default_rng(17)
 SSD = {"image": {"ssd": {"weight": 1}}, "deformation": {"gradient": {"weight": 0.05}}}
@@ -48,6 +51,16 @@ def test_a_new_model_gives_a_small_field_of_the_input_size(shape, output, level)
     if output == "dvf":
         padded = [-(-n // 4) * 4 // 2**level for n in shape]
         assert tuple(found["velocity"].shape) == (2, *padded, dims)
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_dvf_is_integrated_and_then_resized(level):
+    model = new(output="dvf", channels=(2, 3, 4), level=level, steps=3)
+    model.head.kernel.assign(RANDOM.normal(size=model.head.kernel.shape))
+    found = predict(model, noise((8, 12)))
+    assert np.abs(array(found["velocity"])).max() > 0.5
+    expected = run(resize_field, run(integrate, found["velocity"], steps=3), shape=(8, 12))
+    np.testing.assert_allclose(array(found["ddf"]), array(expected), atol=1e-4)
 
 
 def test_other_sizes_are_padded_with_0_behind_the_last_voxel():
@@ -93,6 +106,7 @@ def test_fit_lowers_the_loss_and_moves_the_blob_the_right_way(output):
     start = array(losses.ssd(tensor(pair["fixed"]), tensor(pair["moving"])))[0]
     assert history["image_ssd"][0] == pytest.approx(start, rel=1e-2)
     assert history["loss"][-1] < 0.7 * history["loss"][0]
+    assert history["label_dice"][-1] < 0.9 * history["label_dice"][0]
     ddf = predict(model, pair)["ddf"]
     at_blob = np.average(array(ddf)[0], weights=pair["fixed"][0, ..., 0], axis=(0, 1))
     assert (at_blob * way > 0.3).all()

@@ -8,6 +8,8 @@ from regzoo import backend
 from regzoo.checks import InvalidError
 from regzoo.warping import sample, warp
 
+pytestmark = pytest.mark.backend
+
 RANDOM = np.random.default_rng(7)
 SHAPES = [((9, 6), (5, 8)), ((7, 10, 5), (4, 6, 9))]  # moving, fixed
 SCIPY = {"edge": "nearest", "zero": "grid-constant"}
