@@ -125,21 +125,24 @@ def _fit(
 def _model(recipe: Recipe) -> tuple[RegistrationModel, ModelConfig, InputConfig]:
     """Builds the model, with its parent's weights if there is one."""
     if recipe.parent is None:
-        _check_dims(recipe.model)
+        _check_trainable(recipe.model, recipe.training.precision)
         return build(recipe.model, recipe.training.precision), recipe.model, recipe.input
     folder = hub.resolve(recipe.parent)
     config, inputs = cards.read_config(folder), recipe.input or cards.read(folder).input
     if recipe.model not in (None, config):
         raise InvalidError(f"model: expected null or the config of the parent {recipe.parent}, received another.")
-    _check_dims(config)
+    _check_trainable(config, recipe.training.precision)
     model = build(config, recipe.training.precision)
     weights.load(model, folder / "model.safetensors")
     return model, config, inputs
 
 
-def _check_dims(config: ModelConfig) -> None:
+def _check_trainable(config: ModelConfig, precision: str) -> None:
     if config.dims != 3:
         raise invalid("model.dims", "3, since a recipe trains on volumes", config.dims)
+    if precision != "float32" and (backend.NAME, backend.device()) == ("torch", "cpu"):
+        # Its AveragePooling3D has no bfloat16 there (torch 2.13).
+        raise invalid("training.precision", "float32 under torch on a CPU", precision, "TensorFlow and JAX have it.")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from constant_model import constant_model
 
 import regzoo
 from regzoo.checks import InvalidError
+from regzoo.evaluation import Evaluation
 from regzoo.images import Image
 
 pytestmark = pytest.mark.backend
@@ -95,7 +96,7 @@ def test_summary(found):
 
 
 def test_figures_that_are_no_number_do_not_count():
-    found = regzoo.evaluation.Evaluation({}, ({"hd95": 2.0, "x": np.nan}, {"hd95": np.nan, "x": np.nan}, {"hd95": 4.0}))
+    found = Evaluation({}, ({"hd95": 2.0, "x": np.nan}, {"hd95": np.nan, "x": np.nan}, {"hd95": 4.0}))
     assert found.summary() == {
         "hd95": {"mean": 3.0, "sd": 1.0, "median": 3.0, "count": 2},
         "x": {"mean": None, "sd": None, "median": None, "count": 0},
@@ -117,11 +118,13 @@ def test_record(home, tmp_path):
     folder = constant_model(tmp_path / "model", (4, 0, 0))
     lost = {"fixed": "a.nii", "dice_after": 0.0, "dice_before": 0.25, "hd95_1_after": np.nan, "tre_after": np.nan}
     rows = (lost, lost | {"dice_after": 0.5, "hd95_1_after": 2.0, "hd95_1_before": np.nan})
-    regzoo.evaluation.Evaluation({}, rows).record(folder, "test", "regzoo evaluate x --split test")
+    Evaluation({}, rows).record(folder, "test", "regzoo evaluate x --split test")
     kept = json.loads((folder / "scores.json").read_text())["test"]
     assert kept["pairs"] == 2
     assert kept["rows"][0] == lost | {"hd95_1_after": None, "tre_after": None}
-    scores = {score.metric: score for score in regzoo.load(folder).card.scores}  # which verifies the files, too
+    card = regzoo.load(folder).card  # which verifies the files, too
+    assert "scores.json" in [file.path for file in card.files]
+    scores = {score.metric: score for score in card.scores}
     assert set(scores) == {"dice", "hd95_1"}
     assert (scores["dice"].value, scores["dice"].sd, scores["dice"].pairs) == (0.25, 0.25, 2)
     assert scores["dice"].baseline == {"unregistered": 0.25}

@@ -140,13 +140,13 @@ def test_supervise_may_come_after_predicting_and_again_after_training():
 
 
 def test_the_convolutions_may_be_half_precise_but_not_the_field():
-    model = moved_head(new(precision="mixed_bfloat16"))
-    exact = moved_head(new())
+    model = moved_head(new(precision="mixed_bfloat16"), 0.3)
+    exact = moved_head(new(), 0.3)
     inputs = noise((8, 8))
     ddf = predict(model, inputs)["ddf"]
     assert keras.backend.standardize_dtype(ddf.dtype) == "float32"
     assert keras.backend.standardize_dtype(model.backbone(keras.ops.ones((1, 8, 8, 2))).dtype) == "bfloat16"
-    np.testing.assert_allclose(array(ddf), array(predict(exact, inputs)["ddf"]), atol=0.02)
+    np.testing.assert_allclose(array(ddf), array(predict(exact, inputs)["ddf"]), atol=1e-4)  # bfloat16 0.3 is 0.3008
     assert {variable.dtype for variable in model.variables} == {"float32"}
 
 
