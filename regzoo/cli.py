@@ -171,19 +171,21 @@ def warp(
     volume: Volume = None,
 ) -> None:
     """Apply a transform to an image (moving to fixed space), a label map, or points (fixed to moving space)."""
-    from regzoo.images import Image
+    from regzoo.images import Grid, Image
     from regzoo.points import read_points, write_points
     from regzoo.transforms import Transform
 
     if points == (reference is not None):
         raise typer.BadParameter("--reference goes with an image or a label map, and only with those.")
+    if points and labels:
+        raise typer.BadParameter("INPUT is --points or --labels, not both.")
     mapping = Transform.load(transform)
     mapping = mapping.inverse() if inverse else mapping
     if points:
         write_points(output, mapping.apply_points(read_points(source)))
         return
     image = Image.read(source, labels=labels, volume=volume)
-    grid = Image.read(reference).grid
+    grid = Grid.read(reference)
     if labels:
         mapping.apply_labels(image, grid).save(output)
     else:  # as register does

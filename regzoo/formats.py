@@ -43,6 +43,12 @@ def read_image(path: Path, *, labels: bool, volume: int | None) -> tuple[np.ndar
     return to_array(path.name, values, file.shape), affine
 
 
+def read_grid(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
+    """Reads the spatial shape and the affine in mm of an image file; see `Grid.read`."""
+    file, affine = _open(path)
+    return (*file.shape, 1)[:3], affine
+
+
 def write_image(array: np.ndarray, affine: np.ndarray, path: str | os.PathLike) -> None:
     """Writes NIfTI: integers in the smallest type that holds them, anything else as float32."""
     integers = array.dtype.kind in "biu"

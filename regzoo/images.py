@@ -47,6 +47,17 @@ class Grid:
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "affine", affine)
 
+    @classmethod
+    def read(cls, path: str | os.PathLike) -> Grid:
+        """Reads the grid of an image file of 2, 3 or 4 dimensions, without its voxels.
+
+        Raises:
+            MissingError: If there is no such file.
+            InvalidError: If it is damaged or without a usable affine.
+        """
+        shape, affine = formats.read_grid(Path(path))
+        return cls(shape, _checked_affine(f"{Path(path).name} affine", affine))
+
     @property
     def spacing(self) -> np.ndarray:
         """Distance between neighbouring voxels along i, j, k in mm, shape (3,)."""

@@ -150,7 +150,8 @@ def register(
         "start": inputs.alignment,
         "scores": scores,
         "jacobian": jacobian,
-        "warnings": _warnings(model.card, fixed_side.image, moving_side.image, scores, jacobian),
+        "warnings": _unscored(fixed_side, moving_side)
+        + _warnings(model.card, fixed_side.image, moving_side.image, scores, jacobian),
         "seconds": seconds,
     }
     return Result(
@@ -261,6 +262,25 @@ def _model_facts(card: Card) -> dict:
     return {"name": card.name, "version": card.version, "sha256": digest, "backend": backend.NAME}
 
 
+def _unscored(fixed: _Side, moving: _Side) -> list[str]:
+    """Says which labels and landmarks were given but could not be scored. Moving ones alone are only moved."""
+    found = []
+    if fixed.labels is not None and moving.labels is None:
+        found.append("fixed_labels were given without moving_labels: no overlap is scored.")
+    if (fixed.points is None) != (moving.points is None):
+        found.append("Landmarks were given for one image only: no landmark error is scored.")
+    if fixed.labels is not None and moving.labels is not None:
+        alone = np.setxor1d(np.unique(fixed.labels.array), np.unique(moving.labels.array))
+        names = ", ".join(f"{label:g}" for label in alone if label)
+        if names and fixed.labels.channels is None and moving.labels.channels is None:
+            found.append(f"Labels in one of the two maps only, not scored: {names}.")
+    return found
+
+
+# SDlogJ of 0.5: a third of the voxels change their volume by more than a factor of 1.6.
+_STRONG = 0.5
+
+
 def _warnings(card: Card, fixed: Image, moving: Image, scores: dict, jacobian: dict) -> list[str]:
     """Says what makes the result doubtful."""
     found = []
@@ -285,6 +305,11 @@ def _warnings(card: Card, fixed: Image, moving: Image, scores: dict, jacobian: d
             )
     if jacobian["folds"] > 0.001:
         found.append(f"The field folds at {100 * jacobian['folds']:.2f} % of the voxels.")
+    if jacobian["sdlogj"] > _STRONG:
+        found.append(
+            f"The field compresses and stretches strongly (SDlogJ {jacobian['sdlogj']:.2f}); "
+            "do not measure volumes by it."
+        )
     if np.isnan(scores["after"]["ncc"]):
         found.append("The images cannot be compared: nothing of the moving image is in view, or it is constant there.")
     elif scores["after"]["ncc"] < scores["before"]["ncc"]:

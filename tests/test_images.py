@@ -489,3 +489,13 @@ def test_image_refuses_other_axes():
         InvalidError, match=r"image array: expected shape \(I, J, K\) or \(I, J, K, C\), received \(3, 4\)"
     ):
         Image(np.zeros((3, 4)), np.eye(4))
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (5, 6, 7), (5, 6, 7, 3)])
+def test_the_grid_of_a_file_is_read_without_its_voxels(tmp_path, shape):
+    path = tmp_path / "image.nii.gz"
+    oblique = AFFINES["oblique"]
+    nibabel.save(nibabel.Nifti1Image(np.full(shape, np.nan, np.float32), oblique), path)
+    grid = Grid.read(path)
+    assert grid.shape == (*shape, 1)[:3]
+    np.testing.assert_allclose(grid.affine, oblique, atol=1e-5)

@@ -285,7 +285,18 @@ class TestWarnings:
         warnings = self.warnings(noisy, moving=picture_of(self.grid, SHIFT))
         (folds,) = [text for text in warnings if "folds" in text]
         assert float(folds.split()[4]) > 0.1
-        assert len(warnings) <= 2  # noise makes the images less alike, too
+        assert any("stretches strongly" in text for text in warnings)
+        assert len(warnings) <= 3  # noise makes the images less alike, too
+
+    def test_unscored(self, model):
+        fixed, moving = picture_of(self.grid, SHIFT), picture_of(self.grid)
+        one, two = (
+            Image((fixed.array > level).astype(np.uint8) + extra, fixed.affine) for level, extra in ((0, 0), (0, 5))
+        )
+        (alone,) = regzoo.register(fixed, moving, model, fixed_labels=two).facts["warnings"]
+        assert alone.startswith("fixed_labels were given without moving_labels")
+        (differ,) = regzoo.register(fixed, moving, model, fixed_labels=two, moving_labels=one).facts["warnings"]
+        assert differ == "Labels in one of the two maps only, not scored: 1, 6."
 
     def test_correlation(self, model):
         (warning,) = self.warnings(model, moving=picture_of(self.grid, SHIFT))
