@@ -28,6 +28,8 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
         temporary = Path(folder) / path.name
         yield temporary
         temporary.chmod(0o644)  # some writers make their files private
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # else a power cut could leave the new name with nothing behind it
         temporary.replace(path)
 
 

@@ -107,7 +107,7 @@ class PairedData(Strict):
 class Augmentation(Strict):
     """Random changes to the training images; 0 or null is off."""
 
-    affine: Annotated[float, Field(ge=0, le=1)] = 0.0
+    affine: Annotated[float, Field(ge=0, le=0.33)] = 0.0
     """Scale of a random affine matrix about the image's centre."""
 
     @field_validator("affine", mode="before")

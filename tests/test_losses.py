@@ -116,11 +116,12 @@ def test_correlations_ignore_contrast_and_offset(loss, scale, shift):
 
 
 def test_shared_background_is_no_match():
+    random = np.random.default_rng(0)
     fixed, moved = np.zeros((2, 1, 24, 24, 1))
-    fixed[0, 8:14, 8:14, 0], moved[0, 8:14, 8:14, 0] = RANDOM.normal(size=(2, 6, 6))
+    fixed[0, 8:14, 8:14, 0], moved[0, 8:14, 8:14, 0] = random.normal(size=(2, 6, 6))
     assert value(losses.lncc, fixed, moved, size=5)[0] > 0.6
     moved[:] = 0
-    moved[0, 16:22, 16:22, 0] = RANDOM.normal(size=(6, 6))
+    moved[0, 16:22, 16:22, 0] = random.normal(size=(6, 6))
     assert value(losses.lncc, fixed, moved, size=3)[0] > 0.95
 
 

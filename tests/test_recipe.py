@@ -157,7 +157,7 @@ def test_small_recipe_and_parent(tmp_path):
         ),
         ("norm: l1", "norm: l3", "loss.deformation.gradient.norm: expected 'l1' or 'l2', received 'l3'."),
         ("size: 7", "size: 6", "loss.image.lncc.size: expected an odd number, received 6."),
-        ("affine: 0.1", "affine: 2", "augmentation.affine: expected less than or equal to 1, received 2."),
+        ("affine: 0.1", "affine: 2", "augmentation.affine: expected less than or equal to 0.33, received 2."),
         ("label_values: [1, 2]", "label_values: []", "data.label_values: Tuple should have at least 1 item"),
         (
             "label_values: [1, 2]",
