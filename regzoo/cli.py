@@ -180,10 +180,10 @@ def warp(
     if points and labels:
         raise typer.BadParameter("INPUT is --points or --labels, not both.")
     mapping = Transform.load(transform)
-    mapping = mapping.inverse() if inverse else mapping
     if points:
-        write_points(output, mapping.apply_points(read_points(source)))
+        write_points(output, (mapping.invert_points if inverse else mapping.apply_points)(read_points(source)))
         return
+    mapping = mapping.inverse() if inverse else mapping
     image = Image.read(source, labels=labels, volume=volume)
     grid = Grid.read(reference)
     if labels:
@@ -219,7 +219,7 @@ def evaluate(
     found = regzoo.evaluate(model, records, alignment=alignment, progress=_print_progress)
     found.save(output)
     if record:
-        found.record(folder, split, f"regzoo evaluate {found.model['name']} --split {split}")
+        found.record(folder, split, f"regzoo evaluate {found.model['name']} --split {split} --data FOLDER")
     summary = found.summary()
     if as_json:
         _print_json({"model": found.model, "pairs": len(found.rows), "summary": summary})

@@ -142,6 +142,19 @@ class Transform:
             raise invalid("points", "shape (N, 3)", points.shape)
         return self._map(points)
 
+    def invert_points(self, points: np.ndarray) -> np.ndarray:
+        """Maps points of moving space (N, 3) back to fixed space, in RAS mm.
+
+        T(x) = y is solved at the points themselves, so nothing is interpolated between them: exact to 1e-3 mm where
+        the field does not fold, while `inverse()` is exact only at the voxels of a grid.
+        """
+        points = np.asarray(points, dtype=np.float64)
+        if points.ndim != 2 or points.shape[1] != 3:
+            raise invalid("points", "shape (N, 3)", points.shape)
+        for step in reversed(self.steps):
+            points = step.inverse(0, 0)(points) if isinstance(step, Linear) else _solve(step, points, 1e-3, 500)
+        return points
+
     def apply_image(self, moving: Image, grid: Grid, *, order: int = 1, outside: Outside = 0.0) -> Image:
         """Returns `moved(x) = moving(T(x))` on `grid`; the moving image is sampled once, from its own voxels.
 

@@ -552,3 +552,14 @@ class TestRealData:
         back = Transform.linear(shift).inverse().apply_labels(there, labels.grid)
         assert min(dice(labels.array, back.array).values()) > 0.9
         assert max(dice(labels.array, there.array).values()) < 0.8
+
+
+@pytest.mark.parametrize("name", ["RAS", "LPS", "oblique"])
+def test_points_are_mapped_back_exactly(name):
+    grid = Grid((14, 17, 12), AFFINES[name])
+    transform = Transform.from_field(waves(grid, 4.0), grid).then(Transform.linear(affine(np.eye(3) * 1.1, (3, -2, 5))))
+    points = np.random.default_rng(3).uniform(grid.box().min(0) + 5, grid.box().max(0) - 5, (50, 3))
+    back = transform.invert_points(transform.apply_points(points))
+    np.testing.assert_allclose(back, points, atol=2e-3)
+    with pytest.raises(InvalidError, match=r"points: expected shape \(N, 3\)"):
+        transform.invert_points(points[:, :2])
