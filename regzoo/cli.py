@@ -207,7 +207,7 @@ def evaluate(
 ) -> None:
     """Register many pairs, print a table per label and overall, and write one row a pair."""
     if (pairs is None) == (split is None):
-        raise typer.BadParameter("Give --pairs or --split, not both.")
+        raise typer.BadParameter("Give one of --pairs and --split.")
     if record and (split is None or hub.find(model).source != "folder"):
         raise typer.BadParameter("--record goes with --split and a model's folder, such as runs/x.")
     folder = hub.resolve(model)
@@ -225,6 +225,9 @@ def evaluate(
         _print_json({"model": found.model, "pairs": len(found.rows), "summary": summary})
     else:
         _print_table([{"figure": key, **_numbers(values)} for key, values in summary.items()])
+    doubtful = sum(bool(row["warnings"]) for row in found.rows)
+    if doubtful:
+        typer.echo(f"warning: {doubtful} of {len(found.rows)} pairs have warnings; see scores.csv", err=True)
     typer.echo(f"Written to {output}: scores.csv, summary.json", err=True)
 
 

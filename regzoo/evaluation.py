@@ -18,6 +18,8 @@ from regzoo.models import RegistrationModel
 from regzoo.pairs_csv import PairFiles, read_pairs
 from regzoo.registration import Alignment, Result, register
 
+_WORDS = ("fixed", "moving", "warnings")  # columns that are no figures
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -25,7 +27,7 @@ class Evaluation:
 
     Args:
         model: Name and version of the model.
-        rows: One record a pair: file names, scores before and after, Jacobian figures, seconds.
+        rows: One record a pair: file names, scores before and after, Jacobian figures, seconds, warnings.
     """
 
     model: dict
@@ -33,9 +35,7 @@ class Evaluation:
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Returns mean, sd and count of every figure over the pairs that have it."""
-        numbers = {
-            key: [row[key] for row in self.rows if key in row] for key in self._keys() if key not in ("fixed", "moving")
-        }
+        numbers = {key: [row[key] for row in self.rows if key in row] for key in self._keys() if key not in _WORDS}
         return {key: _spread(np.array(values, dtype=float)) for key, values in numbers.items()}
 
     def save(self, folder: str | os.PathLike) -> Path:
@@ -153,6 +153,7 @@ def _row(result: Result) -> dict[str, float]:
         "sdlogj": jacobian["sdlogj"],
         "network_seconds": seconds["network"],
         "warp_seconds": seconds["warp"],
+        "warnings": " ".join(result.facts["warnings"]),
     }
 
 
