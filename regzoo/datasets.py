@@ -8,7 +8,8 @@ import numpy as np
 from regzoo.checks import InvalidError, MissingError, invalid
 from regzoo.documents import parse_json, read_text
 from regzoo.pairs_csv import SPLITS, PairFiles, SubjectFiles, read_pairs, read_subjects
-from regzoo.recipe import PairedData, Recipe, UnpairedData, data_home
+from regzoo.recipe import Recipe, data_home
+from regzoo.sources import PairedData, UnpairedData
 
 SPLITS_LIMIT = 2**24
 

@@ -24,8 +24,9 @@ from regzoo.fields import jacobian_determinant
 from regzoo.files import atomic_file
 from regzoo.losses import ncc
 from regzoo.models import RegistrationModel, build, weights
+from regzoo.objective import active
 from regzoo.pairs import Batches, Draw, Files, Placed, Reader, label_values, paired, sides, unpaired
-from regzoo.recipe import Recipe, active
+from regzoo.recipe import Recipe
 from regzoo.warping import warp
 
 

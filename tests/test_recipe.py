@@ -3,8 +3,9 @@ import yaml
 
 from regzoo.checks import InvalidError, MissingError
 from regzoo.config import DVFConfig, UNetConfig
+from regzoo.objective import active
 from regzoo.pairs_csv import PairFiles, read_pairs
-from regzoo.recipe import Recipe, active, data_home
+from regzoo.recipe import Recipe, data_home
 
 TEXT = """
 name: hippocampus-mr-dvf
