@@ -15,6 +15,9 @@ from regzoo.checks import InvalidError
 Channels = Annotated[int, Field(ge=1, le=512)]
 Spacing = Annotated[float, Field(gt=0.01, le=100)]
 Size = Annotated[int, Field(ge=4, le=512)]
+Level = Annotated[int, Field(ge=0, le=5)]
+Levels = Annotated[tuple[Level, ...], Field(min_length=1, max_length=6)]
+Widths = Annotated[tuple[Channels, ...], Field(min_length=2, max_length=7)]
 
 
 class Strict(BaseModel):
@@ -27,38 +30,117 @@ class UNetConfig(Strict):
     """A U-Net: `channels[l]` at resolution level l (level 0 is the input's), down to level `len(channels) - 1`."""
 
     name: Literal["unet"] = "unet"
-    channels: Annotated[tuple[Channels, ...], Field(min_length=2, max_length=7)] = (16, 32, 48, 64)
+    channels: Widths = (16, 32, 48, 64)
     convolutions: Annotated[int, Field(ge=1, le=4)] = 2
     """Convolutions per level."""
+    pooling: bool = True
+    """Whether averages of 2 voxels halve the resolution, or convolutions with stride 2."""
+    concat_skip: bool = True
+    """Whether encoder features are concatenated to the decoder's, or added."""
+    extract_levels: Levels | None = None
+    """Levels that predict; the predictions are averaged. None: the output's level alone."""
+
+
+class LocalNetConfig(Strict):
+    """LocalNet (Hu et al. 2018): residual blocks on every level, features added and not concatenated."""
+
+    name: Literal["local"] = "local"
+    channels: Widths = (16, 32, 64, 128)
+    pooling: bool = True
+    use_additive_upsampling: bool = True
+    """Whether the decoder's upsampling is a transposed convolution plus its input, resized, or the first alone."""
+    extract_levels: Levels | None = None
+
+
+class GlobalNetConfig(Strict):
+    """GlobalNet (Hu et al. 2018): LocalNet's encoder, whose deepest features are read as a whole."""
+
+    name: Literal["global"] = "global"
+    channels: Widths = (16, 32, 64, 128)
+    pooling: bool = True
 
 
 class DDFConfig(Strict):
     """Output: a dense displacement field, predicted at resolution level `level` and resized."""
 
     name: Literal["ddf"] = "ddf"
-    level: Annotated[int, Field(ge=0, le=5)] = 0
+    level: Level = 0
 
 
 class DVFConfig(Strict):
     """Output: a stationary velocity field at level `level`, integrated by `steps` scaling-and-squaring steps."""
 
     name: Literal["dvf"] = "dvf"
-    level: Annotated[int, Field(ge=0, le=5)] = 1
+    level: Level = 1
     steps: Annotated[int, Field(ge=1, le=12)] = 7
 
 
-class ModelConfig(Strict):
+class FFDConfig(Strict):
+    """Output: a free-form deformation, the sum of cubic B-splines with control points every `spacing` mm."""
+
+    name: Literal["ffd"] = "ffd"
+    spacing: Annotated[tuple[Annotated[float, Field(ge=1, le=200)], ...], Field(min_length=1, max_length=4)] = (8.0,)
+    """One value in mm for each level of control points."""
+
+
+class AffineConfig(Strict):
+    """Output: a matrix about the image's centre, in mm."""
+
+    name: Literal["affine"] = "affine"
+    constraint: Literal["rigid", "similarity", "affine"] = "affine"
+    """6, 7 or 12 degrees of freedom in 3-D; 3, 4 or 6 in 2-D."""
+
+
+class ConditionalConfig(Strict):
+    """Output: the label on the fixed image, predicted from both images and the moving label, without a transform."""
+
+    name: Literal["conditional"] = "conditional"
+    level: Literal[0] = 0
+
+
+Backbone = Annotated[UNetConfig | LocalNetConfig | GlobalNetConfig, Field(discriminator="name")]
+FieldOutput = DDFConfig | DVFConfig | FFDConfig | AffineConfig
+
+
+class _Network(Strict):
+    @model_validator(mode="after")
+    def _fits(self) -> "_Network":
+        backbone, output = self.backbone, self.output
+        if (backbone.name == "global") != (output.name == "affine"):
+            raise ValueError("the backbone 'global' goes with the output 'affine', and only with it")
+        deepest = len(backbone.channels) - 1
+        level = getattr(output, "level", 0)
+        if level >= deepest:
+            raise ValueError(f"output.level must be below {deepest}, the backbone's deepest level")
+        wrong = [each for each in getattr(backbone, "extract_levels", None) or () if not level <= each <= deepest]
+        if wrong:
+            raise ValueError(f"backbone.extract_levels: expected output.level to {deepest}, received {wrong[0]}")
+        return self
+
+
+class StageConfig(_Network):
+    """A network whose field another one continues."""
+
+    backbone: Backbone
+    output: Annotated[FieldOutput, Field(discriminator="name")]
+
+
+class ModelConfig(_Network):
     """A registration network: its backbone, its output and the number of spatial dimensions."""
 
     dims: Literal[2, 3] = 3
-    backbone: UNetConfig = UNetConfig()
-    output: Annotated[DDFConfig | DVFConfig, Field(discriminator="name")] = DVFConfig()
+    before: Annotated[tuple[StageConfig, ...], Field(max_length=3)] = ()
+    """Networks that go first; each sees the moving image as the ones before have moved it."""
+    backbone: Backbone = UNetConfig()
+    output: Annotated[FieldOutput | ConditionalConfig, Field(discriminator="name")] = DVFConfig()
 
     @model_validator(mode="after")
-    def _level_exists(self) -> "ModelConfig":
-        deepest = len(self.backbone.channels) - 1
-        if self.output.level >= deepest:
-            raise ValueError(f"output.level must be below {deepest}, the backbone's deepest level")
+    def _affine_goes_first(self) -> "ModelConfig":
+        outputs = [stage.output.name for stage in (*self.before, self)]
+        if "affine" in outputs[1:]:
+            raise ValueError("before: an affine output must be the first")
+        if self.before and self.output.name == "conditional":
+            raise ValueError("before: a conditional output has no field, so nothing goes before it")
         return self
 
 
@@ -82,10 +164,11 @@ class InputConfig(Strict):
     """The grid and the intensities that a network was trained on.
 
     The grid has axes along R, A, S, the given spacing (mm) and shape (voxels), and lies on the fixed image's centre.
+    Two numbers are for a 2-D model: its grid has the image's own axes i and j, and every slice k is a pair of its own.
     """
 
-    spacing: tuple[Spacing, Spacing, Spacing] = (1.0, 1.0, 1.0)
-    shape: tuple[Size, Size, Size]
+    spacing: Annotated[tuple[Spacing, ...], Field(min_length=2, max_length=3)] = (1.0, 1.0, 1.0)
+    shape: Annotated[tuple[Size, ...], Field(min_length=2, max_length=3)]
     intensity: Annotated[PercentileIntensity | WindowIntensity, Field(discriminator="name")] = PercentileIntensity()
     alignment: Literal["center", "world"] = "center"
     """`center`: the moving image's centre is put on the fixed image's; `world`: scanner coordinates are trusted."""
