@@ -16,7 +16,7 @@ MATRIX = np.diag([2.0, 1.0, 1.5, 1.0])
 RECIPE = """
 name: constant-ddf
 parent: null
-model: {backbone: {channels: [2, 2], convolutions: 1}, output: {name: ddf, level: 0}}
+model: {backbone: {name: unet, channels: [2, 2], convolutions: 1}, output: {name: ddf, level: 0}}
 input: {spacing: [2, 2.5, 3], shape: [16, 12, 12], alignment: world}
 data: {kind: pairs, root: set, train: train.csv, valid: valid.csv, test: pairs.csv}
 loss: {image: {ssd: {weight: 1}}}

@@ -18,7 +18,7 @@ SSD = {"image": {"ssd": {"weight": 1}}, "deformation": {"gradient": {"weight": 0
 
 def new(dims=2, output="ddf", channels=(4, 6), precision="float32", **settings):
     keras.utils.set_random_seed(1)
-    backbone = {"channels": channels, "convolutions": 1}
+    backbone = {"name": "unet", "channels": channels, "convolutions": 1}
     config = {"dims": dims, "backbone": backbone, "output": {"name": output, "level": 0, **settings}}
     return build(ModelConfig.model_validate(config), precision)
 

@@ -52,7 +52,7 @@ def recipe(**changes):
     value = {
         "name": "tiny-run",
         "seed": 3,
-        "model": {"backbone": {"channels": [2, 4], "convolutions": 1}, "output": {"name": "ddf"}},
+        "model": {"backbone": {"name": "unet", "channels": [2, 4], "convolutions": 1}, "output": {"name": "ddf"}},
         "input": {"shape": [SIZE] * 3, "intensity": {"name": "window", "low": 0, "high": 300}},
         "data": {"kind": "unpaired", "root": "blobs", "labels": "labels", "validation_pairs": 2},
         "loss": {"image": {"ssd": {}}, "label": {"dice": {}}, "deformation": {"gradient": {"weight": 0.1}}},
