@@ -38,7 +38,7 @@ class UNetConfig(Strict):
     concat_skip: bool = True
     """Whether encoder features are concatenated to the decoder's, or added."""
     extract_levels: Levels | None = None
-    """Levels that predict; the predictions are averaged. None: the output's level alone."""
+    """Levels that predict a field besides the output's own; the predictions are averaged."""
 
 
 class LocalNetConfig(Strict):
@@ -112,7 +112,10 @@ class _Network(Strict):
         level = getattr(output, "level", 0)
         if level >= deepest:
             raise ValueError(f"output.level must be below {deepest}, the backbone's deepest level")
-        wrong = [each for each in getattr(backbone, "extract_levels", None) or () if not level <= each <= deepest]
+        extracted = getattr(backbone, "extract_levels", None) or ()
+        if extracted and output.name not in ("ddf", "dvf"):
+            raise ValueError("backbone.extract_levels goes with the outputs ddf and dvf")
+        wrong = [each for each in extracted if not level <= each <= deepest]
         if wrong:
             raise ValueError(f"backbone.extract_levels: expected output.level to {deepest}, received {wrong[0]}")
         return self

@@ -59,6 +59,8 @@ class Loss(Strict):
     image: ImageLoss = ImageLoss()
     label: LabelLoss = LabelLoss()
     deformation: DeformationLoss = DeformationLoss()
+    symmetric: bool = False
+    """Every term is also taken the other way round, by the inverse field; needs an output that has one."""
 
     @model_validator(mode="after")
     def _compares_something(self) -> "Loss":

@@ -54,7 +54,8 @@ def finetune(
     model, config, inputs = _model(recipe)
     files = _data(recipe, data)
     reader = Reader(inputs, files.values)
-    model.supervise(recipe.loss.model_dump(exclude_none=True), inputs.spacing)
+    objective = recipe.loss.model_dump(exclude_none=True)
+    model.supervise(objective, inputs.spacing, objective.pop("symmetric", False))
     model.compile(optimizer=_optimizer(recipe), jit_compile=backend.NAME == "jax")
     validation = Validation(model, reader, files.valid)
     reader.check(files.train)
@@ -127,13 +128,14 @@ def _model(recipe: Recipe) -> tuple[RegistrationModel, ModelConfig, InputConfig]
     """Builds the model, with its parent's weights if there is one."""
     if recipe.parent is None:
         _check_trainable(recipe.model, recipe.training.precision)
-        return build(recipe.model, recipe.training.precision), recipe.model, recipe.input
+        model = build(recipe.model, recipe.input.spacing, recipe.training.precision)
+        return model, recipe.model, recipe.input
     folder = hub.resolve(recipe.parent)
     config, inputs = cards.read_config(folder), recipe.input or cards.read(folder).input
     if recipe.model not in (None, config):
         raise InvalidError(f"model: expected null or the config of the parent {recipe.parent}, received another.")
     _check_trainable(config, recipe.training.precision)
-    model = build(config, recipe.training.precision)
+    model = build(config, inputs.spacing, recipe.training.precision)
     weights.load(model, folder / "model.safetensors")
     return model, config, inputs
 
