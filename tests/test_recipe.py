@@ -122,7 +122,7 @@ def test_small_recipe_and_parent(tmp_path):
         ("  kind: unpaired\n", "", "data.kind: the key is missing."),
         ("channels: [16", "channels: [1000000000", "model.backbone.channels[0]: expected less than or equal to 512"),
         ("steps: 7}", "step: 7}", "model.output.step: unknown key. Did you mean 'steps'?"),
-        ("shape: [48,64,48]", "shape: [48,64]", "input.shape[2]: the key is missing."),
+        ("shape: [48,64,48]", "shape: [48,64]", "input: spacing and shape: expected as many values"),
         ("steps: 12000", "steps: 0", "training.steps: expected greater than or equal to 1, received 0."),
         (
             "steps: 12000",
