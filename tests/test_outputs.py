@@ -196,10 +196,10 @@ def test_a_symmetric_loss_is_the_mean_of_both_directions():
     values = []
     for inputs, prediction in ((pair, found), (other, back)):
         model.supervise(objective, SPACINGS[2])
-        values.append(float(model.compute_loss(inputs, None, prediction)))
+        values.append(float(array(model.compute_loss(inputs, None, prediction))))
     model.supervise(objective, SPACINGS[2], symmetric=True)
     assert abs(values[0] - values[1]) > 1e-3
-    assert float(model.compute_loss(pair, None, found)) == pytest.approx(np.mean(values), rel=1e-5)
+    assert float(array(model.compute_loss(pair, None, found))) == pytest.approx(np.mean(values), rel=1e-5)
 
 
 def test_a_symmetric_loss_needs_an_inverse():
