@@ -208,6 +208,8 @@ class TestWarp:
 
     def test_labels(self, files):
         assert run("warp", "moving_labels.nii.gz", "--labels", *WARP[2:]) == (0, "", "")
+        assert "If it is a label map, pass --labels" in run("warp", "moving_labels.nii.gz", *WARP[2:])[2]
+        assert "CSV file: pass --points" in run("warp", "points.csv", *WARP[2:])[2]
         maps = [Image.read(f"{name}.nii.gz", labels=True).array for name in ("x", "fixed_labels")]
         np.testing.assert_array_equal(*maps)
 
