@@ -54,7 +54,7 @@ def finetune(
     model, config, inputs = _model(recipe)
     files = _data(recipe, data)
     reader = Reader(inputs, files.values)
-    model.supervise(recipe.loss.model_dump(exclude_none=True), inputs.spacing)
+    model.supervise(recipe.loss.model_dump(exclude_none=True, exclude={"symmetric"}), inputs.spacing)
     model.compile(optimizer=_optimizer(recipe), jit_compile=backend.NAME == "jax")
     validation = Validation(model, reader, files.valid)
     reader.check(files.train)
