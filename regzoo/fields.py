@@ -156,8 +156,19 @@ def jacobian_determinant(ddf: object) -> object:
         Shape (B, *S); below 0 where the field folds.
     """
     ddf = _field(ddf)
-    dims = ddf.shape[-1]
-    j = [difference(ddf, axis) for axis in range(dims)]
+    return determinant([difference(ddf, axis) for axis in range(ddf.shape[-1])])
+
+
+def determinant(slopes: Sequence[object]) -> object:
+    """Returns det(I + dddf/dx) from a field's derivatives.
+
+    Args:
+        slopes: The derivative along each of the D axes, D of 2 or 3, shape (B, *S, D) each.
+
+    Returns:
+        Shape (B, *S).
+    """
+    dims, j = len(slopes), slopes
     m = [[j[b][..., a] + float(a == b) for b in range(dims)] for a in range(dims)]
     if dims == 2:
         return m[0][0] * m[1][1] - m[0][1] * m[1][0]

@@ -115,7 +115,7 @@ def test_small_recipe_and_parent(tmp_path):
             "training.learning_rat: unknown key. Did you mean 'learning_rate'?",
         ),
         ("lncc: {", "lcc: {", "loss.image.lcc: unknown key. Did you mean 'lncc'?"),
-        ("size: 7", "window: 7", "loss.image.lncc.window: unknown key. Known: size, weight."),
+        ("size: 7", "width: 7", "loss.image.lncc.width: unknown key. Known: floor, size, weight, window."),
         ("images: images", "image: images", "data.image: unknown key. Did you mean 'images'?"),
         ("kind: unpaired", "kind: unpared", "data.kind: expected 'unpaired', 'pairs', received 'unpared'."),
         ("kind: unpaired", "root: x", "'root' is given twice."),
