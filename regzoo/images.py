@@ -235,16 +235,23 @@ def map_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ matrix[:3, :3].T + matrix[:3, 3]
 
 
-def network_grid(image: Image, spacing: tuple[float, float, float], shape: tuple[int, int, int]) -> Grid:
-    """Returns the grid on which a network sees `image`: axes along R, A, S, on the image's `Grid.centre`.
+_DIRECTIONS = {"R": (1, 0, 0), "L": (-1, 0, 0), "A": (0, 1, 0), "P": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1)}
+
+
+def network_grid(
+    image: Image, spacing: tuple[float, float, float], shape: tuple[int, int, int], axes: str = "RAS"
+) -> Grid:
+    """Returns the grid on which a network sees `image`, on the image's `Grid.centre`.
 
     Args:
         image: The fixed image.
-        spacing: The network's voxel size in mm.
+        spacing: The network's voxel size in mm, along its axes.
         shape: The network's shape. Its voxel `(n - 1) // 2` of each axis is put on the image's.
+        axes: Where each axis runs to, such as `"RAS"` or `"LIA"`.
     """
-    affine = np.diag([*spacing, 1.0])
-    affine[:3, 3] = image.grid.centre - np.array(spacing) * ((np.array(shape) - 1) // 2)
+    affine = np.eye(4)
+    affine[:3, :3] = np.transpose([_DIRECTIONS[axis] for axis in axes]) * np.array(spacing)
+    affine[:3, 3] = image.grid.centre - affine[:3, :3] @ ((np.array(shape) - 1) // 2)
     return Grid(shape, affine)
 
 

@@ -284,7 +284,8 @@ _STRONG = 0.5
 def _warnings(card: Card, fixed: Image, moving: Image, scores: dict, jacobian: dict) -> list[str]:
     """Says what makes the result doubtful."""
     found = []
-    trained = np.array(card.input.spacing)
+    trained = np.abs(own_grid(fixed, card.input).affine[:3, :3]).sum(axis=1)  # along R, A, S, as below
+    field = np.ptp(own_grid(fixed, card.input).box(), axis=0)
     for name, image in (("fixed", fixed), ("moving", moving)):
         spacing = np.abs(image.affine[:3, :3]).sum(axis=1)  # along R, A, S, near enough
         if np.any(spacing > 2 * trained) or np.any(spacing < trained / 4):
@@ -292,7 +293,6 @@ def _warnings(card: Card, fixed: Image, moving: Image, scores: dict, jacobian: d
                 f"{name}: spacing {_size(image.spacing)} is far from {_size(trained)}, which {card.name} was made for."
             )
         extent = np.ptp(image.grid.box(), axis=0)
-        field = trained * card.input.shape
         if np.any(extent > 1.5 * field):
             found.append(
                 f"{name}: {_size(extent.round())} wide, while {card.name} sees {_size(field.round())} "
