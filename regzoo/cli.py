@@ -154,7 +154,7 @@ def register(
         typer.echo((output / "result.json").read_text(encoding="utf-8"))
     else:
         _print_result(result.facts)
-    typer.echo(f"Written to {output}: report.png, result.json, moved.nii.gz, transform.nii.gz, ...", err=True)
+    typer.echo(f"Written to {output}: report.png, result.json and what was moved.", err=True)
 
 
 @app.command()
@@ -278,16 +278,21 @@ def demo(
 
 def _print_result(facts: dict) -> None:
     before, after = facts["scores"]["before"], facts["scores"]["after"]
-    rows = [("correlation", before["ncc"], after["ncc"])]
+    rows = [("correlation", before["ncc"], after["ncc"])] if "ncc" in after else []
     for key, unit in (("dice", ""), ("hd95", " mm")):
         rows += [
             (f"{key} of label {label}{unit}", before[key][label], after[key][label]) for label in after.get(key, {})
         ]
     if "tre" in after:
         rows.append(("landmark error (TRE) mm", before["tre"]["mean"], after["tre"]["mean"]))
-    _print_table([{"figure": name, "before": f"{old:.3f}", "after": f"{new:.3f}"} for name, old, new in rows])
-    jacobian, seconds = facts["jacobian"], facts["seconds"]
-    typer.echo(f"folds {100 * jacobian['folds']:.4f} % of voxels, SDlogJ {jacobian['sdlogj']:.3f}")
+    if rows:
+        _print_table([{"figure": name, "before": f"{old:.3f}", "after": f"{new:.3f}"} for name, old, new in rows])
+    if "jacobian" in facts:
+        jacobian = facts["jacobian"]
+        typer.echo(f"folds {100 * jacobian['folds']:.4f} % of voxels, SDlogJ {jacobian['sdlogj']:.3f}")
+    if "transform" in facts:
+        typer.echo(f"transform {facts['transform']}")
+    seconds = facts["seconds"]
     typer.echo("seconds " + ", ".join(f"{step} {value:.2f}" for step, value in seconds.items()))
     for text in facts["warnings"]:
         typer.echo(f"warning: {text}", err=True)

@@ -5,12 +5,13 @@ mistaken config is refused before memory is touched.
 """
 
 import difflib
+import itertools
 import reprlib
 from typing import Annotated, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from regzoo.checks import InvalidError
+from regzoo.checks import InvalidError, invalid
 
 Channels = Annotated[int, Field(ge=1, le=512)]
 Spacing = Annotated[float, Field(gt=0.01, le=100)]
@@ -59,6 +60,13 @@ class LocalNetConfig(Strict):
     use_additive_upsampling: bool = True
     """Whether the decoder's upsampling is a transposed convolution plus its input, resized, or the first alone."""
     extract_levels: Levels | None = None
+
+    @model_validator(mode="after")
+    def _folds(self) -> "LocalNetConfig":
+        pairs = itertools.pairwise(self.channels)
+        if self.use_additive_upsampling and any(coarse % fine for fine, coarse in pairs):
+            raise ValueError("channels: expected each a multiple of the one before, for additive upsampling")
+        return self
 
 
 class GlobalNetConfig(Strict):
@@ -205,10 +213,27 @@ class InputConfig(Strict):
     spacing: Annotated[tuple[Spacing, ...], Field(min_length=2, max_length=3)] = (1.0, 1.0, 1.0)
     shape: Annotated[tuple[Size, ...], Field(min_length=2, max_length=3)]
     axes: Axes = "RAS"
-    """Where the index of each axis grows to: R or L (right, left), A or P (front, back), S or I (up, down)."""
+    """Where the index of each of three axes grows to: R or L (right, left), A or P (front, back), S or I (up, down)."""
     intensity: Annotated[PercentileIntensity | WindowIntensity, Field(discriminator="name")] = PercentileIntensity()
     alignment: Literal["center", "world"] = "center"
     """`center`: the moving image's centre is put on the fixed image's; `world`: scanner coordinates are trusted."""
+
+    @model_validator(mode="after")
+    def _same_dimensions(self) -> "InputConfig":
+        if len(self.spacing) != len(self.shape):
+            raise ValueError(f"spacing and shape: expected as many values, received {self.spacing} and {self.shape}")
+        if len(self.shape) == 2 and self.axes != "RAS":
+            raise ValueError("axes: a 2-D grid has the image's own axes; leave the key out")
+        return self
+
+    def check(self, model: ModelConfig) -> None:
+        """Refuses a grid of another number of dimensions than the model's.
+
+        Raises:
+            InvalidError: If it is one.
+        """
+        if len(self.shape) != model.dims:
+            raise invalid("input.shape", f"{model.dims} values, as model.dims says", list(self.shape))
 
 
 Record = TypeVar("Record", bound=BaseModel)

@@ -140,21 +140,18 @@ def _row(result: Result) -> dict[str, float]:
     row: dict[str, float] = {}
     for when in ("before", "after"):
         scores = result.facts["scores"][when]
-        row[f"ncc_{when}"] = scores["ncc"]
+        if "ncc" in scores:
+            row[f"ncc_{when}"] = scores["ncc"]
         if "dice" in scores:
             row[f"dice_{when}"] = scores["mean_dice"]
             row |= {f"dice_{label}_{when}": value for label, value in scores["dice"].items()}
             row |= {f"hd95_{label}_{when}": value for label, value in scores["hd95"].items()}
         if "tre" in scores:
             row[f"tre_{when}"] = scores["tre"]["mean"]
-    jacobian, seconds = result.facts["jacobian"], result.facts["seconds"]
-    return row | {
-        "folds": jacobian["folds"],
-        "sdlogj": jacobian["sdlogj"],
-        "network_seconds": seconds["network"],
-        "warp_seconds": seconds["warp"],
-        "warnings": " ".join(result.facts["warnings"]),
-    }
+    row |= {key: result.facts["jacobian"][key] for key in ("folds", "sdlogj") if "jacobian" in result.facts}
+    seconds = result.facts["seconds"]
+    row |= {f"{step}_seconds": seconds[step] for step in ("network", "warp") if step in seconds}
+    return row | {"warnings": " ".join(result.facts["warnings"])}
 
 
 def _spread(values: np.ndarray) -> dict[str, float]:
