@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import typer.core
@@ -14,6 +14,9 @@ import typer.core
 import regzoo
 from regzoo import hub
 from regzoo.checks import RegzooError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _BACKENDS = "Run pip install 'regzoo[tensorflow]' (or [torch], [jax]), or set KERAS_BACKEND to one that is installed."
 
@@ -175,6 +178,8 @@ def warp(
     from regzoo.points import read_points, write_points
     from regzoo.transforms import Transform
 
+    if source.suffix == ".csv" and not points:
+        raise typer.BadParameter("INPUT is a CSV file: pass --points, and no --reference.")
     if points == (reference is not None):
         raise typer.BadParameter("--reference goes with an image or a label map, and only with those.")
     if points and labels:
@@ -189,7 +194,16 @@ def warp(
     if labels:
         mapping.apply_labels(image, grid).save(output)
     else:  # as register does
+        if _looks_like_labels(image.array):
+            typer.echo("note: INPUT holds few different integers. If it is a label map, pass --labels.", err=True)
         mapping.apply_image(image, grid, outside=float(image.array.min())).save(output)
+
+
+def _looks_like_labels(array: "np.ndarray") -> bool:
+    import numpy as np
+
+    values = np.unique(array)
+    return len(values) <= 32 and bool((values == np.rint(values)).all())
 
 
 @app.command()

@@ -68,6 +68,8 @@ class Evaluation:
         data = f"{split} pairs of {card.data[0].name if card.data else 'the recipe'}".split(";")[0]
         shown = [key for key in summary if _ON_CARD.fullmatch(key) and summary[key]["count"]]
         scores = [_score(key, summary, data, command) for key in shown]
+        others = [kept for kept in card.scores if not kept.data.startswith(f"{split} pairs")]
+        scores = [*scores, *others] if split == "test" else [*others, *scores]  # a card's first score is its headline
         changed = card.model_copy(update={"scores": tuple(scores), "files": cards.manifest(folder)})
         cards.write(folder, changed, cards.read_body(folder))
 

@@ -106,8 +106,11 @@ def linear_matrix(places: np.ndarray, length: int) -> np.ndarray:
 
 
 def control_positions(length: int, spacing: float) -> np.ndarray:
-    """Returns where the control points along an axis are, in voxels: from one spacing before voxel 0 to one behind."""
-    return spacing * (np.arange(math.ceil((length - 1) / spacing - 1e-6) + 3) - 1)
+    """Returns where the control points along an axis are, in voxels: from one spacing before the image to one behind.
+
+    The second one is on the image's edge, at -0.5: in mm, they are the same for an image in any resolution.
+    """
+    return spacing * (np.arange(math.ceil(length / spacing - 1e-6) + 3) - 1) - 0.5
 
 
 def bspline_field(control: object, shape: Sequence[int], spacing: Sequence[float]) -> object:

@@ -210,6 +210,8 @@ class TestWarp:
         assert run("warp", "moving_labels.nii.gz", "--labels", *WARP[2:]) == (0, "", "")
         maps = [Image.read(f"{name}.nii.gz", labels=True).array for name in ("x", "fixed_labels")]
         np.testing.assert_array_equal(*maps)
+        assert "If it is a label map, pass --labels" in run("warp", "moving_labels.nii.gz", *WARP[2:])[2]
+        assert "CSV file: pass --points" in run("warp", "points.csv", *WARP[2:])[2]
 
     def test_inverse(self, files):
         assert run("warp", "fixed.nii.gz", "--inverse", *WARP[2:5], "moving.nii.gz", *WARP[6:]) == (0, "", "")

@@ -217,8 +217,8 @@ def test_fields_take_numpy_arrays_of_any_number_type():
 def test_bspline_field_is_the_cubic_spline_of_its_control_points(shape, spacing):
     positions = [control_positions(n, each) for n, each in zip(shape, spacing, strict=True)]
     for n, each, where in zip(shape, spacing, positions, strict=True):
-        assert where[0] == -each
-        assert n - 1 <= where[-2] < n - 1 + each
+        assert where[0] == -each - 0.5
+        assert n - 0.5 <= where[-2] < n - 0.5 + each
     control = RANDOM.normal(size=(2, *(len(each) for each in positions), len(shape)))
     found = array(run(bspline_field, tensor(control), shape=shape, spacing=spacing))
     for axis, (where, each, n) in enumerate(zip(positions, spacing, shape, strict=True), start=1):
