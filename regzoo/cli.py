@@ -258,6 +258,24 @@ def finetune(
     typer.echo(regzoo.finetune(checked, output, data))
 
 
+importing = typer.Typer(help="Turn a network of another project into a model.", no_args_is_help=True)
+app.add_typer(importing, name="import")
+
+
+@importing.command("voxelmorph")
+def import_voxelmorph(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="Keras 2 file (.h5) of VoxelMorph's 2018 networks.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write the model to.")],
+    name: Annotated[str | None, typer.Option(help="Name on its card.", show_default="the file's")] = None,
+) -> None:
+    """Turn a VoxelMorph network into a model folder and print it."""
+    from regzoo import backend  # noqa: F401 - the backend first, since it keeps start-up chatter away
+    from regzoo.importers import voxelmorph
+
+    typer.echo(voxelmorph.import_voxelmorph(source, output, name))
+    typer.echo(f"warning: {voxelmorph.ASSUMED}", err=True)
+
+
 @app.command()
 def demo(
     data: Annotated[

@@ -55,8 +55,8 @@ def place(image: Image, labels: Image | None, grid: Grid, config: InputConfig, v
 
 
 def own_grid(image: Image, config: InputConfig) -> Grid:
-    """Returns the network's grid on an image: its spacing and shape, along R, A, S, at the image's centre."""
-    return network_grid(image, config.spacing, config.shape)
+    """Returns the network's grid on an image: its axes, spacing and shape, at the image's centre."""
+    return network_grid(image, config.spacing, config.shape, config.axes)
 
 
 def read_labelled(files: Files) -> tuple[Image, Image | None]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from regzoo import metrics
 from regzoo.cards import Card
+from regzoo.config import InputConfig
 from regzoo.images import Grid, Image
 from regzoo.transforms import Transform
 
@@ -120,7 +121,7 @@ def misfits(card: Card, fixed: Image, moving: Image) -> list[str]:
     found = []
     trained = np.array(card.input.spacing)
     for name, image in (("fixed", fixed), ("moving", moving)):
-        spacing, extent = _geometry(image, len(trained))
+        spacing, extent = _geometry(image, card.input)
         if np.any(spacing > 2 * trained) or np.any(spacing < trained / 4):
             found.append(
                 f"{name}: spacing {_size(image.spacing)} is far from {_size(trained)}, which {card.name} was made for."
@@ -139,11 +140,12 @@ def misfits(card: Card, fixed: Image, moving: Image) -> list[str]:
     return found
 
 
-def _geometry(image: Image, dims: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns spacing and extent in mm along the axes of a network's grid: R, A, S, or the axes of the plane."""
-    if dims == 2:
+def _geometry(image: Image, inputs: InputConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Returns an image's spacing and extent in mm along the axes of a network's grid, near enough."""
+    if len(inputs.shape) == 2:
         return image.spacing[:2], image.spacing[:2] * image.shape[:2]
-    return np.abs(image.affine[:3, :3]).sum(axis=1), np.ptp(image.grid.box(), axis=0)  # near enough
+    order = [max("RAS".find(axis), "LPI".find(axis)) for axis in inputs.axes]
+    return np.abs(image.affine[:3, :3]).sum(axis=1)[order], np.ptp(image.grid.box(), axis=0)[order]
 
 
 def _size(values: np.ndarray) -> str:

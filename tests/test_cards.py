@@ -226,7 +226,10 @@ def test_many_keys_are_read_in_linear_time():
         ('{"dims": 4}', "dims: expected 2 or 3, received 4"),
         ('{"dims": %s}' % ("9" * 5000), "not valid JSON"),
         ("3", "expected a mapping of keys to values, received int"),
-        ('{"backbone": {"name": "unett"}}', "backbone.name: expected 'unet', 'local', 'global', received 'unett'"),
+        (
+            '{"backbone": {"name": "unett"}}',
+            "backbone.name: expected 'unet', 'local', 'global', 'voxelmorph', received 'unett'",
+        ),
         (
             '{"backbone": {"name": "unet", "channels": [16, 1000000000]}}',
             "backbone.channels[1]: expected less than or equal to 512",
