@@ -128,7 +128,7 @@ def evaluate(
     rows = []
     for number, record in enumerate(records, start=1):
         try:
-            result = register(model=model, alignment=alignment, **vars(record))
+            result = register(model=model, alignment=alignment, **record.sources())
         except RegzooError as error:
             raise InvalidError(f"pair {number}, {record.moving} -> {record.fixed}: {error}") from error
         rows.append({"fixed": record.fixed.name, "moving": record.moving.name, **_row(result)})

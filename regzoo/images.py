@@ -130,14 +130,23 @@ class Image:
         return self.grid.spacing
 
     @classmethod
-    def read(cls, path: str | os.PathLike, *, labels: bool = False, volume: int | None = None) -> Image:
-        """Reads NIfTI, or another format that nibabel knows; a 2-D file (X, Y) becomes (X, Y, 1).
+    def read(
+        cls,
+        path: str | os.PathLike,
+        *,
+        labels: bool = False,
+        volume: int | None = None,
+        spacing: tuple[float, float, float] | None = None,
+    ) -> Image:
+        """Reads NIfTI, another format that nibabel knows, or HDF5; a 2-D file (X, Y) becomes (X, Y, 1).
 
         Args:
-            path: The file.
+            path: The file; of an HDF5 file, a dataset as FILE.h5/KEY.
             labels: Whether it is a label map: integers are kept exactly. A 4-D label file holds one channel per
                 label, which may be fractional, and is read as float32.
             volume: Which volume of a 4-D file, from 0.
+            spacing: Millimetres along i, j, k of an HDF5 dataset, which holds no geometry: its axes are taken to run
+                along R, A, S from the origin. None: 1 mm.
 
         Returns:
             A float32 image, or a label map in its integer type.
@@ -146,7 +155,7 @@ class Image:
             MissingError: If there is no such file.
             InvalidError: If it is damaged, of a wrong shape or type, without a usable affine, not finite or constant.
         """
-        array, affine = formats.read_image(Path(path), labels=labels, volume=volume)
+        array, affine = formats.read_image(Path(path), labels=labels, volume=volume, spacing=spacing)
         return cls(array, _checked_affine(f"{Path(path).name} affine", affine))
 
     def save(self, path: str | os.PathLike) -> None:

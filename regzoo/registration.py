@@ -19,7 +19,7 @@ from regzoo.config import InputConfig
 from regzoo.files import atomic_folder
 from regzoo.images import Grid, Image, overlap_gap, resample
 from regzoo.models import ConditionalModel, RegistrationModel
-from regzoo.pairs import own_grid, place
+from regzoo.pairs import from_batch, own_grid, place, to_batch
 from regzoo.points import read_points
 from regzoo.scores import Side, doubts, in_view, misfits, overlap, present, score, shared_labels, unscored
 from regzoo.transforms import Transform
@@ -148,16 +148,12 @@ class _Pair:
     def batch(self) -> dict[str, np.ndarray]:
         """Returns both images as the network sees them; for a 2-D one, every slice is a pair."""
         sides = (("fixed", self.fixed.image, self.grid), ("moving", self.moving.image, self.moving_grid))
-        return {name: self.tensor(_placed(name, image, grid, self.inputs)) for name, image, grid in sides}
-
-    def tensor(self, array: np.ndarray) -> np.ndarray:
-        """Returns (I, J, K, C) as a batch: (1, I, J, K, C) or (K, I, J, C)."""
-        return array[None] if len(self.inputs.shape) == 3 else np.moveaxis(array, 2, 0)
+        placed = ((name, _placed(name, image, grid, self.inputs)) for name, image, grid in sides)
+        return {name: to_batch(array, len(self.inputs.shape)) for name, array in placed}
 
     def array(self, tensor: object) -> np.ndarray:
-        """Turns a batch back into (I, J, K, C)."""
-        array = ops.convert_to_numpy(tensor)
-        return array[0] if len(self.inputs.shape) == 3 else np.moveaxis(array, 0, 2)
+        """Turns what a network gives back into (I, J, K, C)."""
+        return from_batch(ops.convert_to_numpy(tensor), len(self.inputs.shape))
 
     def facts(self, model: RegistrationModel, scores: dict, warnings: list[str], seconds: dict) -> dict:
         """Returns what both kinds of results tell."""
@@ -237,8 +233,9 @@ def _segment(model: ConditionalModel, pair: _Pair, seconds: dict[str, float]) ->
     if not wanted:
         raise invalid("moving_labels", "at least one label", "an empty map")
     with _clock(seconds, "network"):
-        channels = place(moving.image, moving.labels, pair.moving_grid, pair.inputs, wanted).labels
-        batch = pair.batch() | {"moving_labels": pair.tensor(channels.astype("float32"))}
+        placed = place(moving.image, moving.labels, pair.moving_grid, pair.inputs, wanted)
+        labels = to_batch(placed.channels(range(len(wanted))), len(pair.inputs.shape))
+        batch = pair.batch() | {"moving_labels": labels}
         predicted = Image(pair.array(model.predict_on_batch(batch)["labels"]), pair.grid.affine)
         labels = _like(moving.labels, resample(predicted, grid), wanted)
     with _clock(seconds, "scores"):

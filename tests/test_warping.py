@@ -152,7 +152,5 @@ def test_errors_name_the_argument():
 
 
 def test_a_batch_that_is_not_the_image_s_is_refused():
-    with pytest.raises(
-        InvalidError, match="coordinates: expected a batch of 3, as the image has, or of 1"
-    ):
+    with pytest.raises(InvalidError, match="coordinates: expected a batch of 3, as the image has, or of 1"):
         sample(tensor(np.ones((3, 4, 5, 1))), tensor(np.ones((2, 6, 2))))
