@@ -122,7 +122,14 @@ def test_small_recipe_and_parent(tmp_path):
         ("  kind: unpaired\n", "", "data.kind: the key is missing."),
         ("channels: [16", "channels: [1000000000", "model.backbone.channels[0]: expected less than or equal to 512"),
         ("steps: 7}", "step: 7}", "model.output.step: unknown key. Did you mean 'steps'?"),
-        ("shape: [48,64,48]", "shape: [48,64]", "input.shape[2]: the key is missing."),
+        ("alignment: center", "axes: RLS", "input.axes: expected one of R and L, one of A and P, one of S and I, rec"),
+        ("alignment: center", "axes: ras", "input.axes: expected text to match pattern"),
+        (
+            "name: unet, channels: [16, 32, 48, 64]",
+            "name: voxelmorph, encoder: [4, 5], decoder: [4, 4, 4]",
+            "model.backbone: decoder: expected at least 4 values, received 3.",
+        ),
+        ("shape: [48,64,48]", "shape: [48,64]", "input: spacing and shape: expected as many values"),
         ("steps: 12000", "steps: 0", "training.steps: expected greater than or equal to 1, received 0."),
         (
             "steps: 12000",
