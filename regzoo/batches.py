@@ -78,7 +78,7 @@ class Batches(keras.utils.PyDataset):
     def make(self, epoch: int, step: int) -> dict[str, np.ndarray]:
         """Returns a batch: `fixed` and `moving`, (B, *S, 1), and, unless `labels` is None, their labels, (B, *S, L)."""
         random = np.random.default_rng([self.seed, epoch, step])
-        pairs = [self.reader.pair(*self.draw(random)) for _ in range(self.batch_size)]
+        pairs = [self._pair(random) for _ in range(self.batch_size)]
         flip = self.augmentation.flip
         mirrored = [flip is not None and random.uniform() < flip.probability for _ in pairs]
         channels = [self._channels(*pair, mirror, random) for pair, mirror in zip(pairs, mirrored, strict=True)]
@@ -88,6 +88,15 @@ class Batches(keras.utils.PyDataset):
         return as_batch(
             *augment(stack, self.augmentation, self.reader.config.spacing, random, flips), self.labels is not None
         )
+
+    def _pair(self, random: np.random.Generator) -> tuple[Placed, Placed]:
+        """Draws a pair; for a 2-D network, one slice of it in which both images show something."""
+        fixed, moving = self.reader.pair(*self.draw(random))
+        if len(self.reader.config.shape) == 3:
+            return fixed, moving
+        shown = np.flatnonzero(np.ptp(fixed.image, axis=(0, 1)) * np.ptp(moving.image, axis=(0, 1)))
+        k = int(random.choice(shown)) if shown.size else (fixed.image.shape[2] - 1) // 2
+        return fixed.plane(k), moving.plane(k)
 
     def _channels(self, fixed: Placed, moving: Placed, mirror: bool, random: np.random.Generator) -> list[int | None]:
         """Returns which label goes into each channel; None, and so nothing, where not both images have it."""

@@ -106,8 +106,11 @@ def linear_matrix(places: np.ndarray, length: int) -> np.ndarray:
 
 
 def control_positions(length: int, spacing: float) -> np.ndarray:
-    """Returns where the control points along an axis are, in voxels: from one spacing before voxel 0 to one behind."""
-    return spacing * (np.arange(math.ceil((length - 1) / spacing - 1e-6) + 3) - 1)
+    """Returns where the control points along an axis are, in voxels: from one spacing before the image to one behind.
+
+    The second one is on the image's edge, at -0.5: in mm, they are the same for an image in any resolution.
+    """
+    return spacing * (np.arange(math.ceil(length / spacing - 1e-6) + 3) - 1) - 0.5
 
 
 def bspline_field(control: object, shape: Sequence[int], spacing: Sequence[float]) -> object:
@@ -153,8 +156,19 @@ def jacobian_determinant(ddf: object) -> object:
         Shape (B, *S); below 0 where the field folds.
     """
     ddf = _field(ddf)
-    dims = ddf.shape[-1]
-    j = [difference(ddf, axis) for axis in range(dims)]
+    return determinant([difference(ddf, axis) for axis in range(ddf.shape[-1])])
+
+
+def determinant(slopes: Sequence[object]) -> object:
+    """Returns det(I + dddf/dx) from a field's derivatives.
+
+    Args:
+        slopes: The derivative along each of the D axes, D of 2 or 3, shape (B, *S, D) each.
+
+    Returns:
+        Shape (B, *S).
+    """
+    dims, j = len(slopes), slopes
     m = [[j[b][..., a] + float(a == b) for b in range(dims)] for a in range(dims)]
     if dims == 2:
         return m[0][0] * m[1][1] - m[0][1] * m[1][0]

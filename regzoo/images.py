@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -244,17 +245,30 @@ def map_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ matrix[:3, :3].T + matrix[:3, 3]
 
 
-def network_grid(image: Image, spacing: tuple[float, float, float], shape: tuple[int, int, int]) -> Grid:
-    """Returns the grid on which a network sees `image`: axes along R, A, S, on the image's `Grid.centre`.
+_DIRECTIONS = {"R": (1, 0, 0), "L": (-1, 0, 0), "A": (0, 1, 0), "P": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1)}
+
+
+def network_grid(image: Image, spacing: Sequence[float], shape: Sequence[int], axes: str = "RAS") -> Grid:
+    """Returns the grid on which a network sees `image`, on the image's `Grid.centre`.
+
+    Its voxel `(n - 1) // 2` of each axis is put on the image's. Two values, of a 2-D network, keep the image's own
+    axes, with all its slices along k.
 
     Args:
         image: The fixed image.
-        spacing: The network's voxel size in mm.
-        shape: The network's shape. Its voxel `(n - 1) // 2` of each axis is put on the image's.
+        spacing: The network's voxel size in mm, 2 or 3 values.
+        shape: The network's shape, 2 or 3 values.
+        axes: Where each of three axes runs to, such as `"RAS"` or `"LIA"`.
     """
-    affine = np.diag([*spacing, 1.0])
-    affine[:3, 3] = image.grid.centre - np.array(spacing) * ((np.array(shape) - 1) // 2)
-    return Grid(shape, affine)
+    if len(shape) == 3:
+        linear = np.transpose([_DIRECTIONS[axis] for axis in axes]) * spacing
+    else:
+        shape = (*shape, image.shape[2])
+        linear = image.affine[:3, :3] / image.spacing * (*spacing, image.spacing[2])
+    affine = np.eye(4)
+    affine[:3, :3] = linear
+    affine[:3, 3] = image.grid.centre - linear @ ((np.array(shape) - 1) // 2)
+    return Grid(tuple(shape), affine)
 
 
 def normalise(array: np.ndarray, intensity: PercentileIntensity | WindowIntensity) -> np.ndarray:

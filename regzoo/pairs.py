@@ -18,7 +18,7 @@ class Placed:
     """An image on a network's grid.
 
     Args:
-        image: Shape (*S, 1), in [0, 1].
+        image: Shape (*S, 1), in [0, 1]. For a 2-D network S still has the slices, until `plane` takes one.
         labels: From an integer map, shape (*S,): which of the wanted labels, counted from 1, or 0 for none of them.
             From one channel a label, shape (*S, L), float32. None: no labels.
         grid: Where it lies.
@@ -47,6 +47,21 @@ class Placed:
         if self.soft:
             return self.labels[..., list(which)]
         return np.stack([self.labels == each + 1 for each in which], axis=-1).astype("float32")
+
+    def plane(self, k: int) -> "Placed":
+        """Returns slice k of an image for a 2-D network: `image` (I, J, 1) and labels alike."""
+        labels = None if self.labels is None else self.labels[:, :, k]
+        return Placed(self.image[:, :, k], labels, self.grid)
+
+
+def to_batch(array: np.ndarray, dims: int) -> np.ndarray:
+    """Returns (I, J, K, C) as a batch for a network: (1, I, J, K, C), or for a 2-D one all slices, (K, I, J, C)."""
+    return array[None] if dims == 3 else np.moveaxis(array, 2, 0)
+
+
+def from_batch(array: np.ndarray, dims: int) -> np.ndarray:
+    """Undoes `to_batch`."""
+    return array[0] if dims == 3 else np.moveaxis(array, 0, 2)
 
 
 def place(image: Image, labels: Image | None, grid: Grid, config: InputConfig, values: Sequence[int] = ()) -> Placed:
@@ -86,8 +101,8 @@ def _chosen(found: np.ndarray, values: Sequence[int]) -> np.ndarray:
 
 
 def own_grid(image: Image, config: InputConfig) -> Grid:
-    """Returns the network's grid on an image: its spacing and shape, along R, A, S, at the image's centre."""
-    return network_grid(image, config.spacing, config.shape)
+    """Returns the network's grid on an image: its axes, spacing and shape, at the image's centre."""
+    return network_grid(image, config.spacing, config.shape, config.axes)
 
 
 def read_labelled(files: Files) -> tuple[Image, Image | None]:
@@ -132,7 +147,11 @@ class Reader:
         """Returns both images on the fixed image's network grid, aligned as the network expects."""
         placed = self._own(fixed)
         if self.config.alignment == "center":
-            return placed, self._own(moving)
+            other = self._own(moving)
+            if other.image.shape != placed.image.shape:  # only slices, of a 2-D network, can differ
+                received = other.image.shape[2]
+                raise invalid(str(moving), f"{placed.image.shape[2]} slices, as {fixed.image.name} has", received)
+            return placed, other
         return placed, self._once((moving, fixed), lambda: self._place(moving, placed.grid))
 
     def _own(self, files: Files) -> Placed:

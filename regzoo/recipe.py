@@ -58,6 +58,8 @@ class Recipe(Strict):
         absent = [name for name in ("model", "input") if getattr(self, name) is None]
         if self.parent is None and absent:
             raise ValueError(f"{' and '.join(absent)}: expected a value, since parent is null")
+        if self.model and self.input:
+            self.input.check(self.model)
         return self
 
     @model_validator(mode="after")

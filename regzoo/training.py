@@ -28,7 +28,7 @@ from regzoo.losses import ncc
 from regzoo.models import RegistrationModel, build, weights
 from regzoo.objective import active
 from regzoo.pairing import Draw, Files, Paired, sides
-from regzoo.pairs import Placed, Reader, label_values
+from regzoo.pairs import Placed, Reader, from_batch, label_values, to_batch
 from regzoo.recipe import Recipe
 from regzoo.warping import warp
 
@@ -57,8 +57,8 @@ def finetune(
     model, config, inputs = _model(recipe)
     files = _data(recipe, data)
     reader = Reader(inputs, files.values)
-    objective = recipe.loss.model_dump(exclude_none=True)
-    model.supervise(objective, inputs.spacing, objective.pop("symmetric", False))
+    objective = recipe.loss.model_dump(exclude_none=True, exclude={"symmetric"})
+    model.supervise(objective, inputs.spacing, recipe.loss.symmetric)
     model.compile(optimizer=_optimizer(recipe), jit_compile=backend.NAME == "jax")
     validation = Validation(model, reader, files.valid)
     reader.check(files.draw.items)
@@ -131,22 +131,20 @@ def _fit(
 def _model(recipe: Recipe) -> tuple[RegistrationModel, ModelConfig, InputConfig]:
     """Builds the model, with its parent's weights if there is one."""
     if recipe.parent is None:
-        _check_trainable(recipe.model, recipe.training.precision)
+        _check_precision(recipe.training.precision)
         model = build(recipe.model, recipe.input.spacing, recipe.training.precision)
         return model, recipe.model, recipe.input
     folder = hub.resolve(recipe.parent)
     config, inputs = cards.read_config(folder), recipe.input or cards.read(folder).input
     if recipe.model not in (None, config):
         raise InvalidError(f"model: expected null or the config of the parent {recipe.parent}, received another.")
-    _check_trainable(config, recipe.training.precision)
+    _check_precision(recipe.training.precision)
     model = build(config, inputs.spacing, recipe.training.precision)
     weights.load(model, folder / "model.safetensors")
     return model, config, inputs
 
 
-def _check_trainable(config: ModelConfig, precision: str) -> None:
-    if config.dims != 3:
-        raise invalid("model.dims", "3, since a recipe trains on volumes", config.dims)
+def _check_precision(precision: str) -> None:
     if precision != "float32" and (backend.NAME, backend.device()) == ("torch", "cpu"):
         # Its AveragePooling3D has no bfloat16 there (torch 2.13).
         raise invalid("training.precision", "float32 under torch on a CPU", precision, "TensorFlow and JAX have it.")
@@ -228,27 +226,29 @@ class Validation:
         return figures
 
     def _score(self, fixed: Placed, moving: Placed) -> dict[str, float]:
-        batch = {"fixed": fixed.image[None], "moving": moving.image[None]}
+        dims = len(self.reader.config.shape)
+        batch = {"fixed": to_batch(fixed.image, dims), "moving": to_batch(moving.image, dims)}
         if "deformation" not in self.model.kinds:  # it has no field, and moves labels itself
-            labels = moving.channels(range(len(self.reader.values)))
-            moved = self.model.predict_on_batch(batch | {"moving_labels": labels[None]})["labels"]
-            return {"valid_dice": _mean(_dice(fixed, moving, ops.convert_to_numpy(moved)[0] >= 0.5))}
+            labels = to_batch(moving.channels(range(len(self.reader.values))), dims)
+            moved = self.model.predict_on_batch(batch | {"moving_labels": labels})["labels"]
+            return {"valid_dice": _mean(_dice(fixed, moving, from_batch(ops.convert_to_numpy(moved), dims) >= 0.5))}
         ddf = self.model.predict_on_batch(batch)["ddf"]
         folds = float(np.mean(ops.convert_to_numpy(backend.compiled(jacobian_determinant)(ddf)) <= 0))
         if not self.labelled:
-            moved = warp(moving.image[None], ddf)
-            return {"valid_ncc": 1 - float(ncc(fixed.image[None], moved)[0]), "valid_folds": folds}
-        return {"valid_dice": _mean(_dice(fixed, moving, _moved(moving, ddf))), "valid_folds": folds}
+            moved = warp(batch["moving"], ddf)
+            values = ops.convert_to_numpy(ncc(batch["fixed"], moved))
+            return {"valid_ncc": 1 - float(values.mean()), "valid_folds": folds}
+        return {"valid_dice": _mean(_dice(fixed, moving, _moved(moving, ddf, dims))), "valid_folds": folds}
 
 
-def _moved(moving: Placed, ddf: object) -> np.ndarray:
+def _moved(moving: Placed, ddf: object, dims: int) -> np.ndarray:
     """Returns which voxels the labels are moved to: (*S, L), or (*S, 1) with label numbers."""
     if moving.labels is None:
         return np.zeros(0)
     if moving.soft:
-        return ops.convert_to_numpy(warp(moving.labels[None], ddf))[0] >= 0.5
-    numbers = moving.labels[None, ..., None].astype("int32")
-    return ops.convert_to_numpy(warp(numbers, ddf, method="nearest"))[0]
+        return from_batch(ops.convert_to_numpy(warp(to_batch(moving.labels, dims), ddf)), dims) >= 0.5
+    numbers = to_batch(moving.labels[..., None].astype("int32"), dims)
+    return from_batch(ops.convert_to_numpy(warp(numbers, ddf, method="nearest")), dims)
 
 
 def _dice(fixed: Placed, moving: Placed, moved: np.ndarray) -> list[float]:

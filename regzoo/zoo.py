@@ -20,8 +20,9 @@ def load(name: str | os.PathLike) -> RegistrationModel:
         RegzooError: If there is no such model, or its files are damaged or do not fit its config.
     """
     folder = Path(hub.resolve(name))
-    card = cards.read(folder)
-    model = build(cards.read_config(folder), card.input.spacing)
+    card, config = cards.read(folder), cards.read_config(folder)
+    card.input.check(config)
+    model = build(config, card.input.spacing)
     weights.load(model, folder / cards.WEIGHTS)
     model.card = card
     return model

@@ -14,10 +14,11 @@ from regzoo.models.dense import DenseModel
 from regzoo.models.ffd import FFDModel
 from regzoo.models.localnet import globalnet, localnet
 from regzoo.models.unet import unet
+from regzoo.models.voxelmorph import voxelmorph
 
 __all__ = ["BACKBONES", "Chain", "ConditionalModel", "RegistrationModel", "build"]
 
-BACKBONES = {"unet": unet, "local": localnet}
+BACKBONES = {"unet": unet, "local": localnet, "voxelmorph": voxelmorph}
 """Backbones with features at every resolution level; GlobalNet has the deepest only."""
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 import keras
-from keras import ops
+from keras import layers, ops
 
 from regzoo.models.base import RegistrationModel
-from regzoo.models.parts import cropped, head, predictions, stacked
+from regzoo.models.parts import cropped, predictions, stacked
 
 
 class ConditionalModel(RegistrationModel):
@@ -31,8 +31,9 @@ class ConditionalModel(RegistrationModel):
     def __init__(self, backbone: keras.Model, dims: int, divisor: int, **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.backbone, self.divisor = backbone, divisor
-        (features,) = [x.shape[-1] for x in backbone.outputs]
-        self.head = head(dims, features, 1, "label")
+        # Not a convolution: torch has no gradient for one with a single filter on a CPU (2.13).
+        self.head = layers.Dense(1, name="label", dtype="float32")
+        self.head.build((None, *(None,) * dims, backbone.outputs[0].shape[-1]))
         self.build()
 
     def call(self, inputs: Mapping[str, object], training: bool | None = None) -> dict:
