@@ -128,13 +128,13 @@ def other(value):
         return not value
     if isinstance(value, int | float):
         return value + 1
-    return value + "x" if isinstance(value, str) else value[:-1]
+    return value + "x" if isinstance(value, str) else [other(value[0]), *value[1:]]
 
 
 def leaves(mapping):
     """Returns another value for each key that holds no mappings."""
-    plain = {key: value for key, value in mapping.items() if not isinstance(value, dict)}
-    return {key: other(value) for key, value in plain.items() if value is not None}
+    inner = {key for key, value in mapping.items() if isinstance(value[0] if isinstance(value, list) else value, dict)}
+    return {key: other(value) for key, value in mapping.items() if value is not None and key not in inner}
 
 
 RICH = copy.deepcopy(DEMOS["paired_mrus_prostate"])
@@ -350,6 +350,13 @@ def test_what_cannot_be_a_recipe_is_refused(path, value, message):
         recipe(changed(LUNG, path, value))
 
 
+def test_a_note_cannot_leave_its_line(tmp_path):
+    value = changed(LUNG, "train.loss.image", [{"name": "ssd"}, {"name": "a\nname: b\x1b[2J"}])
+    imported(value).write(tmp_path / "recipe.yaml")
+    assert Recipe.read(tmp_path / "recipe.yaml").name == "demo"
+    assert "'a?name: b?[2J'" in notes(value)[1]
+
+
 def test_text_of_a_number_counts():
     assert recipe(changed(LUNG, "train.optimizer.learning_rate", "1e-4")).training.learning_rate == 1e-4
     assert recipe(changed(LUNG, "train.optimizer", {"name": "adam"})).training.learning_rate == 1e-3
@@ -475,7 +482,10 @@ def test_import_on_the_command_line(tmp_path, call):
     found = imported(DEMOS[LUNG], spacing=(3, 3, 2.5))
     assert Recipe.read(output) == found.recipe.model_copy(update={"name": "lung-ct-ddf"})
     assert err.splitlines() == [f"warning: {note}" for note in found.notes]
-    assert output.read_text().splitlines()[:3] == ["# Imported from DeepReg.", *(f"# {note}" for note in found.notes)]
+    assert output.read_text().splitlines()[: 1 + len(found.notes)] == [
+        "# Imported from DeepReg.",
+        *(f"# {note}" for note in found.notes),
+    ]
     code, out, err = call(*arguments, "--spacing", "3,3")
     assert code == 2
     assert "expected three numbers such as 1,1,2.5, received '3,3'" in " ".join(err.split())

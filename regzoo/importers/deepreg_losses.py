@@ -35,6 +35,10 @@ def deformation_terms(loss: Section, spacing: Sequence[float]) -> Terms:
         found["gradient"]["weight"] *= 3
     if "bending" in found:  # a second derivative of mm by mm is that in voxels over the spacing; it counts squared
         found["bending"]["weight"] *= float(np.mean(spacing)) ** 2
+        if np.ptp(spacing) > 0:
+            loss.note(
+                "regularization", "bending counts in mm, and its weight is scaled by the mean of the three spacings"
+            )
     return found
 
 

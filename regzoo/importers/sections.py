@@ -132,7 +132,8 @@ class Section:
 
     def note(self, key: str | None, why: str) -> None:
         """Adds a note on a key, or with None on the whole section."""
-        self._notes.append(f"{self.path if key is None else self.at(key)}: {why}.")
+        text = f"{self.path if key is None else self.at(key)}: {why}."
+        self._notes.append("".join(letter if letter.isprintable() else "?" for letter in text))
 
     def close(self) -> None:
         """Leaves out what is left, as unknown."""
