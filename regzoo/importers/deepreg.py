@@ -160,7 +160,10 @@ def _field(section: Section, shape: Sequence[int], spacing: Sequence[float]) -> 
     points = section.integers("low_res_size", (1, 1, 1))
     if len(points) != 3 or min(points) < 1:
         raise invalid(section.at("low_res_size"), "three numbers of points", points)
-    smoothness = min(float(min(np.array(shape) * spacing / points)), 1000.0)
+    distances = np.array(shape) * spacing / points
+    smoothness = min(float(distances.min()), 1000.0)
+    if distances.max() > 1.01 * smoothness:
+        section.note("low_res_size", f"regzoo's points are equally far apart along all axes, {smoothness:g} mm here")
     strength = section.number("field_strength", 1.0) * float(np.mean(spacing))
     section.note("name", "in its place a cubic B-spline field of similar strength and smoothness, in mm")
     if strength > 0.4 * smoothness:
