@@ -117,7 +117,11 @@ def test_small_recipe_and_parent(tmp_path):
         ("lncc: {", "lcc: {", "loss.image.lcc: unknown key. Did you mean 'lncc'?"),
         ("size: 7", "width: 7", "loss.image.lncc.width: unknown key. Known: floor, size, weight, window."),
         ("images: images", "image: images", "data.image: unknown key. Did you mean 'images'?"),
-        ("kind: unpaired", "kind: unpared", "data.kind: expected 'unpaired', 'pairs', received 'unpared'."),
+        (
+            "kind: unpaired",
+            "kind: unpared",
+            "data.kind: expected 'unpaired', 'grouped', 'pairs', 'folders', received 'unpared'.",
+        ),
         ("kind: unpaired", "root: x", "'root' is given twice."),
         ("  kind: unpaired\n", "", "data.kind: the key is missing."),
         ("channels: [16", "channels: [1000000000", "model.backbone.channels[0]: expected less than or equal to 512"),
