@@ -36,8 +36,8 @@ def lncc(fixed, moved, size=3):
 
 
 def mi(fixed, moved):
-    """MONAI takes intensities from 0 to 1."""
-    return float(GlobalMutualInformationLoss()(_torch(moved), _torch(fixed)))
+    """MONAI takes intensities from 0 to 1, and adds 1e-7 in its logarithm unless told less."""
+    return float(GlobalMutualInformationLoss(smooth_nr=1e-12, smooth_dr=1e-12)(_torch(moved), _torch(fixed)))
 
 
 def _overlap(fixed, moved, scales, kernel, jaccard):
