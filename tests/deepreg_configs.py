@@ -57,6 +57,7 @@ def terms(image, ssd, label, regularization, weight, **more):
 
 
 ABDOMEN = ([77, 64, 102], unet(True))
+VAL = "demos/{}/dataset/val"
 DEMOS = {
     "paired_ct_lung": config(
         *("paired_ct_lung", "paired", [96, 96, 104], local(32, 2), terms("ssd", 10.0, 1.0, "bending", 2.5)),
@@ -68,13 +69,16 @@ DEMOS = {
         valid="demos/unpaired_ct_lung/dataset/test",
     ),
     "unpaired_ct_abdomen_unsup": config(
-        *("unpaired_ct_abdomen", "unpaired", *ABDOMEN, terms("ssd", 1, 0, "gradient", 0.1), 1e-4, 4, 5000, 500)
+        *("unpaired_ct_abdomen", "unpaired", *ABDOMEN, terms("ssd", 1, 0, "gradient", 0.1), 1e-4, 4, 5000, 500),
+        valid=VAL.format("unpaired_ct_abdomen"),
     ),
     "unpaired_ct_abdomen_weakly": config(
-        *("unpaired_ct_abdomen", "unpaired", *ABDOMEN, terms("ssd", 0, 1, "gradient", 0.5), 1e-4, 4, 5000, 500)
+        *("unpaired_ct_abdomen", "unpaired", *ABDOMEN, terms("ssd", 0, 1, "gradient", 0.5), 1e-4, 4, 5000, 500),
+        valid=VAL.format("unpaired_ct_abdomen"),
     ),
     "unpaired_ct_abdomen_comb": config(
-        *("unpaired_ct_abdomen", "unpaired", *ABDOMEN, terms("ssd", 1, 0.1, "gradient", 0.025), 1e-4, 4, 5000, 500)
+        *("unpaired_ct_abdomen", "unpaired", *ABDOMEN, terms("ssd", 1, 0.1, "gradient", 0.025), 1e-4, 4, 5000, 500),
+        valid=VAL.format("unpaired_ct_abdomen"),
     ),
     "paired_mrus_prostate": config(
         *("paired_mrus_prostate", "paired", [69, 69, 64], local(16, 3), terms("ssd", 0, 1.0, "bending", 0.125)),
@@ -82,7 +86,7 @@ DEMOS = {
         fixed_image_shape=[47, 63, 44],
         train=[f"{PART}{i}" for i in range(8)],
         valid=[f"{PART}8"],
-        test=[f"{PART}9"],
+        test=[f"{PART}9", PART.removesuffix("0") + "10"],
     ),
     "paired_mrus_brain": config(
         *("paired_mrus_brain", "paired", [256, 256, 288], local(4, 3), terms("ssd", 0.1, 1.0, "bending", 0.25)),
@@ -109,6 +113,7 @@ DEMOS = {
         *("grouped_mask_prostate_longitudinal", "grouped", [128, 128, 32], local(16, 3)),
         *(terms("ssd", 1.0, 0.0, "gradient", 0.0025, l1=False), 1e-5, 4, 5000, 1000),
         labeled=False,
+        valid=VAL.format("grouped_mask_prostate_longitudinal"),
         format="h5",
         **GROUPED,
     ),
@@ -116,6 +121,7 @@ DEMOS = {
         *("grouped_mr_heart", "grouped", [128, 128, 28], local(32, 4)),
         *(terms("gmi", 1.0, 0.0, "gradient", 0.25, l1=False), 1e-4, 4, 4000, 1000),
         labeled=False,
+        valid=VAL.format("grouped_mr_heart"),
         **GROUPED,
     ),
 }

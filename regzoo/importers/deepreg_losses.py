@@ -32,14 +32,18 @@ def deformation_terms(loss: Section, spacing: Sequence[float]) -> Terms:
     """
     found = _terms(loss, "regularization", _DEFORMATION)
     if "gradient" in found:  # DeepReg adds up the derivatives along the three axes, regzoo averages them
-        found["gradient"]["weight"] *= 3
+        _scale(found["gradient"], 3)
     if "bending" in found:  # a second derivative of mm by mm is that in voxels over the spacing; it counts squared
-        found["bending"]["weight"] *= float(np.mean(spacing)) ** 2
+        _scale(found["bending"], float(np.mean(spacing)) ** 2)
         if np.ptp(spacing) > 0:
             loss.note(
                 "regularization", "bending counts in mm, and its weight is scaled by the mean of the three spacings"
             )
     return found
+
+
+def _scale(term: dict, factor: float) -> None:
+    term["weight"] = float(f"{term['weight'] * factor:.12g}")  # 3 * 0.1 is 0.30000000000000004
 
 
 def _terms(loss: Section, kind: str, readers: dict[str, Callable]) -> Terms:
