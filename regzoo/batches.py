@@ -99,14 +99,13 @@ class Batches(keras.utils.PyDataset):
         return fixed.plane(k), moving.plane(k)
 
     def _channels(self, fixed: Placed, moving: Placed, mirror: bool, random: np.random.Generator) -> list[int | None]:
-        """Returns which label goes into each channel; None, and so nothing, where not both images have it."""
-        if not self.labels:
-            return []
-        shared = sorted(fixed.present & moving.present)
+        """Returns which label goes into each channel; None: nothing."""
         if self.labels == "one":
+            shared = sorted(fixed.present & moving.present)
             return [shared[random.integers(len(shared))] if shared else None]
-        order = self._mirror if mirror else range(len(self.reader.values))
-        return [channel if channel in shared else None for channel in order]
+        if self.labels == "all":
+            return self._mirror if mirror else list(range(len(self.reader.values)))
+        return []
 
 
 def _axis(placed: Placed, mirror: bool) -> int | None:
@@ -136,13 +135,13 @@ def _mirrored(augmentation: Augmentation, values: Sequence[int]) -> list[int]:
 def as_batch(images: np.ndarray, labels: np.ndarray, labelled: bool) -> dict[str, np.ndarray]:
     """Splits stacked images, first all fixed, then all moving, into a batch for the model.
 
-    A label that augmentation took out of one of the images is taken out of the other one too.
+    A label that one of the images has not, or not any more after augmentation, is taken out of the other one too.
     """
     half = len(images) // 2
     batch = {"fixed": images[:half], "moving": images[half:]}
     if labelled:
         flat = labels.reshape(2, half, -1, labels.shape[-1])
-        voxels = np.ones(flat.shape[2], "float32") @ flat  # many times as fast as a sum along an inner axis
+        voxels = np.einsum("sbvl->sbl", flat)  # several times as fast as a sum along an inner axis
         for image, label in np.argwhere(voxels.min(axis=0) < 0.5):
             flat[:, image, :, label] = 0
         batch |= {"fixed_labels": labels[:half], "moving_labels": labels[half:]}

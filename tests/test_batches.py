@@ -109,7 +109,7 @@ def test_fit_gets_every_epochs_own_batches_and_loads_while_it_trains(blobs, monk
     assert len(model.seen) == 9
     assert all(same(one, other) for one, other in zip(model.seen, expected, strict=True))
     assert threading.main_thread() not in {thread for *_, thread in made}
-    overlapping = sum(any(start < end and begin < stop for begin, stop in model.busy) for _, _, start, end, _ in made)
+    overlapping = sum(any(start < stop and begin < end for begin, stop in model.busy) for _, _, start, end, _ in made)
     assert overlapping >= 5
 
 
