@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import typer.core
@@ -14,6 +14,9 @@ import typer.core
 import regzoo
 from regzoo import hub
 from regzoo.checks import RegzooError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _BACKENDS = "Run pip install 'regzoo[tensorflow]' (or [torch], [jax]), or set KERAS_BACKEND to one that is installed."
 
@@ -154,7 +157,7 @@ def register(
         typer.echo((output / "result.json").read_text(encoding="utf-8"))
     else:
         _print_result(result.facts)
-    typer.echo(f"Written to {output}: report.png, result.json, moved.nii.gz, transform.nii.gz, ...", err=True)
+    typer.echo(f"Written to {output}: report.png, result.json and what was moved.", err=True)
 
 
 @app.command()
@@ -175,6 +178,8 @@ def warp(
     from regzoo.points import read_points, write_points
     from regzoo.transforms import Transform
 
+    if source.suffix == ".csv" and not points:
+        raise typer.BadParameter("INPUT is a CSV file: pass --points, and no --reference.")
     if points == (reference is not None):
         raise typer.BadParameter("--reference goes with an image or a label map, and only with those.")
     if points and labels:
@@ -189,7 +194,16 @@ def warp(
     if labels:
         mapping.apply_labels(image, grid).save(output)
     else:  # as register does
+        if _looks_like_labels(image.array):
+            typer.echo("note: INPUT holds few different integers. If it is a label map, pass --labels.", err=True)
         mapping.apply_image(image, grid, outside=float(image.array.min())).save(output)
+
+
+def _looks_like_labels(array: "np.ndarray") -> bool:
+    import numpy as np
+
+    values = np.unique(array)
+    return len(values) <= 32 and bool((values == np.rint(values)).all())
 
 
 @app.command()
@@ -244,6 +258,24 @@ def finetune(
     typer.echo(regzoo.finetune(checked, output, data))
 
 
+importing = typer.Typer(help="Turn a network of another project into a model.", no_args_is_help=True)
+app.add_typer(importing, name="import")
+
+
+@importing.command("voxelmorph")
+def import_voxelmorph(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="Keras 2 file (.h5) of VoxelMorph's 2018 networks.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write the model to.")],
+    name: Annotated[str | None, typer.Option(help="Name on its card.", show_default="the file's")] = None,
+) -> None:
+    """Turn a VoxelMorph network into a model folder and print it."""
+    from regzoo import backend  # noqa: F401 - the backend first, since it keeps start-up chatter away
+    from regzoo.importers import voxelmorph
+
+    typer.echo(voxelmorph.import_voxelmorph(source, output, name))
+    typer.echo(f"warning: {voxelmorph.ASSUMED}", err=True)
+
+
 @app.command()
 def demo(
     data: Annotated[
@@ -260,16 +292,21 @@ def demo(
 
 def _print_result(facts: dict) -> None:
     before, after = facts["scores"]["before"], facts["scores"]["after"]
-    rows = [("correlation", before["ncc"], after["ncc"])]
+    rows = [("correlation", before["ncc"], after["ncc"])] if "ncc" in after else []
     for key, unit in (("dice", ""), ("hd95", " mm")):
         rows += [
             (f"{key} of label {label}{unit}", before[key][label], after[key][label]) for label in after.get(key, {})
         ]
     if "tre" in after:
         rows.append(("landmark error (TRE) mm", before["tre"]["mean"], after["tre"]["mean"]))
-    _print_table([{"figure": name, "before": f"{old:.3f}", "after": f"{new:.3f}"} for name, old, new in rows])
-    jacobian, seconds = facts["jacobian"], facts["seconds"]
-    typer.echo(f"folds {100 * jacobian['folds']:.4f} % of voxels, SDlogJ {jacobian['sdlogj']:.3f}")
+    if rows:
+        _print_table([{"figure": name, "before": f"{old:.3f}", "after": f"{new:.3f}"} for name, old, new in rows])
+    if "jacobian" in facts:
+        jacobian = facts["jacobian"]
+        typer.echo(f"folds {100 * jacobian['folds']:.4f} % of voxels, SDlogJ {jacobian['sdlogj']:.3f}")
+    if "transform" in facts:
+        typer.echo(f"transform {facts['transform']}")
+    seconds = facts["seconds"]
     typer.echo("seconds " + ", ".join(f"{step} {value:.2f}" for step, value in seconds.items()))
     for text in facts["warnings"]:
         typer.echo(f"warning: {text}", err=True)

@@ -5,12 +5,13 @@ mistaken config is refused before memory is touched.
 """
 
 import difflib
+import itertools
 import reprlib
 from typing import Annotated, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from regzoo.checks import InvalidError
+from regzoo.checks import InvalidError, invalid
 
 Channels = Annotated[int, Field(ge=1, le=512)]
 Spacing = Annotated[float, Field(gt=0.01, le=100)]
@@ -18,6 +19,15 @@ Size = Annotated[int, Field(ge=4, le=512)]
 Level = Annotated[int, Field(ge=0, le=5)]
 Levels = Annotated[tuple[Level, ...], Field(min_length=1, max_length=6)]
 Widths = Annotated[tuple[Channels, ...], Field(min_length=2, max_length=7)]
+
+
+def _three_directions(axes: str) -> str:
+    if sorted(min(pair) for axis in axes for pair in ("RL", "AP", "SI") if axis in pair) != ["A", "I", "L"]:
+        raise ValueError(f"expected one of R and L, one of A and P, one of S and I, received '{axes}'")
+    return axes
+
+
+Axes = Annotated[str, Field(pattern="^[RLAPSI]{3}$"), AfterValidator(_three_directions)]
 
 
 class Strict(BaseModel):
@@ -38,7 +48,7 @@ class UNetConfig(Strict):
     concat_skip: bool = True
     """Whether encoder features are concatenated to the decoder's, or added."""
     extract_levels: Levels | None = None
-    """Levels that predict; the predictions are averaged. None: the output's level alone."""
+    """Levels that predict a field besides the output's own; the predictions are averaged."""
 
 
 class LocalNetConfig(Strict):
@@ -51,6 +61,13 @@ class LocalNetConfig(Strict):
     """Whether the decoder's upsampling is a transposed convolution plus its input, resized, or the first alone."""
     extract_levels: Levels | None = None
 
+    @model_validator(mode="after")
+    def _folds(self) -> "LocalNetConfig":
+        pairs = itertools.pairwise(self.channels)
+        if self.use_additive_upsampling and any(coarse % fine for fine, coarse in pairs):
+            raise ValueError("channels: expected each a multiple of the one before, for additive upsampling")
+        return self
+
 
 class GlobalNetConfig(Strict):
     """GlobalNet (Hu et al. 2018): LocalNet's encoder, whose deepest features are read as a whole."""
@@ -58,6 +75,29 @@ class GlobalNetConfig(Strict):
     name: Literal["global"] = "global"
     channels: Widths = (16, 32, 64, 128)
     pooling: bool = True
+
+
+class VoxelMorphConfig(Strict):
+    """VoxelMorph's U-Net of 2018 (Balakrishnan et al.): strided convolutions down, repetition up, one skip a level."""
+
+    name: Literal["voxelmorph"] = "voxelmorph"
+    encoder: Annotated[tuple[Channels, ...], Field(min_length=1, max_length=6)] = (16, 32, 32, 32)
+    """Features of the convolutions down to levels 1, 2, ..."""
+    decoder: Annotated[tuple[Channels, ...], Field(min_length=3, max_length=12)] = (32, 32, 32, 32, 32, 16, 16)
+    """Features of one convolution at each level from the deepest up to 1, of one more at level 1, and of level 0's."""
+    extract_levels: Levels | None = None
+
+    @model_validator(mode="after")
+    def _reaches_full_resolution(self) -> "VoxelMorphConfig":
+        needed = len(self.encoder) + 2
+        if len(self.decoder) < needed:
+            raise ValueError(f"decoder: expected at least {needed} values, received {len(self.decoder)}")
+        return self
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Features at each level, finest first, as the other backbones give them."""
+        return (self.decoder[-1], *self.encoder)
 
 
 class DDFConfig(Strict):
@@ -98,7 +138,7 @@ class ConditionalConfig(Strict):
     level: Literal[0] = 0
 
 
-Backbone = Annotated[UNetConfig | LocalNetConfig | GlobalNetConfig, Field(discriminator="name")]
+Backbone = Annotated[UNetConfig | LocalNetConfig | GlobalNetConfig | VoxelMorphConfig, Field(discriminator="name")]
 FieldOutput = DDFConfig | DVFConfig | FFDConfig | AffineConfig
 
 
@@ -112,7 +152,10 @@ class _Network(Strict):
         level = getattr(output, "level", 0)
         if level >= deepest:
             raise ValueError(f"output.level must be below {deepest}, the backbone's deepest level")
-        wrong = [each for each in getattr(backbone, "extract_levels", None) or () if not level <= each <= deepest]
+        extracted = getattr(backbone, "extract_levels", None) or ()
+        if extracted and output.name not in ("ddf", "dvf"):
+            raise ValueError("backbone.extract_levels goes with the outputs ddf and dvf")
+        wrong = [each for each in extracted if not level <= each <= deepest]
         if wrong:
             raise ValueError(f"backbone.extract_levels: expected output.level to {deepest}, received {wrong[0]}")
         return self
@@ -163,15 +206,34 @@ class WindowIntensity(Strict):
 class InputConfig(Strict):
     """The grid and the intensities that a network was trained on.
 
-    The grid has axes along R, A, S, the given spacing (mm) and shape (voxels), and lies on the fixed image's centre.
+    The grid has the given axes, spacing (mm) and shape (voxels), and lies on the fixed image's centre.
     Two numbers are for a 2-D model: its grid has the image's own axes i and j, and every slice k is a pair of its own.
     """
 
     spacing: Annotated[tuple[Spacing, ...], Field(min_length=2, max_length=3)] = (1.0, 1.0, 1.0)
     shape: Annotated[tuple[Size, ...], Field(min_length=2, max_length=3)]
+    axes: Axes = "RAS"
+    """Where the index of each of three axes grows to: R or L (right, left), A or P (front, back), S or I (up, down)."""
     intensity: Annotated[PercentileIntensity | WindowIntensity, Field(discriminator="name")] = PercentileIntensity()
     alignment: Literal["center", "world"] = "center"
     """`center`: the moving image's centre is put on the fixed image's; `world`: scanner coordinates are trusted."""
+
+    @model_validator(mode="after")
+    def _same_dimensions(self) -> "InputConfig":
+        if len(self.spacing) != len(self.shape):
+            raise ValueError(f"spacing and shape: expected as many values, received {self.spacing} and {self.shape}")
+        if len(self.shape) == 2 and self.axes != "RAS":
+            raise ValueError("axes: a 2-D grid has the image's own axes; leave the key out")
+        return self
+
+    def check(self, model: ModelConfig) -> None:
+        """Refuses a grid of another number of dimensions than the model's.
+
+        Raises:
+            InvalidError: If it is one.
+        """
+        if len(self.shape) != model.dims:
+            raise invalid("input.shape", f"{model.dims} values, as model.dims says", list(self.shape))
 
 
 Record = TypeVar("Record", bound=BaseModel)

@@ -1,17 +1,22 @@
 """The files of a recipe's data: what to train on, and which pairs to score on."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from regzoo import folders, formats
 from regzoo.checks import InvalidError, MissingError, invalid
-from regzoo.documents import parse_json, read_text
-from regzoo.pairs_csv import SPLITS, PairFiles, SubjectFiles, read_pairs, read_subjects
+from regzoo.objective import active
+from regzoo.pairing import Draw, Files, Grouped, Paired, Unpaired, different, sides
+from regzoo.pairs_csv import PairFiles, read_pairs
 from regzoo.recipe import Recipe, data_home
-from regzoo.sources import PairedData, UnpairedData
+from regzoo.sources import FolderData, GroupedData, PairedData, UnpairedData
+from regzoo.splits import list_subjects, read_names, refuse_overlap
 
-SPLITS_LIMIT = 2**24
+Groups = list[list[Files]]
+"""Images by group, in order; images without groups are one group."""
 
 
 def split_pairs(recipe: Recipe, split: str, home: str | Path | None = None) -> list[PairFiles]:
@@ -19,7 +24,7 @@ def split_pairs(recipe: Recipe, split: str, home: str | Path | None = None) -> l
 
     Args:
         recipe: Its `data` names the files.
-        split: `"valid"` or `"test"`. For unpaired data, pairs are drawn by the recipe's seed; but test pairs that a
+        split: `"valid"` or `"test"`. Of single images, pairs are drawn by the recipe's seed; but test pairs that a
             splits file lists as `test_pairs`, (moving, fixed), are those.
         home: Folder that `data.root` is relative to; see `data_home`.
 
@@ -29,93 +34,123 @@ def split_pairs(recipe: Recipe, split: str, home: str | Path | None = None) -> l
     if split not in ("valid", "test"):
         raise invalid("split", "'valid' or 'test'", split)
     data, root = recipe.data, data_home(home) / recipe.data.root
-    if isinstance(data, PairedData):
-        if getattr(data, split) is None:
-            raise invalid(f"data.{split}", "a CSV file of pairs", None)
-        return read_pairs(root / getattr(data, split))
-    subjects, test_pairs = _subjects(data, root)
-    if split == "test" and test_pairs:
-        return [_pair(subjects[fixed], subjects[moving]) for moving, fixed in test_pairs]
-    names = [name for name, subject in subjects.items() if subject.split == split]
-    if len(names) < 2:
-        raise invalid(f"{root / data.splits}: {split}", "at least two images", len(names))
-    random = np.random.default_rng(recipe.seed)
-    drawn = [random.choice(names, 2, replace=False) for _ in range(data.validation_pairs)]
-    return [_pair(subjects[fixed], subjects[moving]) for fixed, moving in drawn]
+    if _is_paired(data):
+        return _pairs(data, root, split)
+    if isinstance(data, UnpairedData | GroupedData) and split == "test":
+        subjects, listed = list_subjects(data, root)
+        if listed:
+            files = {name: Files(each.image, each.labels) for name, each in subjects.items()}
+            return [_pair(files[fixed], files[moving]) for moving, fixed in listed]
+    return _drawn(recipe, split, _groups(data, root, split), root)
 
 
-def train_images(recipe: Recipe, home: str | Path | None = None) -> list[PairFiles]:
-    """Returns the training images of unpaired data, each paired with itself."""
-    subjects, _ = _subjects(recipe.data, data_home(home) / recipe.data.root)
-    return [_pair(subject, subject) for subject in subjects.values() if subject.split == "train"]
+def train_draw(recipe: Recipe, home: str | Path | None = None) -> Draw:
+    """Returns the draw of (fixed, moving) `Files` to train on; without labels, if no loss compares them.
 
+    An image of given pairs may be in several splits, as an atlas is; a pair, in either order, may not. A single image
+    or, where a list has groups, a group may not.
 
-def train_pairs(recipe: Recipe, home: str | Path | None = None) -> list[PairFiles]:
-    """Returns the training pairs of paired data.
-
-    An image may be in several splits, as an atlas is; a pair, in either order, may not.
+    Raises:
+        RegzooError: If a file is missing, splits overlap, or there is nothing to draw.
     """
     data, root = recipe.data, data_home(home) / recipe.data.root
-    splits = {split: read_pairs(root / getattr(data, split)) for split in ("train", "valid")}
-    if data.test is not None and (root / data.test).is_file():
-        splits["test"] = read_pairs(root / data.test)
-    _refuse_overlap(root, {split: {_unordered(pair) for pair in pairs} for split, pairs in splits.items()})
-    return splits["train"]
+    splits = ["train", "valid", *["test"] * _has_test(data, root)]
+    if _is_paired(data):
+        found = {split: _pairs(data, root, split) for split in splits}
+        refuse_overlap(root, {split: {_unordered(pair) for pair in pairs} for split, pairs in found.items()})
+        return Paired([tuple(_wanted(recipe, side) for side in sides(pair)) for pair in found["train"]])
+    found = {split: _groups(data, root, split) for split in splits}
+    refuse_overlap(root, {split: _images(groups) for split, groups in found.items()})
+    return _draw(data, [[_wanted(recipe, _existing(files)) for files in group] for group in found["train"]])
+
+
+def _is_paired(data: object) -> bool:
+    return isinstance(data, PairedData) or getattr(data, "layout", None) == "paired"
+
+
+def _has_test(data: object, root: Path) -> bool:
+    """Tells whether there is a test split to keep apart, which who trains need not have; a list is checked whole."""
+    if isinstance(data, PairedData):
+        return data.test is not None and (root / data.test).is_file()
+    return isinstance(data, FolderData) and not data.splits and all((root / path).is_dir() for path in data.test)
 
 
 def _unordered(pair: PairFiles) -> str:
     return " and ".join(sorted(str(path.resolve()) for path in (pair.fixed, pair.moving)))
 
 
-def _refuse_overlap(source: Path, splits: dict[str, set[str]]) -> None:
-    """Refuses splits that would score a model on what it was trained or chosen on."""
-    for one, other in itertools.combinations(splits, 2):
-        both = sorted(splits[one] & splits[other])
-        if both:
-            raise InvalidError(f"{source}: '{both[0]}' is in both {one} and {other}. Keep the splits apart.")
+def _images(groups: Groups) -> set[str]:
+    return {str(files.image.resolve()) for files in itertools.chain(*groups)}
 
 
-def _subjects(data: UnpairedData, root: Path) -> tuple[dict[str, SubjectFiles], list[list[str]]]:
-    """Returns every image by name, and the (moving, fixed) names of the test pairs, if they are listed."""
+def _wanted(recipe: Recipe, files: Files) -> Files:
+    return files if active(recipe.loss.label) else replace(files, labels=None)
+
+
+def _pairs(data: PairedData | FolderData, root: Path, split: str) -> list[PairFiles]:
+    if isinstance(data, FolderData):
+        return _in_folders(data, root, split)
+    if getattr(data, split) is None:
+        raise invalid(f"data.{split}", "a CSV file of pairs", None)
+    return read_pairs(root / getattr(data, split))
+
+
+def _groups(data: UnpairedData | GroupedData | FolderData, root: Path, split: str) -> Groups:
+    if isinstance(data, FolderData):
+        found = _in_folders(data, root, split)
+        return found if data.layout == "grouped" else [found]
+    groups: dict[str | None, list[Files]] = {}
+    for subject in list_subjects(data, root)[0].values():
+        if subject.split == split:
+            key = subject.group if isinstance(data, GroupedData) else None
+            groups.setdefault(key, []).append(Files(subject.image, subject.labels))
+    return list(groups.values())
+
+
+def _in_folders(data: FolderData, root: Path, split: str) -> list:
+    """Returns the pairs, images or groups of a split: all that its folders have, or those that a splits file names."""
+    read = {"paired": folders.paired, "unpaired": folders.single, "grouped": folders.grouped}[data.layout]
+    layout = folders.Layout(data.images, data.labels, data.spacing)
+    found = [item for folder in getattr(data, split) for item in read(root / folder, layout).items()]
+    if data.splits is None:
+        return [each for _, each in found]
     path = root / data.splits
-    if path.suffix == ".csv":
-        rows = read_subjects(path)
-        names = {split: [str(row.image) for row in rows if row.split == split] for split in SPLITS}
-        _check_splits(path, names)
-        return {str(row.image): row for row in rows}, []
-    splits = parse_json(read_text(path, SPLITS_LIMIT), str(path))
-    pairs = splits.get("test_pairs", [])
-    if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
-        raise InvalidError(f"{path}: test_pairs: expected a list of [moving, fixed] names.")
-    tested = splits.get("test", [])
-    if not isinstance(tested, list):
-        raise invalid(f"{path}: test", "a list of names", tested)
-    tested = list(dict.fromkeys(map(str, [*tested, *itertools.chain(*pairs)])))
-    names = {"train": splits.get("train"), "valid": splits.get("valid"), "test": tested}
-    _check_splits(path, names)
-    found = {name: _subject(data, root, name, split) for split in SPLITS for name in names[split]}
-    return found, pairs
+    names = set(read_names(path, least=2 if data.layout == "unpaired" else 1).splits[split])
+    if not names:
+        raise invalid(f"{path}: {split}", "a list of names", "none")
+    absent = names - {name for name, _ in found}
+    if absent:
+        raise MissingError(f"{path}: {split}: '{min(absent)}' is not in {', '.join(getattr(data, split))}.")
+    return [each for name, each in found if name in names]
 
 
-def _check_splits(path: Path, splits: dict[str, list[str]]) -> None:
-    for split in ("train", "valid"):
-        names = splits[split]
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) < 2:
-            raise invalid(f"{path}: {split}", "a list of at least two names", names)
-    for split, names in splits.items():
-        if len(set(names)) < len(names):
-            raise InvalidError(f"{path}: {split}: a name is listed twice.")
-    _refuse_overlap(path, {split: set(names) for split, names in splits.items()})
+def _draw(data: UnpairedData | GroupedData | FolderData, groups: Groups) -> Unpaired | Grouped:
+    if isinstance(data, UnpairedData) or getattr(data, "layout", None) == "unpaired":
+        return Unpaired(list(itertools.chain(*groups)))
+    return Grouped(groups, data.intra_group_prob, data.intra_group_option, data.sample_image_in_group)
 
 
-def _subject(data: UnpairedData, root: Path, name: str, split: str) -> SubjectFiles:
-    image, labels = (folder and root / folder / f"{name}.nii.gz" for folder in (data.images, data.labels))
-    return SubjectFiles(image, split, labels)
+def _drawn(recipe: Recipe, split: str, groups: Groups, root: Path) -> list[PairFiles]:
+    """Draws the pairs to score on."""
+    data, count = recipe.data, recipe.data.validation_pairs
+    try:
+        draw = _draw(data, groups)
+    except InvalidError as error:
+        raise InvalidError(f"{root / (data.splits or '')}: {split}: {error}") from None
+    if isinstance(data, UnpairedData):  # pairs may repeat, as in the scores that cards of this kind already show
+        random = np.random.default_rng(recipe.seed)
+        return [_pair(*draw(random)) for _ in range(count)]
+    return [_pair(*pair) for pair in different(draw, count, recipe.seed)]
 
 
-def _pair(fixed: SubjectFiles, moving: SubjectFiles) -> PairFiles:
-    """Returns the files of a pair. Only here must they exist: who trains need not have the test images."""
-    for path in (fixed.image, moving.image, fixed.labels, moving.labels):
-        if path is not None and not path.is_file():
+def _pair(fixed: Files, moving: Files) -> PairFiles:
+    fixed, moving = _existing(fixed), _existing(moving)
+    return PairFiles(fixed.image, moving.image, fixed.labels, moving.labels, spacing=fixed.spacing)
+
+
+def _existing(files: Files) -> Files:
+    """Checks that files exist, and only where they are used: who trains need not have the test images."""
+    for path in (files.image, files.labels):
+        if path is not None and not formats.exists(path):
             raise MissingError(f"{path}, which the splits file names, does not exist.")
-    return PairFiles(fixed.image, moving.image, fixed.labels, moving.labels)
+    return files

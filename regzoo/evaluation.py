@@ -68,6 +68,8 @@ class Evaluation:
         data = f"{split} pairs of {card.data[0].name if card.data else 'the recipe'}".split(";")[0]
         shown = [key for key in summary if _ON_CARD.fullmatch(key) and summary[key]["count"]]
         scores = [_score(key, summary, data, command) for key in shown]
+        others = [kept for kept in card.scores if not kept.data.startswith(f"{split} pairs")]
+        scores = [*scores, *others] if split == "test" else [*others, *scores]  # a card's first score is its headline
         changed = card.model_copy(update={"scores": tuple(scores), "files": cards.manifest(folder)})
         cards.write(folder, changed, cards.read_body(folder))
 
@@ -126,7 +128,7 @@ def evaluate(
     rows = []
     for number, record in enumerate(records, start=1):
         try:
-            result = register(model=model, alignment=alignment, **vars(record))
+            result = register(model=model, alignment=alignment, **record.sources())
         except RegzooError as error:
             raise InvalidError(f"pair {number}, {record.moving} -> {record.fixed}: {error}") from error
         rows.append({"fixed": record.fixed.name, "moving": record.moving.name, **_row(result)})
@@ -140,21 +142,18 @@ def _row(result: Result) -> dict[str, float]:
     row: dict[str, float] = {}
     for when in ("before", "after"):
         scores = result.facts["scores"][when]
-        row[f"ncc_{when}"] = scores["ncc"]
+        if "ncc" in scores:
+            row[f"ncc_{when}"] = scores["ncc"]
         if "dice" in scores:
             row[f"dice_{when}"] = scores["mean_dice"]
             row |= {f"dice_{label}_{when}": value for label, value in scores["dice"].items()}
             row |= {f"hd95_{label}_{when}": value for label, value in scores["hd95"].items()}
         if "tre" in scores:
             row[f"tre_{when}"] = scores["tre"]["mean"]
-    jacobian, seconds = result.facts["jacobian"], result.facts["seconds"]
-    return row | {
-        "folds": jacobian["folds"],
-        "sdlogj": jacobian["sdlogj"],
-        "network_seconds": seconds["network"],
-        "warp_seconds": seconds["warp"],
-        "warnings": " ".join(result.facts["warnings"]),
-    }
+    row |= {key: result.facts["jacobian"][key] for key in ("folds", "sdlogj") if "jacobian" in result.facts}
+    seconds = result.facts["seconds"]
+    row |= {f"{step}_seconds": seconds[step] for step in ("network", "warp") if step in seconds}
+    return row | {"warnings": " ".join(result.facts["warnings"])}
 
 
 def _spread(values: np.ndarray) -> dict[str, float]:

@@ -1,11 +1,13 @@
 """Displacement and velocity fields in voxels: shape (B, *S, D), component d along axis d, float32."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from keras import ops
 
 from regzoo import backend
+from regzoo.checks import invalid
 from regzoo.filters import along_axes, difference
 from regzoo.warping import warp
 
@@ -86,10 +88,60 @@ def resize_field(field: object, shape: Sequence[int]) -> object:
 
 
 def _linear(old: int, new: int) -> np.ndarray | None:
-    if old == new:
-        return None
-    x = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
-    return np.maximum(0, 1 - np.abs(x[:, None] - np.arange(old)[None, :]))
+    return None if old == new else linear_matrix((np.arange(new) + 0.5) * old / new - 0.5, old)
+
+
+def linear_matrix(places: np.ndarray, length: int) -> np.ndarray:
+    """Returns the matrix that samples an axis linearly, edge values outside.
+
+    Args:
+        places: Voxel coordinates, shape (N,).
+        length: Voxels along the axis.
+
+    Returns:
+        Shape (N, length), for `filters.along_axes`.
+    """
+    places = np.clip(places, 0, length - 1)
+    return np.maximum(0, 1 - np.abs(places[:, None] - np.arange(length)[None, :]))
+
+
+def control_positions(length: int, spacing: float) -> np.ndarray:
+    """Returns where the control points along an axis are, in voxels: from one spacing before the image to one behind.
+
+    The second one is on the image's edge, at -0.5: in mm, they are the same for an image in any resolution.
+    """
+    return spacing * (np.arange(math.ceil(length / spacing - 1e-6) + 3) - 1) - 0.5
+
+
+def bspline_field(control: object, shape: Sequence[int], spacing: Sequence[float]) -> object:
+    """Returns the cubic B-spline field of control points: a free-form deformation.
+
+    Args:
+        control: Displacements of the control points in voxels, shape (B, *N, D), N as `control_positions` has.
+        shape: Spatial shape of the field.
+        spacing: Voxels between control points along each axis, D values above 0.
+
+    Returns:
+        Shape (B, *shape, D). Control points that all move alike move every voxel alike.
+
+    Raises:
+        ValueError: If the control points do not span the grid.
+
+    Source: Rueckert et al., Nonrigid registration using free-form deformations, 1999, eq. 2.
+    """
+    control = _field(control)
+    positions = [control_positions(n, each) for n, each in zip(shape, spacing, strict=True)]
+    if tuple(control.shape[1:-1]) != tuple(len(each) for each in positions):
+        expected = f"shape (B, {', '.join(str(len(each)) for each in positions)}, D) for a grid {tuple(shape)}"
+        raise invalid("control", expected, tuple(control.shape))
+    offsets = [(np.arange(n)[:, None] - x) / s for n, x, s in zip(shape, positions, spacing, strict=True)]
+    return along_axes(control, [_cubic(offset) for offset in offsets])
+
+
+def _cubic(x: np.ndarray) -> np.ndarray:
+    """Returns the cubic B-spline, which is 0 from |x| = 2 on."""
+    x = np.abs(x)
+    return np.where(x < 1, 2 / 3 - x**2 + x**3 / 2, np.maximum(2 - x, 0) ** 3 / 6)
 
 
 def jacobian_determinant(ddf: object) -> object:
@@ -104,8 +156,19 @@ def jacobian_determinant(ddf: object) -> object:
         Shape (B, *S); below 0 where the field folds.
     """
     ddf = _field(ddf)
-    dims = ddf.shape[-1]
-    j = [difference(ddf, axis) for axis in range(dims)]
+    return determinant([difference(ddf, axis) for axis in range(ddf.shape[-1])])
+
+
+def determinant(slopes: Sequence[object]) -> object:
+    """Returns det(I + dddf/dx) from a field's derivatives.
+
+    Args:
+        slopes: The derivative along each of the D axes, D of 2 or 3, shape (B, *S, D) each.
+
+    Returns:
+        Shape (B, *S).
+    """
+    dims, j = len(slopes), slopes
     m = [[j[b][..., a] + float(a == b) for b in range(dims)] for a in range(dims)]
     if dims == 2:
         return m[0][0] * m[1][1] - m[0][1] * m[1][0]

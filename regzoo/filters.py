@@ -1,4 +1,4 @@
-"""Separable linear operators on grids: one small matrix an axis smooths, resizes or differentiates; float32."""
+"""Separable linear operators on grids: one small matrix an axis smooths, shifts or resizes; differences; float32."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -9,6 +9,7 @@ from keras import ops
 from regzoo.checks import invalid, unknown
 
 Window = Literal["box", "triangular", "gaussian"]
+Kernel = Literal["gaussian", "cauchy"]
 
 
 def along_axes(x: object, matrices: Sequence[np.ndarray | None]) -> object:
@@ -81,6 +82,86 @@ def smooth(x: object, size: int, window: Window = "box") -> object:
         Shape (B, *S, C).
     """
     return along_axes(x, [window_matrix(length, size, window) for length in x.shape[1:-1]])
+
+
+def blur_matrix(length: int, sigma: float, kernel: Kernel = "gaussian") -> np.ndarray:
+    """Returns the matrix that blurs along an axis, with zeros outside the image.
+
+    Args:
+        length: Voxels along the axis.
+        sigma: Width in voxels, above 0.
+        kernel: `"gaussian"` (standard deviation `sigma`, cut at `3 * sigma`) or `"cauchy"` (`1 / (1 + (x / sigma)^2)`,
+            half as high at `sigma`, cut at `5 * sigma`).
+
+    Returns:
+        Shape (length, length); rows whose kernel lies inside the image sum to 1.
+
+    Raises:
+        ValueError: If `kernel` is unknown.
+    """
+    shapes = {"gaussian": (3, lambda x: np.exp(-0.5 * x**2)), "cauchy": (5, lambda x: 1 / (1 + x**2))}
+    if kernel not in shapes:
+        raise unknown("kernel", kernel, shapes)
+    tail, shape = shapes[kernel]
+    reach = int(tail * sigma)
+    offset = np.abs(np.arange(length)[:, None] - np.arange(length)[None, :])
+    weights = np.where(offset <= reach, shape(offset / sigma), 0.0)
+    return weights / shape(np.arange(-reach, reach + 1) / sigma).sum()
+
+
+def blur(x: object, sigma: float, kernel: Kernel = "gaussian") -> object:
+    """Blurs along every axis, with zeros outside the image.
+
+    Args:
+        x: Shape (B, *S, C).
+        sigma: Width in voxels, the same along every axis; 0 leaves `x` as it is.
+        kernel: `"gaussian"` or `"cauchy"`; see `blur_matrix`.
+
+    Returns:
+        Shape (B, *S, C).
+
+    Raises:
+        ValueError: If `sigma` is negative or `kernel` is unknown.
+    """
+    if sigma < 0:
+        raise invalid("sigma", "a width in voxels of at least 0", sigma)
+    lengths = x.shape[1:-1]
+    return along_axes(x, [blur_matrix(length, sigma, kernel) if sigma else None for length in lengths])
+
+
+def shift(x: object, axis: int, step: int) -> object:
+    """Returns `x` at the voxel `step` further along a spatial axis; outside the image, its edge is repeated.
+
+    Args:
+        x: Shape (B, *S, C).
+        axis: Spatial axis, from 0.
+        step: Voxels, of either sign.
+
+    Returns:
+        Shape (B, *S, C).
+    """
+    length = x.shape[axis + 1]
+    source = np.clip(np.arange(length) + step, 0, length - 1)
+    matrices = [None] * (len(x.shape) - 2)
+    matrices[axis] = np.eye(length)[source]
+    return along_axes(x, matrices)
+
+
+def forward_difference(x: object, axis: int) -> object:
+    """Returns each voxel's difference to the next one along a spatial axis; unlike `difference`, it sees every wave.
+
+    Args:
+        x: Shape (B, *S, C).
+        axis: Spatial axis, from 0.
+
+    Returns:
+        One value fewer along the axis; along an axis of length 1, one zero.
+    """
+    x = ops.convert_to_tensor(x, dtype="float32")
+    before = (slice(None),) * (axis + 1)
+    if x.shape[axis + 1] == 1:
+        return ops.zeros_like(x)
+    return x[(*before, slice(1, None))] - x[(*before, slice(None, -1))]
 
 
 def difference(x: object, axis: int) -> object:

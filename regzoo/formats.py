@@ -1,4 +1,4 @@
-"""File formats of images and transforms. Everything outside this file is RAS millimetres; ITK's LPS stays in here."""
+"""File formats of images (NIfTI, HDF5) and transforms. Outside it is all RAS millimetres; ITK's LPS stays in here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import contextlib
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -15,7 +16,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError, SpatialImage
 
-from regzoo.checks import InvalidError, MissingError, invalid
+from regzoo.checks import InvalidError, MissingError, RegzooError, invalid
 from regzoo.files import atomic_file
 
 Step = np.ndarray | tuple[np.ndarray, np.ndarray]
@@ -31,22 +32,45 @@ _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _FLIP = np.array([-1, -1, 1], dtype=np.float32)
 
 
-def read_image(path: Path, *, labels: bool, volume: int | None) -> tuple[np.ndarray, np.ndarray]:
+def read_image(
+    path: Path, *, labels: bool, volume: int | None, spacing: Sequence[float] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Reads an image or a label map; see `Image.read`.
 
     Returns:
         Array, shape (I, J, K) or (I, J, K, C), and affine in mm, shape (4, 4), unchecked.
     """
-    file, affine = _open(path)
+    file, affine = _open(path, spacing)
     values = _values(path, file, volume, channels=labels)
     to_array = _label_array if labels else _intensity_array
-    return to_array(path.name, values, file.shape), affine
+    return to_array(_name(path), values, file.shape), affine
 
 
 def read_grid(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
     """Reads the spatial shape and the affine in mm of an image file; see `Grid.read`."""
     file, affine = _open(path)
     return (*file.shape, 1)[:3], affine
+
+
+def exists(path: Path) -> bool:
+    """Tells whether there is such a file, or such a dataset FILE.h5/KEY."""
+    if not _in_hdf5(path):
+        return path.is_file()
+    with _readable(path.parent, "HDF5 file"), h5py.File(path.parent) as file:
+        return path.name in file
+
+
+def hdf5_keys(path: Path) -> list[str]:
+    """Returns the keys of an HDF5 file, each of which is one image: the path FILE.h5/KEY.
+
+    Raises:
+        InvalidError: If the file is damaged or holds anything but datasets at its top level.
+    """
+    with _readable(path, "HDF5 file"), h5py.File(path) as file:
+        for key, value in file.items():
+            if not isinstance(value, h5py.Dataset):
+                raise invalid(f"{path}: {key}", "an array", f"a {type(value).__name__}")
+        return list(file)
 
 
 def write_image(array: np.ndarray, affine: np.ndarray, path: str | os.PathLike) -> None:
@@ -110,14 +134,51 @@ def write_itk(step: Step, path: str | os.PathLike) -> None:
 def _readable(path: Path, kind: str = "image") -> Iterator[None]:
     try:
         yield
-    except InvalidError:
+    except RegzooError:
         raise
     except _UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InvalidError(f"{path.name} is not a readable {kind}, or it is damaged: {reason.rstrip('.')}.") from error
+        raise InvalidError(
+            f"{_name(path)} is not a readable {kind}, or it is damaged: {reason.rstrip('.')}."
+        ) from error
 
 
-def _open(path: Path) -> tuple[SpatialImage, np.ndarray]:
+@dataclass(frozen=True)
+class _Dataset:
+    """A dataset of an HDF5 file, with the face of the nibabel images that are read here."""
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def get_data_dtype(self) -> np.dtype:
+        return self.dtype
+
+    @property
+    def dataobj(self) -> np.ndarray:
+        with h5py.File(self.path.parent) as file:
+            return file[self.path.name][()]
+
+
+def _in_hdf5(path: Path) -> bool:
+    return path.parent.suffix in (".h5", ".hdf5") and path.parent.is_file()
+
+
+def _name(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}" if _in_hdf5(path) else path.name
+
+
+def _open_dataset(path: Path, spacing: Sequence[float] | None) -> tuple[_Dataset, np.ndarray]:
+    with _readable(path), h5py.File(path.parent) as file:
+        found = file.get(path.name)
+        if not isinstance(found, h5py.Dataset):
+            raise MissingError(f"{path.parent}: no dataset '{path.name}'.")
+        return _Dataset(path, found.shape, found.dtype), np.diag([*(spacing or (1.0, 1.0, 1.0)), 1.0])
+
+
+def _open(path: Path, spacing: Sequence[float] | None = None) -> tuple[SpatialImage | _Dataset, np.ndarray]:
+    if _in_hdf5(path):
+        return _open_dataset(path, spacing)
     if not path.is_file():
         raise MissingError(f"{path}: no such file.")
     with _readable(path):
@@ -128,15 +189,15 @@ def _open(path: Path) -> tuple[SpatialImage, np.ndarray]:
         return file, np.diag([_MILLIMETRES.get(unit, 1.0)] * 3 + [1.0]) @ file.affine
 
 
-def _values(path: Path, file: SpatialImage, volume: int | None, channels: bool) -> np.ndarray:
+def _values(path: Path, file: SpatialImage | _Dataset, volume: int | None, channels: bool) -> np.ndarray:
     """Returns the file's values as (I, J, K), or (I, J, K, C) where `channels` allows it."""
-    shape = _checked_shape(path.name, file, volume, channels)
+    shape = _checked_shape(_name(path), file, volume, channels)
     with _readable(path):
         values = np.asanyarray(file.dataobj if volume is None else file.dataobj[..., volume]).reshape(shape)
     return values[..., None] if values.ndim == 2 else values
 
 
-def _checked_shape(name: str, file: SpatialImage, volume: int | None, channels: bool) -> tuple[int, ...]:
+def _checked_shape(name: str, file: SpatialImage | _Dataset, volume: int | None, channels: bool) -> tuple[int, ...]:
     """Returns the shape of what is to be read, from the header alone."""
     shape, kind = file.shape, file.get_data_dtype()
     if kind.fields or kind.kind not in "biuf":

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from keras import ops
 
-from regzoo.checks import invalid
+from regzoo.checks import invalid, unknown
 
 
 def identity_grid(shape: Sequence[int]) -> np.ndarray:
@@ -85,3 +85,70 @@ def random_affine(seed: int | np.random.Generator, shape: Sequence[int], scale: 
     linear = draw[..., :dims] * size[:, None] / size[None, :]
     matrix = np.concatenate([np.eye(dims) + linear, draw[..., dims:] * size[:, None] / 2], axis=-1)
     return about_centre(matrix, shape).astype("float32")
+
+
+PARAMETERS = {"rigid": {2: 3, 3: 6}, "similarity": {2: 4, 3: 7}, "affine": {2: 6, 3: 12}}
+"""Degrees of freedom: constraint -> dimensions -> number."""
+
+
+def linear_matrix(parameters: object, constraint: str, shape: Sequence[int], spacing: Sequence[float]) -> object:
+    """Builds matrices about the image centre from free parameters, of which zeros give the identity.
+
+    Args:
+        parameters: Shape (B, P), P of `PARAMETERS`. First D translations, in half sizes of the image along each axis;
+            then for `"rigid"` a rotation (3-D: a vector along the axis with the tangent of half the angle as length;
+            2-D: that tangent); for `"similarity"` the same and the logarithm of the scale; for `"affine"` the D x D
+            entries of `A - I`, row by row, in mm per mm.
+        constraint: `"rigid"`, `"similarity"` or `"affine"`.
+        shape: Spatial shape of the grid, D entries.
+        spacing: Millimetres a voxel, so that a rotation is one in the world where voxels are anisotropic.
+
+    Returns:
+        Shape (B, D, D + 1), in voxels about voxel 0, for `affine_grid`.
+
+    Raises:
+        ValueError: If the constraint is unknown or the parameters do not fit it.
+    """
+    dims = len(shape)
+    if constraint not in PARAMETERS:
+        raise unknown("constraint", constraint, PARAMETERS)
+    parameters = ops.convert_to_tensor(parameters, dtype="float32")
+    if parameters.shape[-1] != PARAMETERS[constraint][dims]:
+        raise invalid("parameters", f"shape (B, {PARAMETERS[constraint][dims]})", tuple(parameters.shape))
+    shift, rest = parameters[:, :dims], parameters[:, dims:]
+    if constraint == "affine":
+        linear = ops.reshape(rest, (-1, dims, dims)) + ops.eye(dims)
+    else:
+        linear = _rotation(rest[:, : 2 * dims - 3])
+        if constraint == "similarity":
+            linear = linear * ops.exp(rest[:, -1])[:, None, None]
+    spacing = np.asarray(spacing, dtype="float32")
+    linear = linear * ops.convert_to_tensor(spacing[None, :] / spacing[:, None])
+    centre = ops.convert_to_tensor((np.asarray(shape, dtype="float32") - 1) / 2)
+    half = ops.convert_to_tensor(np.asarray(shape, dtype="float32") / 2)
+    offset = shift * half + centre - ops.sum(linear * centre, axis=-1)
+    return ops.concatenate([linear, offset[..., None]], axis=-1)
+
+
+def _rotation(vector: object) -> object:
+    """Returns rotations (B, D, D) from (B, 1) or (B, 3): a unit quaternion, smooth everywhere, also at zero."""
+    size = ops.sum(ops.square(vector), axis=-1)
+    if vector.shape[-1] == 1:
+        cosine, sine = (1 - size) / (1 + size), 2 * vector[:, 0] / (1 + size)
+        rows = [[cosine, -sine], [sine, cosine]]
+    else:
+        x, y, z = (vector[:, i] for i in range(3))
+        rows = [
+            [1 + x * x - y * y - z * z, 2 * (x * y - z), 2 * (x * z + y)],
+            [2 * (x * y + z), 1 - x * x + y * y - z * z, 2 * (y * z - x)],
+            [2 * (x * z - y), 2 * (y * z + x), 1 - x * x - y * y + z * z],
+        ]
+        rows = [[entry / (1 + size) for entry in row] for row in rows]
+    return ops.stack([ops.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def inverse_matrix(matrix: object) -> object:
+    """Inverts matrices (B, D, D + 1): `x = A^-1 (y - b)`."""
+    matrix = ops.convert_to_tensor(matrix, dtype="float32")
+    inverse = ops.linalg.inv(matrix[..., :-1])
+    return ops.concatenate([inverse, -ops.matmul(inverse, matrix[..., -1:])], axis=-1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -129,14 +130,23 @@ class Image:
         return self.grid.spacing
 
     @classmethod
-    def read(cls, path: str | os.PathLike, *, labels: bool = False, volume: int | None = None) -> Image:
-        """Reads NIfTI, or another format that nibabel knows; a 2-D file (X, Y) becomes (X, Y, 1).
+    def read(
+        cls,
+        path: str | os.PathLike,
+        *,
+        labels: bool = False,
+        volume: int | None = None,
+        spacing: tuple[float, float, float] | None = None,
+    ) -> Image:
+        """Reads NIfTI, another format that nibabel knows, or HDF5; a 2-D file (X, Y) becomes (X, Y, 1).
 
         Args:
-            path: The file.
+            path: The file; of an HDF5 file, a dataset as FILE.h5/KEY.
             labels: Whether it is a label map: integers are kept exactly. A 4-D label file holds one channel per
                 label, which may be fractional, and is read as float32.
             volume: Which volume of a 4-D file, from 0.
+            spacing: Millimetres along i, j, k of an HDF5 dataset, which holds no geometry: its axes are taken to run
+                along R, A, S from the origin. None: 1 mm.
 
         Returns:
             A float32 image, or a label map in its integer type.
@@ -145,7 +155,7 @@ class Image:
             MissingError: If there is no such file.
             InvalidError: If it is damaged, of a wrong shape or type, without a usable affine, not finite or constant.
         """
-        array, affine = formats.read_image(Path(path), labels=labels, volume=volume)
+        array, affine = formats.read_image(Path(path), labels=labels, volume=volume, spacing=spacing)
         return cls(array, _checked_affine(f"{Path(path).name} affine", affine))
 
     def save(self, path: str | os.PathLike) -> None:
@@ -235,17 +245,30 @@ def map_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ matrix[:3, :3].T + matrix[:3, 3]
 
 
-def network_grid(image: Image, spacing: tuple[float, float, float], shape: tuple[int, int, int]) -> Grid:
-    """Returns the grid on which a network sees `image`: axes along R, A, S, on the image's `Grid.centre`.
+_DIRECTIONS = {"R": (1, 0, 0), "L": (-1, 0, 0), "A": (0, 1, 0), "P": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1)}
+
+
+def network_grid(image: Image, spacing: Sequence[float], shape: Sequence[int], axes: str = "RAS") -> Grid:
+    """Returns the grid on which a network sees `image`, on the image's `Grid.centre`.
+
+    Its voxel `(n - 1) // 2` of each axis is put on the image's. Two values, of a 2-D network, keep the image's own
+    axes, with all its slices along k.
 
     Args:
         image: The fixed image.
-        spacing: The network's voxel size in mm.
-        shape: The network's shape. Its voxel `(n - 1) // 2` of each axis is put on the image's.
+        spacing: The network's voxel size in mm, 2 or 3 values.
+        shape: The network's shape, 2 or 3 values.
+        axes: Where each of three axes runs to, such as `"RAS"` or `"LIA"`.
     """
-    affine = np.diag([*spacing, 1.0])
-    affine[:3, 3] = image.grid.centre - np.array(spacing) * ((np.array(shape) - 1) // 2)
-    return Grid(shape, affine)
+    if len(shape) == 3:
+        linear = np.transpose([_DIRECTIONS[axis] for axis in axes]) * spacing
+    else:
+        shape = (*shape, image.shape[2])
+        linear = image.affine[:3, :3] / image.spacing * (*spacing, image.spacing[2])
+    affine = np.eye(4)
+    affine[:3, :3] = linear
+    affine[:3, 3] = image.grid.centre - linear @ ((np.array(shape) - 1) // 2)
+    return Grid(tuple(shape), affine)
 
 
 def normalise(array: np.ndarray, intensity: PercentileIntensity | WindowIntensity) -> np.ndarray:

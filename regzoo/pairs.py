@@ -1,39 +1,67 @@
-"""Training and validation pairs: subjects brought to the network's grid, drawn, augmented and batched."""
+"""Pairs on the network's grid: images and labels read, brought there and kept while they fit in memory."""
 
-import functools
-import math
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import keras
 import numpy as np
-from keras import ops
 
-from regzoo import backend
 from regzoo.checks import InvalidError, invalid
 from regzoo.config import InputConfig
-from regzoo.grids import affine_grid, random_affine
 from regzoo.images import Grid, Image, network_grid, normalise, resample
-from regzoo.pairs_csv import PairFiles
-from regzoo.warping import sample
-
-
-@dataclass(frozen=True)
-class Files:
-    """An image file and its label map, or None."""
-
-    image: Path
-    labels: Path | None = None
+from regzoo.pairing import Files
 
 
 @dataclass(frozen=True)
 class Placed:
-    """An image on a network's grid: `image` (*S, 1) in [0, 1] and `labels` (*S, L), one channel a label, or None."""
+    """An image on a network's grid.
+
+    Args:
+        image: Shape (*S, 1), in [0, 1]. For a 2-D network S still has the slices, until `plane` takes one.
+        labels: From an integer map, shape (*S,): which of the wanted labels, counted from 1, or 0 for none of them.
+            From one channel a label, shape (*S, L), float32. None: no labels.
+        grid: Where it lies.
+    """
 
     image: np.ndarray
     labels: np.ndarray | None
     grid: Grid
+
+    @property
+    def soft(self) -> bool:
+        """Whether the labels have one channel each."""
+        return self.labels is not None and self.labels.ndim == self.image.ndim
+
+    def present(self) -> set[int]:
+        """Returns the label channels, counted from 0, that are not empty (have half a voxel, where they are soft)."""
+        if self.labels is None:
+            return set()
+        if not self.soft:
+            return {number - 1 for number in np.unique(self.labels).tolist() if number}
+        mass = self.labels.sum(axis=tuple(range(self.labels.ndim - 1)), dtype="float64")
+        return set(np.flatnonzero(mass >= 0.5).tolist())
+
+    def channels(self, which: Sequence[int]) -> np.ndarray:
+        """Returns labels, one channel each, shape (*S, len(which)), float32."""
+        if self.soft:
+            return self.labels[..., list(which)]
+        return np.stack([self.labels == each + 1 for each in which], axis=-1).astype("float32")
+
+    def plane(self, k: int) -> "Placed":
+        """Returns slice k of an image for a 2-D network: `image` (I, J, 1) and labels alike."""
+        labels = None if self.labels is None else self.labels[:, :, k]
+        return Placed(self.image[:, :, k], labels, self.grid)
+
+
+def to_batch(array: np.ndarray, dims: int) -> np.ndarray:
+    """Returns (I, J, K, C) as a batch for a network: (1, I, J, K, C), or for a 2-D one all slices, (K, I, J, C)."""
+    return array[None] if dims == 3 else np.moveaxis(array, 2, 0)
+
+
+def from_batch(array: np.ndarray, dims: int) -> np.ndarray:
+    """Undoes `to_batch`."""
+    return array[0] if dims == 3 else np.moveaxis(array, 0, 2)
 
 
 def place(image: Image, labels: Image | None, grid: Grid, config: InputConfig, values: Sequence[int] = ()) -> Placed:
@@ -41,36 +69,55 @@ def place(image: Image, labels: Image | None, grid: Grid, config: InputConfig, v
 
     Args:
         image: One channel.
-        labels: Label map on the image's grid, or None.
-        grid: Where to sample: linear for the image, nearest for labels; 0 outside the image.
+        labels: Label map on the image's grid, of integers or with one channel a label, or None.
+        grid: Where to sample: linear for the image and for channels, nearest for integers; 0 outside the image.
         config: The network's input.
-        values: Label values that get a channel, in order.
+        values: Labels that are wanted, in order: values of an integer map, or channels, counted from 1.
     """
     scaled = Image(normalise(image.array, config.intensity), image.affine)
     array = resample(scaled, grid, outside=0.0).array[..., None]
     if labels is None:
         return Placed(array, None, grid)
-    maps = resample(labels, grid, order=0).array
-    return Placed(array, np.stack([maps == value for value in values], axis=-1).astype("uint8"), grid)
+    found = resample(labels, grid, order=0 if labels.channels is None else 1).array
+    return Placed(array, (_numbered if labels.channels is None else _chosen)(found, values), grid)
+
+
+def _numbered(found: np.ndarray, values: Sequence[int]) -> np.ndarray:
+    """Turns label values into their places in `values`, from 1; 0 for any other."""
+    order = np.argsort(values)
+    at = np.searchsorted(np.asarray(values)[order], found)
+    known = np.append(order + 1, 0)[at]
+    wanted = np.append(np.asarray(values)[order], -1)[at] == found
+    return np.where(wanted, known, 0).astype("uint8" if len(values) < 256 else "uint16")
+
+
+def _chosen(found: np.ndarray, values: Sequence[int]) -> np.ndarray:
+    """Takes the wanted channels; those that there are not are empty."""
+    labels = np.zeros((*found.shape[:-1], len(values)), "float32")
+    for channel, value in enumerate(values):
+        if value <= found.shape[-1]:
+            labels[..., channel] = found[..., value - 1]
+    return labels
 
 
 def own_grid(image: Image, config: InputConfig) -> Grid:
-    """Returns the network's grid on an image: its spacing and shape, along R, A, S, at the image's centre."""
-    return network_grid(image, config.spacing, config.shape)
+    """Returns the network's grid on an image: its axes, spacing and shape, at the image's centre."""
+    return network_grid(image, config.spacing, config.shape, config.axes)
 
 
 def read_labelled(files: Files) -> tuple[Image, Image | None]:
     """Reads an image and its labels.
 
     Raises:
-        ValueError: If a file cannot be read, or the labels are not one label map on the image's grid.
+        ValueError: If a file cannot be read, or the labels are not on the image's grid, or channels not in [0, 1].
     """
-    image = Image.read(files.image)
+    image = Image.read(files.image, spacing=files.spacing)
     if files.labels is None:
         return image, None
-    labels = Image.read(files.labels, labels=True)
-    if labels.channels is not None:
-        raise invalid(str(files.labels), "one label map", f"{labels.channels} channels")
+    labels = Image.read(files.labels, labels=True, spacing=files.spacing)
+    if labels.channels is not None and not (labels.array.min() >= 0 and labels.array.max() <= 1):
+        received = f"{labels.array.min():g} to {labels.array.max():g}"
+        raise invalid(str(files.labels), "channels of labels with values from 0 to 1", received)
     if not labels.grid.same_as(image.grid):
         received = f"shape {labels.shape}" if labels.shape != image.shape else "another affine"
         raise invalid(str(files.labels), f"the grid of {files.image.name}, shape {image.shape}", received)
@@ -78,18 +125,18 @@ def read_labelled(files: Files) -> tuple[Image, Image | None]:
 
 
 class Reader:
-    """Reads pairs onto a network's grid and keeps what was read while it fits.
+    """Reads pairs onto a network's grid and keeps what was read last while it fits; safe to share between threads.
 
     Args:
         config: The network's input.
-        values: Label values that get a channel.
-        memory: Bytes of images to keep.
+        values: Labels that are wanted; see `place`.
+        memory: Bytes of images and labels to keep.
     """
 
     def __init__(self, config: InputConfig, values: Sequence[int], memory: int = 2**31) -> None:
-        self.config, self.values = config, tuple(values)
-        size = math.prod(config.shape) * (4 + len(self.values))  # float32 image, uint8 labels
-        self._own = functools.lru_cache(maxsize=max(2, memory // size))(self._read_own)
+        self.config, self.values, self.memory = config, tuple(values), memory
+        self._kept: OrderedDict[tuple[Files, ...], Placed] = OrderedDict()
+        self._bytes, self._lock = 0, threading.Lock()
 
     def check(self, files: Iterable[Files]) -> None:
         """Reads every image once, so that one that cannot be used ends a run at its start and not overnight."""
@@ -100,120 +147,57 @@ class Reader:
         """Returns both images on the fixed image's network grid, aligned as the network expects."""
         placed = self._own(fixed)
         if self.config.alignment == "center":
-            return placed, self._own(moving)
-        return placed, place(*read_labelled(moving), placed.grid, self.config, self.values)
+            other = self._own(moving)
+            if other.image.shape != placed.image.shape:  # only slices, of a 2-D network, can differ
+                received = other.image.shape[2]
+                raise invalid(str(moving), f"{placed.image.shape[2]} slices, as {fixed.image.name} has", received)
+            return placed, other
+        return placed, self._once((moving, fixed), lambda: self._place(moving, placed.grid))
 
-    def _read_own(self, files: Files) -> Placed:
+    def _own(self, files: Files) -> Placed:
+        return self._once((files,), lambda: self._place(files, None))
+
+    def _place(self, files: Files, grid: Grid | None) -> Placed:
         image, labels = read_labelled(files)
         try:
-            return place(image, labels, own_grid(image, self.config), self.config, self.values)
+            return place(image, labels, grid or own_grid(image, self.config), self.config, self.values)
         except InvalidError as error:
             raise InvalidError(f"{files.image}: {error}") from None
 
+    def _once(self, key: tuple[Files, ...], read: Callable[[], Placed]) -> Placed:
+        """Returns what is kept under a key, or reads it and keeps it in the place of what was not used for longest."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        placed = read()
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = placed
+                self._bytes += _size(placed)
+            while self._bytes > self.memory:
+                self._bytes -= _size(self._kept.popitem(last=False)[1])
+        return placed
+
+
+def _size(placed: Placed) -> int:
+    return placed.image.nbytes + (0 if placed.labels is None else placed.labels.nbytes)
+
 
 def label_values(files: Sequence[Files]) -> tuple[int, ...]:
-    """Returns every label value in the files, background left out; none if no file has labels.
+    """Returns every label in the files, background left out: values of integer maps, channels counted from 1.
 
     Raises:
         ValueError: If there are label maps, and all of them are empty.
     """
     paths = dict.fromkeys(each.labels for each in files if each.labels is not None)
-    found = set().union(*(np.unique(Image.read(path, labels=True).array).tolist() for path in paths)) - {0}
+    found = set().union(*(_values(Image.read(path, labels=True)) for path in paths))
     if paths and not found:
         raise invalid("labels", f"a value other than 0 in one of {len(paths)} label maps", "none")
     return tuple(sorted(found))
 
 
-Draw = Callable[[np.random.Generator], tuple[Files, Files]]
-
-
-def sides(pair: PairFiles) -> tuple[Files, Files]:
-    """Returns the files of the fixed and of the moving side."""
-    return Files(pair.fixed, pair.fixed_labels), Files(pair.moving, pair.moving_labels)
-
-
-def unpaired(files: Sequence[Files]) -> Draw:
-    """Returns a draw of two different images, in either order."""
-    if len(files) < 2:
-        raise invalid("data", "at least two training images", len(files))
-
-    def draw(random: np.random.Generator) -> tuple[Files, Files]:
-        fixed, moving = random.choice(len(files), 2, replace=False)
-        return files[fixed], files[moving]
-
-    return draw
-
-
-def paired(pairs: Sequence[tuple[Files, Files]]) -> Draw:
-    """Returns a draw of one of the given (fixed, moving) pairs."""
-    if not pairs:
-        raise invalid("data", "at least one training pair", 0)
-    return lambda random: pairs[random.integers(len(pairs))]
-
-
-class Batches(keras.utils.PyDataset):
-    """Batches of drawn pairs; the same for the same seed, epoch and step.
-
-    Whoever trains calls `start` before each epoch: Keras calls `on_epoch_end` once more where it builds an optimizer,
-    so that counting there would give a resumed run other batches.
-
-    Args:
-        reader: Reads a pair.
-        draw: Draws a pair.
-        steps: Batches an epoch.
-        batch_size: Pairs a batch.
-        affine: Scale of the random affine about the image centre, drawn for fixed and moving; see `random_affine`.
-        seed: Seed of all draws.
-    """
-
-    def __init__(self, reader: Reader, draw: Draw, *, steps: int, batch_size: int, affine: float, seed: int) -> None:
-        super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
-        self.reader, self.draw, self.steps, self.batch_size = reader, draw, steps, batch_size
-        self.affine, self.seed, self.epoch = affine, seed, 0
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def start(self, epoch: int, logs: dict | None = None) -> None:
-        """Goes to the draws of an epoch."""
-        self.epoch = epoch
-
-    def __getitem__(self, step: int) -> tuple[dict]:
-        random = np.random.default_rng([self.seed, self.epoch, step])
-        pairs = [self.reader.pair(*self.draw(random)) for _ in range(self.batch_size)]
-        stacked = [fixed for fixed, _ in pairs] + [moving for _, moving in pairs]
-        return (as_batch(*augment(stacked, self.affine, random)),)
-
-
-def augment(
-    subjects: Sequence[Placed], affine: float, random: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Stacks images and moves each by its own random affine, image and labels alike.
-
-    Returns:
-        Images (B, *S, 1) and labels (B, *S, L), or None.
-    """
-    images = np.stack([subject.image for subject in subjects])
-    labelled = subjects[0].labels is not None
-    if labelled:
-        labels = np.stack([subject.labels for subject in subjects]).astype("float32")
-        images = np.concatenate([images, labels], axis=-1)
-    if affine:
-        matrix = random_affine(random, images.shape[1:-1], affine, len(images))
-        images = ops.convert_to_numpy(backend.inference(backend.compiled(_move), images, matrix))
-    return images[..., :1], images[..., 1:] if labelled else None
-
-
-def _move(image: object, matrix: object) -> object:
-    return sample(image, affine_grid(matrix, image.shape[1:-1]), "zero")
-
-
-def as_batch(images: np.ndarray, labels: np.ndarray | None) -> dict:
-    """Splits stacked images, first all fixed, then all moving, into a batch for the model."""
-    batch = {}
-    for suffix, values in (("", images), ("_labels", labels)):
-        if values is not None:
-            half = len(values) // 2
-            batch["fixed" + suffix] = values[:half]
-            batch["moving" + suffix] = values[half:]
-    return batch
+def _values(labels: Image) -> set[int]:
+    if labels.channels is None:
+        return set(np.unique(labels.array).tolist()) - {0}
+    return {channel + 1 for channel in range(labels.channels) if labels.array[..., channel].any()}

@@ -6,12 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from regzoo import formats
 from regzoo.checks import InvalidError, MissingError, invalid, unknown
+from regzoo.images import Image
+
+Spacing = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class PairFiles:
-    """The files of one pair; what a pair lacks is None."""
+    """The files of one pair; what a pair lacks is None.
+
+    `spacing`, in mm, is that of images in HDF5 files, if it is not 1 mm; it is no column of a CSV file.
+    """
 
     fixed: Path
     moving: Path
@@ -19,15 +26,26 @@ class PairFiles:
     moving_labels: Path | None = None
     fixed_points: Path | None = None
     moving_points: Path | None = None
+    spacing: Spacing | None = None
+
+    def sources(self) -> dict[str, Path | Image | None]:
+        """Returns the arguments of `register`: the files, or images where only `spacing` tells their geometry."""
+        found = {key: value for key, value in vars(self).items() if key != "spacing"}
+        if self.spacing is not None:
+            for key in ("fixed", "moving", "fixed_labels", "moving_labels"):
+                if found[key] is not None:
+                    found[key] = Image.read(found[key], labels=key.endswith("labels"), spacing=self.spacing)
+        return found
 
 
 @dataclass(frozen=True)
 class SubjectFiles:
-    """The files of one image, and the split it belongs to: `train`, `valid` or `test`."""
+    """The files of one image, the split it belongs to (`train`, `valid` or `test`), and its group, if it has one."""
 
     image: Path
     split: str
     labels: Path | None = None
+    group: str | None = None
 
 
 SPLITS = ("train", "valid", "test")
@@ -50,7 +68,7 @@ def read_pairs(path: str | os.PathLike) -> list[PairFiles]:
 
 
 def read_subjects(path: str | os.PathLike) -> list[SubjectFiles]:
-    """Reads `image,labels,split`; `labels` may be left out, `split` is `train`, `valid` or `test`.
+    """Reads `image,labels,split,group`; `labels` and `group` may be left out, `split` is `train`, `valid` or `test`.
 
     Arguments, result and errors are those of `read_pairs`.
     """
@@ -61,7 +79,8 @@ def _records(path: Path, kind: type, needed: tuple[str, ...]) -> list:
     if not path.is_file():
         raise MissingError(f"{path} {'is not a file' if path.exists() else 'does not exist'}.")
     rows = _rows(path)
-    header = _header(path, next(rows, (0, []))[1], [field.name for field in fields(kind)], needed)
+    known = [field.name for field in fields(kind) if field.name != "spacing"]
+    header = _header(path, next(rows, (0, []))[1], known, needed)
     records = [kind(**_cells(path, line, header, cells, needed)) for line, cells in rows]
     if not records:
         raise invalid(str(path), "at least one line below the header", "none")
@@ -106,11 +125,11 @@ def _cells(path: Path, line: int, header: list[str], cells: list[str], needed: t
 
 
 def _value(path: Path, line: int, column: str, cell: str) -> Path | str:
-    if column == "split":
-        if cell not in SPLITS:
-            raise unknown("split", cell, SPLITS, f"{path}, line {line}: one of {', '.join(SPLITS)}.")
+    if column == "split" and cell not in SPLITS:
+        raise unknown("split", cell, SPLITS, f"{path}, line {line}: one of {', '.join(SPLITS)}.")
+    if column in ("split", "group"):
         return cell
     file = path.parent / Path(cell).expanduser()
-    if not file.is_file():
+    if not formats.exists(file):
         raise MissingError(f"{path}, line {line}: {column} file {file} does not exist.")
     return file

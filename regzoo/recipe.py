@@ -12,7 +12,7 @@ from regzoo.config import InputConfig, ModelConfig, Strict, validate
 from regzoo.documents import dump_yaml, parse_yaml, read_text
 from regzoo.files import atomic_file
 from regzoo.objective import Loss, active
-from regzoo.sources import Augmentation, PairedData, UnpairedData
+from regzoo.sources import Augmentation, FolderData, GroupedData, PairedData, UnpairedData
 
 RECIPE_LIMIT = 64 * 1024
 
@@ -47,7 +47,7 @@ class Recipe(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     model: ModelConfig | None = None
     input: InputConfig | None = None
-    data: Annotated[UnpairedData | PairedData, Field(discriminator="kind")]
+    data: Annotated[UnpairedData | GroupedData | PairedData | FolderData, Field(discriminator="kind")]
     loss: Loss
     augmentation: Augmentation = Augmentation()
     training: Training
@@ -58,11 +58,13 @@ class Recipe(Strict):
         absent = [name for name in ("model", "input") if getattr(self, name) is None]
         if self.parent is None and absent:
             raise ValueError(f"{' and '.join(absent)}: expected a value, since parent is null")
+        if self.model and self.input:
+            self.input.check(self.model)
         return self
 
     @model_validator(mode="after")
     def _has_labels(self) -> "Recipe":
-        if isinstance(self.data, UnpairedData) and active(self.loss.label) and self.data.labels is None:
+        if not isinstance(self.data, PairedData) and active(self.loss.label) and self.data.labels is None:
             raise ValueError("data.labels: expected a folder, since loss.label has a weight above 0")
         return self
 

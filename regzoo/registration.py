@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +17,11 @@ from regzoo.cards import Card
 from regzoo.checks import InvalidError, invalid
 from regzoo.config import InputConfig
 from regzoo.files import atomic_folder
-from regzoo.images import Grid, Image, overlap_gap
-from regzoo.models import RegistrationModel
-from regzoo.pairs import own_grid, place
+from regzoo.images import Grid, Image, overlap_gap, resample
+from regzoo.models import ConditionalModel, RegistrationModel
+from regzoo.pairs import from_batch, own_grid, place, to_batch
 from regzoo.points import read_points
+from regzoo.scores import Side, doubts, in_view, misfits, overlap, present, score, shared_labels, unscored
 from regzoo.transforms import Transform
 
 Source = str | os.PathLike | Image
@@ -34,29 +35,30 @@ class Result:
     Args:
         fixed: The fixed image as read.
         moving: The moving image as read.
-        moved: The moving image on the fixed image's grid, sampled once.
-        transform: From fixed to moving space, RAS mm; its grid is the fixed image's.
         start: The transform that the model started from: identity, or the shift of one image centre to the other.
         facts: What `result.json` holds: scores before and after, Jacobian figures, seconds, model, warnings.
+        moved: The moving image on the fixed image's grid, sampled once; None where there is no transform.
+        transform: From fixed to moving space, RAS mm; its grid is the fixed image's. None for a conditional model,
+            which predicts labels on the fixed image without one.
         fixed_labels: Label map of the fixed image, if given.
         moving_labels: Label map of the moving image, if given.
-        moved_labels: Label map of the moving image on the fixed image's grid, if given.
+        moved_labels: Label map of the moving image on the fixed image's grid, if given; or the predicted one.
     """
 
     fixed: Image
     moving: Image
-    moved: Image
-    transform: Transform
     start: Transform
     facts: dict = field(default_factory=dict)
+    moved: Image | None = None
+    transform: Transform | None = None
     fixed_labels: Image | None = None
     moving_labels: Image | None = None
     moved_labels: Image | None = None
 
     def save(self, folder: str | os.PathLike) -> Path:
-        """Writes moved.nii.gz, moved_labels.nii.gz (if any), transform.nii.gz, report.png and result.json.
+        """Writes moved.nii.gz, moved_labels.nii.gz, transform.nii.gz (what there is), report.png and result.json.
 
-        All files appear together, once all of them are written.
+        All files appear together, once all of them are written; what an earlier result left and this one lacks goes.
 
         Args:
             folder: Output folder.
@@ -65,28 +67,20 @@ class Result:
             The folder.
         """
         folder = Path(folder)
+        parts = {"moved": self.moved, "moved_labels": self.moved_labels, "transform": self.transform}
         with atomic_folder(folder) as path:
-            self.moved.save(path / "moved.nii.gz")
-            if self.moved_labels is not None:
-                self.moved_labels.save(path / "moved_labels.nii.gz")
-            self.transform.save(path / "transform.nii.gz")
+            for name, part in parts.items():
+                if part is not None:
+                    part.save(path / f"{name}.nii.gz")
             with _clock(self.facts["seconds"], "picture"):
                 report.picture(self, path / "report.png")
             (path / "result.json").write_text(
                 json.dumps(_plain(self.facts), indent=2, allow_nan=False) + "\n", encoding="utf-8"
             )
-        if self.moved_labels is None:
-            (folder / "moved_labels.nii.gz").unlink(missing_ok=True)  # an earlier result's, which is not this one's
+        for name, part in parts.items():
+            if part is None:
+                (folder / f"{name}.nii.gz").unlink(missing_ok=True)
         return folder
-
-
-@dataclass(frozen=True)
-class _Side:
-    """One side of a pair: image, labels and points."""
-
-    image: Image
-    labels: Image | None
-    points: np.ndarray | None
 
 
 def register(
@@ -131,40 +125,147 @@ def register(
         moving_side = _read("moving", moving, moving_labels, moving_points)
     _check_points(fixed_side.points, moving_side.points)
     _check_overlap(fixed_side.image, moving_side.image, alignment)
-    inputs = model.card.input.model_copy(update={"alignment": alignment} if alignment else {})
+    pair = _Pair(model, fixed_side, moving_side, alignment)
+    return (_segment if isinstance(model, ConditionalModel) else _align)(model, pair, seconds)
+
+
+class _Pair:
+    """Both sides of a pair and the network's grids on them."""
+
+    def __init__(self, model: RegistrationModel, fixed: Side, moving: Side, alignment: Alignment | None) -> None:
+        self.inputs = model.card.input.model_copy(update={"alignment": alignment} if alignment else {})
+        self.fixed, self.moving = fixed, moving
+        self.grid = own_grid(fixed.image, self.inputs)
+        centred = self.inputs.alignment == "center"
+        self.moving_grid = own_grid(moving.image, self.inputs) if centred else self.grid
+        if self.moving_grid.shape != self.grid.shape:
+            slices = self.moving_grid.shape[2], self.grid.shape[2]
+            advice = 'Pass alignment="world" to compare them by their places.'
+            raise invalid("moving", f"{slices[1]} slices, as fixed has, for a 2-D model", slices[0], advice)
+        # Both grids have the same voxels: this puts a point of one where the same voxel lies in the other.
+        self.start = Transform.linear(self.moving_grid.affine @ np.linalg.inv(self.grid.affine), fixed.image.grid)
+
+    def batch(self) -> dict[str, np.ndarray]:
+        """Returns both images as the network sees them; for a 2-D one, every slice is a pair."""
+        sides = (("fixed", self.fixed.image, self.grid), ("moving", self.moving.image, self.moving_grid))
+        placed = ((name, _placed(name, image, grid, self.inputs)) for name, image, grid in sides)
+        return {name: to_batch(array, len(self.inputs.shape)) for name, array in placed}
+
+    def array(self, tensor: object) -> np.ndarray:
+        """Turns what a network gives back into (I, J, K, C)."""
+        return from_batch(ops.convert_to_numpy(tensor), len(self.inputs.shape))
+
+    def facts(self, model: RegistrationModel, scores: dict, warnings: list[str], seconds: dict) -> dict:
+        """Returns what both kinds of results tell."""
+        return {
+            "model": _model_facts(model.card),
+            "start": self.inputs.alignment,
+            "scores": scores,
+            "warnings": unscored(self.fixed, self.moving)
+            + misfits(model.card, self.fixed.image, self.moving.image)
+            + warnings,
+            "seconds": seconds,
+        }
+
+
+def _align(model: RegistrationModel, pair: _Pair, seconds: dict[str, float]) -> Result:
+    """Registers by a model that gives a field."""
+    fixed, moving, start = pair.fixed, pair.moving, pair.start
+    grid = fixed.image.grid
     with _clock(seconds, "network"):
-        start, transform = _predict(model, inputs, fixed_side.image, moving_side.image)
-    grid = fixed_side.image.grid
+        transform = _transform(model.predict_on_batch(pair.batch()), pair).then(start)
+        transform = Transform(transform.steps, grid)
     with _clock(seconds, "warp"):
-        moved = _moved(transform, moving_side.image, grid)
-        labels = moving_side.labels and transform.apply_labels(moving_side.labels, grid)
+        moved = _moved(transform, moving.image, grid)
+        labels = moving.labels and transform.apply_labels(moving.labels, grid)
     with _clock(seconds, "scores"):
-        seen = _in_view(start, moving_side.image, grid) & _in_view(transform, moving_side.image, grid)
+        seen = in_view(start, moving.image, grid) & in_view(transform, moving.image, grid)
         scores = {
-            "before": _scores(fixed_side, moving_side, start, _moved(start, moving_side.image, grid), seen),
-            "after": _scores(fixed_side, moving_side, transform, moved, seen),
+            "before": score(fixed, moving, start, _moved(start, moving.image, grid), seen),
+            "after": score(fixed, moving, transform, moved, seen),
         }
         jacobian = metrics.jacobian_statistics(transform.jacobian_determinant(grid))
-    facts = {
-        "model": _model_facts(model.card),
-        "start": inputs.alignment,
-        "scores": scores,
-        "jacobian": jacobian,
-        "warnings": _unscored(fixed_side, moving_side)
-        + _warnings(model.card, fixed_side.image, moving_side.image, scores, jacobian),
-        "seconds": seconds,
-    }
+    facts = pair.facts(model, scores, doubts(scores, jacobian), seconds) | {"jacobian": jacobian}
     return Result(
-        fixed=fixed_side.image,
-        moving=moving_side.image,
+        fixed=fixed.image,
+        moving=moving.image,
         moved=moved,
         transform=transform,
         start=start,
         facts=facts,
-        fixed_labels=fixed_side.labels,
-        moving_labels=moving_side.labels,
+        fixed_labels=fixed.labels,
+        moving_labels=moving.labels,
         moved_labels=labels,
     )
+
+
+def _transform(prediction: Mapping[str, object], pair: _Pair) -> Transform:
+    """Turns a prediction in voxels of the network's grid into a transform in mm: from the fixed grid to the moving."""
+    flat = len(pair.inputs.shape) == 2
+    linear = None
+    if "matrix" in prediction and (not flat or pair.grid.shape[2] == 1):
+        matrix = _embedded(ops.convert_to_numpy(prediction["matrix"])[0])
+        linear = Transform.linear(pair.grid.affine @ matrix @ np.linalg.inv(pair.grid.affine))
+        if "dense" not in prediction:
+            return linear
+    ddf = pair.array(prediction["ddf" if linear is None else "dense"])
+    if flat:
+        ddf = np.concatenate([ddf, np.zeros_like(ddf[..., :1])], axis=-1)
+    dense = Transform.from_voxel_ddf(ddf, pair.grid)
+    return dense if linear is None else dense.then(linear)
+
+
+def _embedded(matrix: np.ndarray) -> np.ndarray:
+    """Returns a matrix (D, D + 1) as (4, 4)."""
+    dims, full = len(matrix), np.eye(4)
+    full[:dims, :dims], full[:dims, 3] = matrix[:, :dims], matrix[:, dims]
+    return full
+
+
+def _segment(model: ConditionalModel, pair: _Pair, seconds: dict[str, float]) -> Result:
+    """Predicts the moving image's labels on the fixed image; there is no transform."""
+    fixed, moving = pair.fixed, pair.moving
+    if moving.labels is None:
+        raise invalid("moving_labels", "labels, which a conditional model carries to the fixed image", None)
+    if fixed.points is not None or moving.points is not None:
+        raise InvalidError("Landmarks need a transform, and a conditional model has none. Leave them out.")
+    wanted, grid = present(moving.labels), fixed.image.grid
+    if not wanted:
+        raise invalid("moving_labels", "at least one label", "an empty map")
+    with _clock(seconds, "network"):
+        placed = place(moving.image, moving.labels, pair.moving_grid, pair.inputs, wanted)
+        labels = to_batch(placed.channels(range(len(wanted))), len(pair.inputs.shape))
+        batch = pair.batch() | {"moving_labels": labels}
+        predicted = Image(pair.array(model.predict_on_batch(batch)["labels"]), pair.grid.affine)
+        labels = _like(moving.labels, resample(predicted, grid), wanted)
+    with _clock(seconds, "scores"):
+        scores = {"before": {}, "after": {}}
+        if fixed.labels is not None:
+            shared = shared_labels(fixed.labels, moving.labels)
+            laid = pair.start.apply_labels(moving.labels, grid)
+            scores = {"before": overlap(fixed.labels, laid, shared), "after": overlap(fixed.labels, labels, shared)}
+    facts = pair.facts(model, scores, [], seconds)
+    facts["transform"] = "none: a conditional model predicts the labels on the fixed image directly"
+    return Result(
+        fixed=fixed.image,
+        moving=moving.image,
+        start=pair.start,
+        facts=facts,
+        fixed_labels=fixed.labels,
+        moving_labels=moving.labels,
+        moved_labels=labels,
+    )
+
+
+def _like(given: Image, probabilities: Image, wanted: list[int]) -> Image:
+    """Returns predicted probabilities, one channel for each of `wanted`, as labels of the given kind."""
+    array = probabilities.array
+    if given.channels is None:
+        best = np.array(wanted)[array.argmax(axis=-1)]
+        return Image(np.where(array.max(axis=-1) >= 0.5, best, 0).astype(given.array.dtype), probabilities.affine)
+    full = np.zeros((*array.shape[:3], given.channels), np.float32)
+    full[..., [each - 1 for each in wanted]] = array
+    return Image(full, probabilities.affine)
 
 
 @contextmanager
@@ -174,7 +275,7 @@ def _clock(seconds: dict[str, float], step: str) -> Iterator[None]:
     seconds[step] = round(time.perf_counter() - start, 3)
 
 
-def _read(name: str, image: Source, labels: Source | None, points: str | os.PathLike | None) -> _Side:
+def _read(name: str, image: Source, labels: Source | None, points: str | os.PathLike | None) -> Side:
     image = image if isinstance(image, Image) else Image.read(image)
     if labels is not None and not isinstance(labels, Image):
         labels = Image.read(labels, labels=True)
@@ -182,7 +283,7 @@ def _read(name: str, image: Source, labels: Source | None, points: str | os.Path
         expected = f"the grid of the {name} image, shape {image.shape}"
         received = f"shape {labels.shape}" if labels.shape != image.shape else "another affine"
         raise invalid(f"{name}_labels", expected, received)
-    return _Side(image, labels, None if points is None else read_points(points))
+    return Side(image, labels, None if points is None else read_points(points))
 
 
 def _check_points(fixed: np.ndarray | None, moving: np.ndarray | None) -> None:
@@ -199,24 +300,9 @@ def _check_overlap(fixed: Image, moving: Image, alignment: Alignment | None) -> 
         )
 
 
-def _predict(model: RegistrationModel, inputs: InputConfig, fixed: Image, moving: Image) -> tuple[Transform, Transform]:
-    """Runs the network on its own grid; returns the start and the whole transform, both from fixed to moving mm."""
-    grid = own_grid(fixed, inputs)
-    moving_grid = own_grid(moving, inputs) if inputs.alignment == "center" else grid
-    batch = {
-        "fixed": _placed("fixed", fixed, grid, inputs),
-        "moving": _placed("moving", moving, moving_grid, inputs),
-    }
-    ddf = ops.convert_to_numpy(model.predict_on_batch(batch)["ddf"])[0]
-    # Both grids have the same voxels: this puts a point of one where the same voxel lies in the other.
-    start = Transform.linear(moving_grid.affine @ np.linalg.inv(grid.affine), fixed.grid)
-    transform = Transform.from_voxel_ddf(ddf, grid).then(start)
-    return start, Transform(transform.steps, fixed.grid)
-
-
 def _placed(name: str, image: Image, grid: Grid, inputs: InputConfig) -> np.ndarray:
     try:
-        return place(image, None, grid, inputs).image[None]
+        return place(image, None, grid, inputs).image
     except InvalidError as error:
         raise InvalidError(f"{name}: {error}") from error
 
@@ -226,99 +312,9 @@ def _moved(transform: Transform, moving: Image, grid: Grid) -> Image:
     return transform.apply_image(moving, grid, outside=float(moving.array.min()))
 
 
-def _in_view(transform: Transform, moving: Image, grid: Grid) -> np.ndarray:
-    """Tells which voxels of `grid` show a place inside the moving image, where nothing is blended with outside."""
-    ones = Image(np.ones(moving.shape, np.float32), moving.affine)
-    return transform.apply_image(ones, grid).array > 0.999
-
-
-def _scores(fixed: _Side, moving: _Side, transform: Transform, moved: Image, seen: np.ndarray) -> dict:
-    """Returns what the given labels and points allow to say, and the correlation of the images where `seen`."""
-    scores: dict = {"ncc": _correlation(fixed.image.array[seen], moved.array[seen])}
-    if fixed.labels is not None and moving.labels is not None:
-        labels = transform.apply_labels(moving.labels, fixed.image.grid).array
-        shared = np.intersect1d(np.unique(fixed.labels.array), np.unique(moving.labels.array))
-        shared = [int(label) for label in shared if label]
-        scores["dice"] = metrics.dice(fixed.labels.array, labels, shared)
-        scores["hd95"] = {
-            label: metrics.hd95(fixed.labels.array == label, labels == label, fixed.image.spacing) for label in shared
-        }
-        scores["mean_dice"] = float(np.mean(list(scores["dice"].values()))) if shared else float("nan")
-    if fixed.points is not None and moving.points is not None:
-        errors = metrics.tre(fixed.points, moving.points, transform)
-        scores["tre"] = {"mean": float(errors.mean()), "sd": float(errors.std()), "max": float(errors.max())}
-    return scores
-
-
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Returns Pearson's correlation, nan for no values or constant ones."""
-    if not a.size or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return float("nan")
-    return float(np.corrcoef(a, b)[0, 1])
-
-
 def _model_facts(card: Card) -> dict:
     digest = next(file.sha256 for file in card.files if file.path == "model.safetensors")
     return {"name": card.name, "version": card.version, "sha256": digest, "backend": backend.NAME}
-
-
-def _unscored(fixed: _Side, moving: _Side) -> list[str]:
-    """Says which labels and landmarks were given but could not be scored. Moving ones alone are only moved."""
-    found = []
-    if fixed.labels is not None and moving.labels is None:
-        found.append("fixed_labels were given without moving_labels: no overlap is scored.")
-    if (fixed.points is None) != (moving.points is None):
-        found.append("Landmarks were given for one image only: no landmark error is scored.")
-    if fixed.labels is not None and moving.labels is not None:
-        alone = np.setxor1d(np.unique(fixed.labels.array), np.unique(moving.labels.array))
-        names = ", ".join(f"{label:g}" for label in alone if label)
-        if names and fixed.labels.channels is None and moving.labels.channels is None:
-            found.append(f"Labels in one of the two maps only, not scored: {names}.")
-    return found
-
-
-# SDlogJ of 0.5: a third of the voxels change their volume by more than a factor of 1.6.
-_STRONG = 0.5
-
-
-def _warnings(card: Card, fixed: Image, moving: Image, scores: dict, jacobian: dict) -> list[str]:
-    """Says what makes the result doubtful."""
-    found = []
-    trained = np.array(card.input.spacing)
-    for name, image in (("fixed", fixed), ("moving", moving)):
-        spacing = np.abs(image.affine[:3, :3]).sum(axis=1)  # along R, A, S, near enough
-        if np.any(spacing > 2 * trained) or np.any(spacing < trained / 4):
-            found.append(
-                f"{name}: spacing {_size(image.spacing)} is far from {_size(trained)}, which {card.name} was made for."
-            )
-        extent = np.ptp(image.grid.box(), axis=0)
-        field = trained * card.input.shape
-        if np.any(extent > 1.5 * field):
-            found.append(
-                f"{name}: {_size(extent.round())} wide, while {card.name} sees {_size(field.round())} "
-                "around its centre; beyond, the field is only continued."
-            )
-        elif np.any(extent < 0.4 * field):
-            found.append(
-                f"{name}: {_size(extent.round())} wide is far less than the {_size(field.round())} "
-                f"that {card.name} was made for."
-            )
-    if jacobian["folds"] > 0.001:
-        found.append(f"The field folds at {100 * jacobian['folds']:.2f} % of the voxels.")
-    if jacobian["sdlogj"] > _STRONG:
-        found.append(
-            f"The field compresses and stretches strongly (SDlogJ {jacobian['sdlogj']:.2f}); "
-            "do not measure volumes by it."
-        )
-    if np.isnan(scores["after"]["ncc"]):
-        found.append("The images cannot be compared: nothing of the moving image is in view, or it is constant there.")
-    elif scores["after"]["ncc"] < scores["before"]["ncc"]:
-        found.append("The images correlate less after the registration than before; look at the picture.")
-    return found
-
-
-def _size(values: np.ndarray) -> str:
-    return " x ".join(f"{value:.4g}" for value in values) + " mm"
 
 
 def _plain(value: object) -> object:

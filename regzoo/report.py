@@ -12,11 +12,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from regzoo.images import Image
+from regzoo.scores import mask, present
 
 if TYPE_CHECKING:
     from regzoo.registration import Result
 
-_ROWS = ("fixed", "moving", "moved", "difference\nbefore", "difference\nafter", "deformed\ngrid", "Jacobian")
 _PLANES = ("sagittal", "coronal", "axial")
 
 
@@ -24,60 +24,74 @@ def picture(result: Result, path: Path) -> None:
     """Draws three planes of a registration, in mm and in radiological layout (R on the left of the page).
 
     Rows: fixed; moving, as it lay at the start; moved; difference to the fixed image before and after; the deformed
-    grid; the Jacobian determinant. Labels are outlined, yellow of the fixed and cyan of the shown image.
+    grid; the Jacobian determinant. Labels are outlined, yellow of the fixed and cyan of the shown image. Without a
+    transform there are the first two rows, and on the fixed image the predicted labels in cyan. An image of one slice
+    is one plane.
 
     Args:
         result: What `register` gave.
         path: PNG file to write.
     """
-    fixed = result.fixed.array
-    grid = result.fixed.grid
-    before = result.start.apply_image(result.moving, grid, outside=float(result.moving.array.min())).array
+    fixed, grid = result.fixed.array, result.fixed.grid
     views = _views(result)
+    caption = _caption(result)
+    before = result.start.apply_image(result.moving, grid, outside=float(result.moving.array.min())).array
     window = {name: np.percentile(array, [1, 99]) for name, array in (("f", fixed), ("m", result.moving.array))}
-    scaled = [_scale(a, window[w]) for a, w in ((fixed, "f"), (before, "m"), (result.moved.array, "m"))]
+    rows = {"fixed": _scale(fixed, window["f"]), "moving": _scale(before, window["m"])}
+    if result.transform is not None:
+        rows["moved"] = _scale(result.moved.array, window["m"])
+    names = [*rows, *(_FIELD_ROWS if result.transform is not None else ())]
+    figure, axes = _page([view.extent(fixed.shape, result.fixed.spacing) for view in views], len(caption), names)
+    for column, view in enumerate(views):
+        for row, shown in enumerate(rows.values()):
+            _show(axes[row, column], view.cut(shown), view, cmap="gray", vmin=0, vmax=1)
+        _draw_labels(axes[:, column], view, result)
+        axes[0, column].set_title(f"{view.name}\n{view.left} left, {view.right} right", fontsize=9)
+    if result.transform is not None:
+        _draw_field(figure, axes[len(rows) :], views, result, list(rows.values()))
+    figure.text(0.02, 1 - 0.1 / figure.get_figheight(), "\n".join(caption), fontsize=9, va="top", linespacing=1.2)
+    figure.savefig(path, format="png")
+
+
+_FIELD_ROWS = ("difference\nbefore", "difference\nafter", "deformed\ngrid", "Jacobian")
+
+
+def _draw_field(figure: Figure, axes: np.ndarray, views: list[_View], result: Result, scaled: list) -> None:
+    """Draws what a transform changes: the difference of the images, a grid, the volume."""
+    grid = result.fixed.grid
     jacobian = result.transform.jacobian_determinant(grid)
     # Index coordinates of the fixed image that each voxel is sampled from, for the deformed grid.
     shift = result.transform.displacement(grid) - result.start.displacement(grid)
     voxels = shift @ np.linalg.inv(grid.affine[:3, :3]).T
-    caption = _caption(result)
-    figure, axes = _page([view.extent(fixed.shape, result.fixed.spacing) for view in views], len(caption))
     for column, view in enumerate(views):
-        for row in range(3):
-            _show(axes[row, column], view.cut(scaled[row]), view, cmap="gray", vmin=0, vmax=1)
-        for row in (1, 2):
-            difference = view.cut(scaled[row] - scaled[0])
-            _show(axes[row + 2, column], difference, view, cmap="RdBu_r", vmin=-1, vmax=1)
-        _draw_labels(axes[:, column], view, result)
-        _draw_grid(axes[5, column], view, voxels)
-        drawn = _show(axes[6, column], view.cut(jacobian), view, cmap="PuOr", vmin=0, vmax=2)
-        _outline(axes[6, column], view.cut(jacobian) <= 0, view, "red")
-        axes[0, column].set_title(f"{view.name}\n{view.left} left, {view.right} right", fontsize=9)
-    for row, name in enumerate(_ROWS):
-        axes[row, 0].set_ylabel(name, fontsize=10)
+        for row, image in enumerate(scaled[1:]):
+            _show(axes[row, column], view.cut(image - scaled[0]), view, cmap="RdBu_r", vmin=-1, vmax=1)
+        _draw_grid(axes[2, column], view, voxels)
+        drawn = _show(axes[3, column], view.cut(jacobian), view, cmap="PuOr", vmin=0, vmax=2)
+        _outline(axes[3, column], view.cut(jacobian) <= 0, view, "red")
     height = figure.get_figheight()
     bar = figure.add_axes((0.1, 0.55 / height, 0.3, 0.1 / height))
-    figure.colorbar(drawn, cax=bar, orientation="horizontal", label="volume of moving / volume of fixed (red: folds)")
-    figure.text(0.02, 1 - 0.1 / height, "\n".join(caption), fontsize=9, va="top", linespacing=1.2)
-    figure.savefig(path, format="png")
+    label = "volume of moving / volume of fixed (red: folds)"
+    figure.colorbar(drawn, cax=bar, orientation="horizontal", label=label, extend="max")
 
 
-def _page(extents: list[tuple[float, float]], lines: int) -> tuple[Figure, np.ndarray]:
+def _page(extents: list[tuple[float, float]], lines: int, names: list[str]) -> tuple[Figure, np.ndarray]:
     """Lays out a page on which every plane has one scale: columns as wide, rows as high as the planes in mm."""
     left, gap, top, bottom, width = 0.8, 0.12, 0.75 + 0.16 * lines, 0.8, 8.0  # inches
     widths, heights = np.transpose(extents)
     # Rows of at most 3 inches, so that a long image (a spine, a leg) does not make an endless page.
     scale = min((width - left - gap * len(extents)) / widths.sum(), 3 / heights.max())
     row_height = heights.max() * scale
-    height = top + bottom + len(_ROWS) * (row_height + gap)
+    height = top + bottom + len(names) * (row_height + gap)
     figure = Figure(figsize=(width, height), dpi=90)
     FigureCanvasAgg(figure)
-    axes = np.empty((len(_ROWS), len(extents)), dtype=object)
-    for row in range(len(_ROWS)):
+    axes = np.empty((len(names), len(extents)), dtype=object)
+    for row in range(len(names)):
         x, y = left, height - top - row_height - row * (row_height + gap)
         for column, wide in enumerate(widths * scale):
             axes[row, column] = figure.add_axes((x / width, y / height, wide / width, row_height / height))
             x += wide + gap
+        axes[row, 0].set_ylabel(names[row], fontsize=10)
     return figure, axes
 
 
@@ -128,13 +142,14 @@ def _nearest_axes(directions: np.ndarray) -> list[int]:
 
 
 def _views(result: Result) -> list[_View]:
-    """Returns sagittal, coronal and axial planes through the labels' centre, or else the image's."""
+    """Returns the planes through the labels' centre, or else the image's; of an image of one slice, that slice."""
     image, labels = result.fixed, result.fixed_labels
     at = [(n - 1) // 2 for n in image.shape]
     if labels is not None and labels.channels is None and labels.array.any():
         at = [int(np.median(index)) for index in np.nonzero(labels.array)]
     order = _nearest_axes(image.affine[:3, :3] / image.spacing)
-    return [_View(image, normal, at[order[normal]]) for normal in range(3)]
+    flat = [normal for normal in range(3) if image.shape[order[normal]] == 1]
+    return [_View(image, normal, at[order[normal]]) for normal in (flat[:1] or range(3))]
 
 
 def _show(axes: Axes, plane: np.ndarray, view: _View, **settings: object) -> object:
@@ -149,17 +164,18 @@ def _outline(axes: Axes, mask: np.ndarray, view: _View, colour: str) -> None:
 
 
 def _draw_labels(axes: np.ndarray, view: _View, result: Result) -> None:
-    fixed, moved = result.fixed_labels, result.moved_labels
-    if fixed is None or moved is None or fixed.channels is not None or moved.channels is not None:
+    """Outlines the fixed labels on every image, and each image's own."""
+    fixed, moved, grid = result.fixed_labels, result.moved_labels, result.fixed.grid
+    if moved is None:
         return
-    start = result.start.apply_labels(result.moving_labels, fixed.grid).array
-    for value in np.unique(fixed.array):
-        if not value:
-            continue
-        for row in (0, 1, 2):
-            _outline(axes[row], view.cut(fixed.array) == value, view, "gold")
-        _outline(axes[1], view.cut(start) == value, view, "cyan")
-        _outline(axes[2], view.cut(moved.array) == value, view, "cyan")
+    start = result.start.apply_labels(result.moving_labels, grid)
+    images = 2 if result.transform is None else 3
+    for label in present(moved if fixed is None else fixed):
+        if fixed is not None:
+            for row in range(images):
+                _outline(axes[row], view.cut(mask(fixed, label)), view, "gold")
+        _outline(axes[1], view.cut(mask(start, label)), view, "cyan")
+        _outline(axes[0 if result.transform is None else 2], view.cut(mask(moved, label)), view, "cyan")
 
 
 def _draw_grid(axes: Axes, view: _View, voxels: np.ndarray) -> None:
@@ -185,7 +201,10 @@ def _caption(result: Result) -> list[str]:
         if key in after:
             values = [score[key]["mean"] if key == "tre" else score[key] for score in (before, after)]
             lines.append(f"{name} {values[0]:.3f} before, {values[1]:.3f} after")
-    jacobian = facts["jacobian"]
-    lines.append(f"folds {100 * jacobian['folds']:.3f} % of voxels, SDlogJ {jacobian['sdlogj']:.3f}")
+    if "jacobian" in facts:
+        jacobian = facts["jacobian"]
+        lines.append(f"folds {100 * jacobian['folds']:.3f} % of voxels, SDlogJ {jacobian['sdlogj']:.3f}")
+    else:
+        lines.append("No transform: labels predicted on the fixed image, in cyan.")
     warnings = (textwrap.wrap(f"WARNING: {text}", 105, subsequent_indent="    ") for text in facts["warnings"])
     return lines + [line for wrapped in warnings for line in wrapped]

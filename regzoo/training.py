@@ -1,6 +1,7 @@
 """finetune: a recipe in, a run folder out, which is itself a zoo entry."""
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -17,6 +18,7 @@ from filelock import FileLock, Timeout
 from keras import ops
 
 from regzoo import backend, cards, datasets, hub
+from regzoo.batches import Batches
 from regzoo.callbacks import Bar, Checkpoint, Logs, StopAt, StopOnNaN
 from regzoo.checks import InvalidError, invalid
 from regzoo.config import InputConfig, ModelConfig
@@ -25,7 +27,8 @@ from regzoo.files import atomic_file
 from regzoo.losses import ncc
 from regzoo.models import RegistrationModel, build, weights
 from regzoo.objective import active
-from regzoo.pairs import Batches, Draw, Files, Placed, Reader, label_values, paired, sides, unpaired
+from regzoo.pairing import Draw, Files, Paired, sides
+from regzoo.pairs import Placed, Reader, from_batch, label_values, to_batch
 from regzoo.recipe import Recipe
 from regzoo.warping import warp
 
@@ -54,10 +57,11 @@ def finetune(
     model, config, inputs = _model(recipe)
     files = _data(recipe, data)
     reader = Reader(inputs, files.values)
-    model.supervise(recipe.loss.model_dump(exclude_none=True), inputs.spacing)
+    objective = recipe.loss.model_dump(exclude_none=True, exclude={"symmetric"})
+    model.supervise(objective, inputs.spacing, recipe.loss.symmetric)
     model.compile(optimizer=_optimizer(recipe), jit_compile=backend.NAME == "jax")
     validation = Validation(model, reader, files.valid)
-    reader.check(files.train)
+    reader.check(files.draw.items)
     validation()  # what cannot be scored is found out now, not after the first epoch
     with _claimed(folder, recipe):
         checkpoint = Checkpoint(folder / "checkpoint.safetensors", validation)
@@ -109,8 +113,9 @@ def _fit(
         draw,
         steps=settings.steps_per_epoch,
         batch_size=settings.batch_size,
-        affine=recipe.augmentation.affine,
         seed=recipe.seed,
+        augmentation=recipe.augmentation,
+        labels=recipe.data.label_sampling if active(recipe.loss.label) else None,
     )
     start = keras.callbacks.LambdaCallback(on_epoch_begin=batches.start)
     bar = Bar(settings.steps, settings.steps_per_epoch, checkpoint)
@@ -126,21 +131,20 @@ def _fit(
 def _model(recipe: Recipe) -> tuple[RegistrationModel, ModelConfig, InputConfig]:
     """Builds the model, with its parent's weights if there is one."""
     if recipe.parent is None:
-        _check_trainable(recipe.model, recipe.training.precision)
-        return build(recipe.model, recipe.training.precision), recipe.model, recipe.input
+        _check_precision(recipe.training.precision)
+        model = build(recipe.model, recipe.input.spacing, recipe.training.precision)
+        return model, recipe.model, recipe.input
     folder = hub.resolve(recipe.parent)
     config, inputs = cards.read_config(folder), recipe.input or cards.read(folder).input
     if recipe.model not in (None, config):
         raise InvalidError(f"model: expected null or the config of the parent {recipe.parent}, received another.")
-    _check_trainable(config, recipe.training.precision)
-    model = build(config, recipe.training.precision)
+    _check_precision(recipe.training.precision)
+    model = build(config, inputs.spacing, recipe.training.precision)
     weights.load(model, folder / "model.safetensors")
     return model, config, inputs
 
 
-def _check_trainable(config: ModelConfig, precision: str) -> None:
-    if config.dims != 3:
-        raise invalid("model.dims", "3, since a recipe trains on volumes", config.dims)
+def _check_precision(precision: str) -> None:
     if precision != "float32" and (backend.NAME, backend.device()) == ("torch", "cpu"):
         # Its AveragePooling3D has no bfloat16 there (torch 2.13).
         raise invalid("training.precision", "float32 under torch on a CPU", precision, "TensorFlow and JAX have it.")
@@ -148,36 +152,34 @@ def _check_trainable(config: ModelConfig, precision: str) -> None:
 
 @dataclass(frozen=True)
 class _Data:
-    """What a run reads: the draw of training pairs, their files, (fixed, moving) for validation, the label values."""
+    """What a run reads: the draw of training pairs, (fixed, moving) for validation, the label values."""
 
     draw: Draw
-    train: list[Files]
     valid: list[tuple[Files, Files]]
     values: tuple[int, ...]
 
 
 def _data(recipe: Recipe, home: str | os.PathLike | None) -> _Data:
-    """Finds the files of a recipe; labels of training images are read only if a loss compares them."""
+    """Finds the files of a recipe."""
     valid = [sides(pair) for pair in datasets.split_pairs(recipe, "valid", home)]
-    single = recipe.data.kind == "unpaired"
-    pairs = [sides(pair) for pair in (datasets.train_images if single else datasets.train_pairs)(recipe, home)]
-    needed = bool(active(recipe.loss.label))
-    if not needed:
-        pairs = [tuple(Files(side.image) for side in pair) for pair in pairs]
-    train = [side for pair in pairs for side in pair]
-    _check_labels("training", train, needed)
-    validated = [side for pair in valid for side in pair]
-    _check_labels("validation", validated, False)
-    draw = unpaired([fixed for fixed, _ in pairs]) if single else paired(pairs)
-    return _Data(draw, train, valid, recipe.data.label_values or label_values(train + validated))
+    draw = datasets.train_draw(recipe, home)
+    if active(recipe.loss.label):
+        _check_labels(draw, alone=not active(recipe.loss.image))
+    values = recipe.data.label_values or label_values([*draw.items, *itertools.chain(*valid)])
+    return _Data(draw, valid, values)
 
 
-def _check_labels(what: str, files: list[Files], needed: bool) -> None:
-    """Refuses images without labels, where a loss needs them or where others have them."""
-    without = [file.image for file in files if file.labels is None]
-    if without and (needed or len(without) < len(files)):
-        reason = "since loss.label has a weight above 0" if needed else "as others have them"
-        raise invalid(f"{what} data", f"labels for every image, {reason}", f"none for {without[0]}")
+def _check_labels(draw: Draw, alone: bool) -> None:
+    """Refuses data without labels to compare, and images without labels where a pair has no other loss (`alone`)."""
+    without = [files for files in draw.items if files.labels is None]
+    if alone and without:
+        raise invalid("training data", "labels for every image, since no image loss is used", f"none for {without[0]}")
+    if isinstance(draw, Paired):
+        labelled = any(fixed.labels and moving.labels for fixed, moving in draw.pairs)
+    else:
+        labelled = len(without) < len(draw.items) - 1
+    if not labelled:
+        raise invalid("training data", "a pair with labels, since loss.label has a weight above 0", "none")
 
 
 def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
@@ -196,7 +198,10 @@ def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
 
 
 class Validation:
-    """Scores a model on fixed pairs, on the network's grid: hard Dice by nearest neighbour, or image similarity.
+    """Scores a model on fixed pairs, on the network's grid: hard Dice, or image similarity.
+
+    Dice is over the labels that both images have: integers are moved by nearest neighbour, channels linearly and cut at
+    0.5. Of pairs some of which have labels, the others count for the folds alone.
 
     Args:
         model: The model.
@@ -206,6 +211,7 @@ class Validation:
 
     def __init__(self, model: RegistrationModel, reader: Reader, pairs: list[tuple[Files, Files]]) -> None:
         self.model, self.reader, self.pairs = model, reader, pairs
+        self.labelled = any(fixed.labels and moving.labels for fixed, moving in pairs)
 
     def __call__(self) -> dict[str, float]:
         """Returns the means over the pairs: `valid_dice` (or `valid_ncc` without labels) and `valid_folds`.
@@ -220,17 +226,40 @@ class Validation:
         return figures
 
     def _score(self, fixed: Placed, moving: Placed) -> dict[str, float]:
-        batch = {"fixed": fixed.image[None], "moving": moving.image[None]}
+        dims = len(self.reader.config.shape)
+        batch = {"fixed": to_batch(fixed.image, dims), "moving": to_batch(moving.image, dims)}
+        if "deformation" not in self.model.kinds:  # it has no field, and moves labels itself
+            labels = to_batch(moving.channels(range(len(self.reader.values))), dims)
+            moved = self.model.predict_on_batch(batch | {"moving_labels": labels})["labels"]
+            return {"valid_dice": _mean(_dice(fixed, moving, from_batch(ops.convert_to_numpy(moved), dims) >= 0.5))}
         ddf = self.model.predict_on_batch(batch)["ddf"]
         folds = float(np.mean(ops.convert_to_numpy(backend.compiled(jacobian_determinant)(ddf)) <= 0))
-        if fixed.labels is None:
-            moved = warp(moving.image[None], ddf)
-            return {"valid_ncc": 1 - float(ncc(fixed.image[None], moved)[0]), "valid_folds": folds}
-        moved = ops.convert_to_numpy(warp(moving.labels[None], ddf, method="nearest"))[0]
-        both = 2.0 * np.sum(moved * fixed.labels, axis=(0, 1, 2), dtype="float64")
-        total = np.sum(moved, axis=(0, 1, 2), dtype="float64") + np.sum(fixed.labels, axis=(0, 1, 2))
-        score = np.divide(both, total, out=np.full(len(total), np.nan), where=total > 0)
-        return {"valid_dice": _mean(score), "valid_folds": folds}
+        if not self.labelled:
+            moved = warp(batch["moving"], ddf)
+            values = ops.convert_to_numpy(ncc(batch["fixed"], moved))
+            return {"valid_ncc": 1 - float(values.mean()), "valid_folds": folds}
+        return {"valid_dice": _mean(_dice(fixed, moving, _moved(moving, ddf, dims))), "valid_folds": folds}
+
+
+def _moved(moving: Placed, ddf: object, dims: int) -> np.ndarray:
+    """Returns which voxels the labels are moved to: (*S, L), or (*S, 1) with label numbers."""
+    if moving.labels is None:
+        return np.zeros(0)
+    if moving.soft:
+        return from_batch(ops.convert_to_numpy(warp(to_batch(moving.labels, dims), ddf)), dims) >= 0.5
+    numbers = to_batch(moving.labels[..., None].astype("int32"), dims)
+    return from_batch(ops.convert_to_numpy(warp(numbers, ddf, method="nearest")), dims)
+
+
+def _dice(fixed: Placed, moving: Placed, moved: np.ndarray) -> list[float]:
+    """Returns the Dice overlap of every label that both images have."""
+    scores = []
+    for label in sorted(fixed.present() & moving.present()):
+        there = fixed.channels([label])[..., 0] >= 0.5
+        here = moved[..., label] if moved.dtype == bool else moved[..., 0] == label + 1
+        total = int(here.sum()) + int(there.sum())
+        scores.append(2 * int((here & there).sum()) / total if total else math.nan)
+    return scores
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -61,6 +61,9 @@ def _check(image: object, coordinates: object, boundary: str, method: str) -> No
     if coordinates.shape[-1] != len(image.shape) - 2:
         expected = f"shape (B, ..., {len(image.shape) - 2}) for an image {tuple(image.shape)}"
         raise invalid("coordinates", expected, tuple(coordinates.shape))
+    batches = image.shape[0], coordinates.shape[0]
+    if None not in batches and 1 not in batches and batches[0] != batches[1]:
+        raise invalid("coordinates", f"a batch of {batches[0]}, as the image has, or of 1", batches[1])
 
 
 def _bounded(x: object, size: np.ndarray, boundary: str) -> object:

@@ -20,7 +20,9 @@ def load(name: str | os.PathLike) -> RegistrationModel:
         RegzooError: If there is no such model, or its files are damaged or do not fit its config.
     """
     folder = Path(hub.resolve(name))
-    model = build(cards.read_config(folder))
+    card, config = cards.read(folder), cards.read_config(folder)
+    card.input.check(config)
+    model = build(config, card.input.spacing)
     weights.load(model, folder / cards.WEIGHTS)
-    model.card = cards.read(folder)
+    model.card = card
     return model

@@ -31,7 +31,7 @@ def constant_model(
     model, random = build(CONFIG), np.random.default_rng(0)
     for variable in model.variables:
         variable.assign(noise * random.normal(size=variable.shape).astype("float32"))
-    model.head.bias.assign(np.divide(shift, SPACING).astype("float32"))
+    model.heads[0].bias.assign(np.divide(shift, SPACING).astype("float32"))
     folder = Path(folder)
     folder.mkdir(parents=True)
     weights.save(folder / cards.WEIGHTS, weights.arrays(model.variables))

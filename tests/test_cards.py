@@ -226,10 +226,19 @@ def test_many_keys_are_read_in_linear_time():
         ('{"dims": 4}', "dims: expected 2 or 3, received 4"),
         ('{"dims": %s}' % ("9" * 5000), "not valid JSON"),
         ("3", "expected a mapping of keys to values, received int"),
-        ('{"backbone": {"name": "unett"}}', "backbone.name: expected 'unet', received 'unett'"),
-        ('{"backbone": {"name": "unet", "channels": [16, 1000000000]}}', "backbone.channels[1]: expected less than or equal to 512"),
+        (
+            '{"backbone": {"name": "unett"}}',
+            "backbone.name: expected 'unet', 'local', 'global', 'voxelmorph', received 'unett'",
+        ),
+        (
+            '{"backbone": {"name": "unet", "channels": [16, 1000000000]}}',
+            "backbone.channels[1]: expected less than or equal to 512",
+        ),
         ('{"output": {"name": "dvf", "step": 3}}', "output.step: unknown key. Did you mean 'steps'?"),
-        ('{"output": {"name": "flow"}}', "output.name: expected 'ddf', 'dvf', received 'flow'"),
+        (
+            '{"output": {"name": "flow"}}',
+            "output.name: expected 'ddf', 'dvf', 'ffd', 'affine', 'conditional', received 'flow'",
+        ),
         ('{"output": {"name": "ddf", "level": 3}}', "output.level must be below 3, the backbone's deepest level."),
     ],
 )

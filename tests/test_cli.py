@@ -92,7 +92,7 @@ class TestModels:
         }
         assert [line.split()[-1] for line in out.splitlines() if "dice of label 1" in line] == ["1.000"]
         assert "folds 0.0000 % of voxels" in out
-        assert err.endswith("Written to a/out: report.png, result.json, moved.nii.gz, transform.nii.gz, ...\n")
+        assert err.endswith("Written to a/out: report.png, result.json and what was moved.\n")
         moved, fixed = Image.read("a/out/moved.nii.gz"), Image.read("fixed.nii.gz")
         assert np.abs(moved.array - fixed.array)[:-2, :, 1:].max() < 1e-3
 
@@ -210,6 +210,8 @@ class TestWarp:
         assert run("warp", "moving_labels.nii.gz", "--labels", *WARP[2:]) == (0, "", "")
         maps = [Image.read(f"{name}.nii.gz", labels=True).array for name in ("x", "fixed_labels")]
         np.testing.assert_array_equal(*maps)
+        assert "If it is a label map, pass --labels" in run("warp", "moving_labels.nii.gz", *WARP[2:])[2]
+        assert "CSV file: pass --points" in run("warp", "points.csv", *WARP[2:])[2]
 
     def test_inverse(self, files):
         assert run("warp", "fixed.nii.gz", "--inverse", *WARP[2:5], "moving.nii.gz", *WARP[6:]) == (0, "", "")

@@ -130,6 +130,9 @@ def test_record(home, tmp_path):
     assert scores["dice"].baseline == {"unregistered": 0.25}
     assert (scores["hd95_1"].value, scores["hd95_1"].unit, scores["hd95_1"].pairs) == (2.0, "mm", 1)
     assert scores["hd95_1"].baseline == {}
+    Evaluation({}, (lost,)).record(folder, "valid", "regzoo evaluate x --split valid")
+    metrics = [(score.metric, score.data.split()[0]) for score in regzoo.load(folder).card.scores]
+    assert metrics == [("dice", "test"), ("hd95_1", "test"), ("dice", "valid")]  # the headline stays
 
 
 def test_an_error_names_the_pair(home, tmp_path):

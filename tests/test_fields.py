@@ -2,11 +2,21 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from keras import ops
+from scipy.interpolate import BSpline
 from scipy.linalg import expm
 from tensors import array, check_gradient, grid, run, tensor
 
 from regzoo import backend
-from regzoo.fields import compose, integrate, invert, jacobian_determinant, resize_field
+from regzoo.checks import InvalidError
+from regzoo.fields import (
+    bspline_field,
+    compose,
+    control_positions,
+    integrate,
+    invert,
+    jacobian_determinant,
+    resize_field,
+)
 
 pytestmark = pytest.mark.backend
 
@@ -201,3 +211,34 @@ def test_fields_take_numpy_arrays_of_any_number_type():
         found = array(function(ddf))
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, array(function(tensor(ddf))), atol=1e-6)
+
+
+@pytest.mark.parametrize(("shape", "spacing"), [((13, 9), (4.0, 2.5)), ((9, 12, 7), (3.0, 5.0, 20.0))])
+def test_bspline_field_is_the_cubic_spline_of_its_control_points(shape, spacing):
+    positions = [control_positions(n, each) for n, each in zip(shape, spacing, strict=True)]
+    for n, each, where in zip(shape, spacing, positions, strict=True):
+        assert where[0] == -each - 0.5
+        assert n - 0.5 <= where[-2] < n - 0.5 + each
+    control = RANDOM.normal(size=(2, *(len(each) for each in positions), len(shape)))
+    found = array(run(bspline_field, tensor(control), shape=shape, spacing=spacing))
+    for axis, (where, each, n) in enumerate(zip(positions, spacing, shape, strict=True), start=1):
+        # Knots two spacings beyond the outermost control points on either side.
+        knots = where[0] + each * np.arange(-2, len(where) + 2)
+        spline = BSpline(knots, np.eye(len(where)), 3, extrapolate=False)(np.arange(n))
+        control = np.moveaxis(np.tensordot(spline, control, (1, axis)), 0, axis)
+    np.testing.assert_allclose(found, control, atol=1e-5)
+
+
+def test_control_points_on_a_plane_give_that_plane():
+    shape, spacing = (11, 8), (3.0, 2.0)
+    places = [control_positions(n, each) for n, each in zip(shape, spacing, strict=True)]
+    plane = 0.3 * places[0][:, None] - 0.5 * places[1] + 2
+    found = array(bspline_field(tensor(np.stack([plane, -plane], -1)[None]), shape, spacing))[0]
+    x = grid(shape)
+    expected = 0.3 * x[..., 0] - 0.5 * x[..., 1] + 2
+    np.testing.assert_allclose(found, np.stack([expected, -expected], -1), atol=1e-5)
+
+
+def test_control_points_of_another_lattice_are_refused():
+    with pytest.raises(InvalidError, match=r"control: expected shape \(B, 7, 7, D\) for a grid \(11, 8\), received"):
+        bspline_field(tensor(np.zeros((1, 6, 7, 2))), (11, 8), (3.0, 2.0))

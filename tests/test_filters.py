@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 from tensors import array, tensor
 
 from regzoo.checks import InvalidError
-from regzoo.filters import along_axes, difference, smooth, window_matrix
+from regzoo.filters import along_axes, blur, blur_matrix, difference, forward_difference, shift, smooth, window_matrix
 
 pytestmark = pytest.mark.backend
 
@@ -62,6 +63,54 @@ def test_difference_equals_numpy_gradient(shape):
 def test_difference_along_an_axis_of_one_voxel_is_zero():
     found = array(difference(tensor(RANDOM.normal(size=(2, 1, 4, 3))), 0))
     np.testing.assert_array_equal(found, np.zeros((2, 1, 4, 3)))
+
+
+@pytest.mark.parametrize("shape", [(2, 7, 4, 3), (2, 1, 6, 2, 1)])
+def test_forward_difference_equals_numpy_diff(shape):
+    x = RANDOM.normal(size=shape)
+    for axis in range(len(shape) - 2):
+        expected = np.diff(x, axis=axis + 1) if shape[axis + 1] > 1 else np.zeros(shape)
+        np.testing.assert_allclose(array(forward_difference(tensor(x), axis)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("step", [-2, 1, 6])
+@pytest.mark.parametrize("x", IMAGES, ids=["2d", "3d"])
+def test_shift_repeats_the_edge(x, step):
+    for axis in range(x.ndim - 2):
+        places = [min(max(i + step, 0), x.shape[axis + 1] - 1) for i in range(x.shape[axis + 1])]
+        np.testing.assert_allclose(array(shift(tensor(x), axis, step)), np.take(x, places, axis + 1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("sigma", [0, 0.3, 1, 2, 16])
+@pytest.mark.parametrize("x", IMAGES, ids=["2d", "3d"])
+def test_gaussian_blur_equals_scipy(x, sigma):
+    sigmas = (0, *[sigma] * (x.ndim - 2), 0)
+    expected = ndimage.gaussian_filter(x, sigmas, mode="constant", radius=int(3 * sigma))
+    np.testing.assert_allclose(array(blur(tensor(x), sigma)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("sigma", [0.3, 1.5])
+@pytest.mark.parametrize("x", IMAGES, ids=["2d", "3d"])
+def test_cauchy_blur_equals_scipy(x, sigma):
+    weights = 1 / (1 + (np.arange(-int(5 * sigma), int(5 * sigma) + 1) / sigma) ** 2)
+    expected = x
+    for axis in range(1, x.ndim - 1):
+        expected = ndimage.correlate1d(expected, weights / weights.sum(), axis, mode="constant")
+    np.testing.assert_allclose(array(blur(tensor(x), sigma, "cauchy")), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "cauchy"])
+def test_a_blur_keeps_the_mass_that_stays_inside(kernel):
+    matrix = blur_matrix(41, 3, kernel)
+    np.testing.assert_allclose(matrix[:, 20].sum(), 1)
+    assert 0.5 < matrix[:, 0].sum() < 0.6
+
+
+def test_blurs_that_mean_nothing_are_refused():
+    with pytest.raises(InvalidError, match=r"sigma: expected a width in voxels of at least 0, received -1\."):
+        blur(tensor(IMAGES[0]), -1)
+    with pytest.raises(InvalidError, match=r"Unknown kernel 'box'\. Known: cauchy, gaussian\."):
+        blur(tensor(IMAGES[0]), 1, "box")
 
 
 @pytest.mark.parametrize("size", [4, 0, -1])

@@ -215,6 +215,12 @@ class TestNetworkGrid:
         np.testing.assert_allclose(grid.affine[:3, :3], np.diag([1, 2, 3]))
         np.testing.assert_allclose(grid.centre, image.grid.centre)
 
+    def test_axes(self):
+        image = Image(noise(), AFFINES["oblique"])
+        grid = network_grid(image, (1, 2, 3), (6, 5, 4), "PIR")
+        np.testing.assert_allclose(grid.affine[:3, :3], [[0, 0, 3], [-1, 0, 0], [0, -2, 0]])
+        np.testing.assert_allclose(grid.centre, image.grid.centre)
+
 
 class TestNormalise:
     def test_percentiles(self):

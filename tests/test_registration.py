@@ -12,6 +12,7 @@ from regzoo import backend
 from regzoo.checks import InvalidError, MissingError
 from regzoo.images import Grid, Image
 from regzoo.models import build
+from regzoo.scores import misfits
 
 pytestmark = pytest.mark.backend
 
@@ -89,6 +90,20 @@ def test_known_shift_in_every_orientation(model, fixed_name, moving_name, alignm
     before, after = (result.facts["scores"][when]["ncc"] for when in ("before", "after"))
     assert before < 0.9999 < after
     assert result.facts["jacobian"] == pytest.approx({"folds": 0, "sdlogj": 0, "min": 1, "max": 1}, abs=1e-4)
+
+
+def with_axes(folder, axes):
+    """The constant model with another order of axes, along which its shift of (1.5, -1.6, 0.83) voxels lies now."""
+    model = regzoo.load(folder)
+    model.card = model.card.model_copy(update={"input": model.card.input.model_copy(update={"axes": axes})})
+    return model
+
+
+def test_the_network_sees_its_own_axes(folder):
+    fixed, moving = pair("oblique", "LAS")
+    result = regzoo.register(fixed, moving, with_axes(folder, "PIR"))
+    points = fixed.grid.coordinates()[::5, ::6, ::4].reshape(-1, 3)
+    np.testing.assert_allclose(result.transform.apply_points(points), points + np.array([2.5, -3, 4]), atol=1e-4)
 
 
 def test_outside_of_the_moving_image_lies_its_lowest_value(model):
@@ -275,6 +290,11 @@ class TestWarnings:
         wide = Grid((20, 24, 44), self.grid.affine)
         (warning,) = self.warnings(model, moving=picture_of(wide))
         assert warning.startswith("moving: 30 x 30 x 66 mm wide, while constant-ddf sees 32 x 30 x 36 mm")
+
+    def test_wide_along_the_network_s_own_axes(self, folder):
+        wide = picture_of(Grid((20, 24, 34), self.grid.affine))
+        (warning,) = misfits(with_axes(folder, "SRP").card, picture_of(self.grid), wide)
+        assert warning.startswith("moving: 51 x 30 x 30 mm wide, while constant-ddf sees 32 x 30 x 36 mm")
 
     def test_narrow(self, model):
         narrow = Grid((20, 8, 22), self.grid.affine)

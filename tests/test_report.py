@@ -127,8 +127,10 @@ def test_difference_is_drawn_against_the_start(monkeypatch, tmp_path):
         report, "_show", lambda axes, plane, view, **kw: drawn.append(plane) or show(axes, plane, view, **kw)
     )
     report.picture(found, tmp_path / "report.png")
-    for i in range(0, len(drawn), 7):  # fixed, moving, moved, two differences, grid, Jacobian
-        fixed, moving, moved, before, after, voxels, jacobian = drawn[i : i + 7]
+    images, fields = drawn[:9], drawn[9:]
+    for i in range(3):  # for each plane: fixed, moving, moved; then two differences, grid, Jacobian
+        fixed, moving, moved = images[3 * i : 3 * i + 3]
+        before, after, voxels, jacobian = fields[4 * i : 4 * i + 4]
         np.testing.assert_allclose(moving, moved, atol=1e-6)
         np.testing.assert_allclose(before, moving - fixed, atol=1e-6)
         np.testing.assert_allclose(after, moved - fixed, atol=1e-6)

@@ -149,3 +149,8 @@ def test_errors_name_the_argument():
         sample(image, np.zeros((1, 3, 3), "float32"))
     with pytest.raises(InvalidError, match=r"ddf: expected shape \(B, \*S, 2\), received \(1, 4, 5, 3\)\."):
         warp(image, np.zeros((1, 4, 5, 3), "float32"))
+
+
+def test_a_batch_that_is_not_the_image_s_is_refused():
+    with pytest.raises(InvalidError, match="coordinates: expected a batch of 3, as the image has, or of 1"):
+        sample(tensor(np.ones((3, 4, 5, 1))), tensor(np.ones((2, 6, 2))))

@@ -1,28 +1,76 @@
 """Registration models, built from a config: plain dictionaries map its names to builders."""
 
-from regzoo.config import ModelConfig
+import math
+from collections.abc import Sequence
+
+import keras
+
+from regzoo.config import ModelConfig, StageConfig
+from regzoo.models.affine import AffineModel
 from regzoo.models.base import RegistrationModel
+from regzoo.models.chain import Chain
+from regzoo.models.conditional import ConditionalModel
 from regzoo.models.dense import DenseModel
+from regzoo.models.ffd import FFDModel
+from regzoo.models.localnet import globalnet, localnet
 from regzoo.models.unet import unet
+from regzoo.models.voxelmorph import voxelmorph
 
-__all__ = ["BACKBONES", "DenseModel", "RegistrationModel", "build"]
+__all__ = ["BACKBONES", "Chain", "ConditionalModel", "RegistrationModel", "build"]
 
-BACKBONES = {"unet": unet}
+BACKBONES = {"unet": unet, "local": localnet, "voxelmorph": voxelmorph}
+"""Backbones with features at every resolution level; GlobalNet has the deepest only."""
 
 
-def build(config: ModelConfig, precision: str = "float32") -> RegistrationModel:
+def build(config: ModelConfig, spacing: Sequence[float] | None = None, precision: str = "float32") -> RegistrationModel:
     """Builds a registration model with new weights.
 
     Args:
         config: Backbone, output and dimensions.
+        spacing: Millimetres a voxel of the network's grid, D values; 1 by default. What a config says in mm (control
+            points, rigidity) depends on it.
         precision: Keras dtype policy of the convolutions; fields and losses stay in float32.
 
     Returns:
         The model, ready for `supervise`, `compile` and `fit`, or for `load_weights`.
     """
-    settings = config.backbone.model_dump(exclude={"name"})
-    level = config.output.level
-    backbone = BACKBONES[config.backbone.name](dims=config.dims, level=level, dtype=precision, **settings)
-    divisor = 2 ** (len(config.backbone.channels) - 1)
-    steps = getattr(config.output, "steps", None)
-    return DenseModel(backbone, config.dims, divisor, steps, name=config.output.name)
+    spacing = tuple(spacing or (1.0,) * config.dims)
+    if not config.before:
+        return _stage(config, config.dims, spacing, precision)
+    stages = []
+    for i, stage in enumerate((*config.before, config)):
+        with keras.name_scope(f"stage{i}"):
+            stages.append(_stage(stage, config.dims, spacing, precision))
+    return Chain(stages, name=config.output.name)
+
+
+def _stage(
+    config: ModelConfig | StageConfig, dims: int, spacing: tuple[float, ...], precision: str
+) -> RegistrationModel:
+    """Builds one network."""
+    output, divisor = config.output, 2 ** (len(config.backbone.channels) - 1)
+    settings = config.backbone.model_dump(exclude={"name", "extract_levels"}) | {"dims": dims, "dtype": precision}
+    if output.name == "affine":
+        backbone = _GLOBAL[config.backbone.name](inputs=2, **settings)
+        return AffineModel(backbone, dims, divisor, output.constraint, spacing, name="affine")
+    extra = {}
+    if output.name == "ffd":
+        extra["spacings"] = [[each / step for step in spacing] for each in output.spacing]
+        levels = [_level(each, len(config.backbone.channels) - 1) for each in extra["spacings"]]
+    else:
+        levels = [output.level, *sorted(set(config.backbone.extract_levels or ()) - {output.level})]
+    inputs = 3 if output.name == "conditional" else 2
+    backbone = BACKBONES[config.backbone.name](levels=levels, inputs=inputs, **settings)
+    if output.name == "conditional":
+        return ConditionalModel(backbone, dims, divisor, name="conditional")
+    if output.name == "ffd":
+        return FFDModel(backbone, dims, levels, divisor, name="ffd", **extra)
+    return DenseModel(backbone, dims, levels, divisor, getattr(output, "steps", None), name=output.name)
+
+
+def _level(spacing: Sequence[float], deepest: int) -> int:
+    """Returns the coarsest level whose voxels are not larger than the distance of control points."""
+    return min(max(math.floor(math.log2(min(spacing))), 0), deepest)
+
+
+_GLOBAL = {"global": globalnet}

@@ -7,34 +7,45 @@ import keras
 from keras import ops
 
 from regzoo import backend, losses
+from regzoo.checks import InvalidError
 from regzoo.warping import warp
 
 Objective = Mapping[str, Mapping[str, Mapping[str, object]]]
 """Kind of term ("image", "label", "deformation") -> name of the loss -> `weight` and the loss's own parameters."""
+
+_SIDES = ("fixed", "moving")
 
 
 @dataclass(frozen=True)
 class _Supervision:
     """What `fit` minimises; a record, so that Keras, which locks a built layer's lists, lets it be set at any time."""
 
-    terms: Callable
+    values: Callable
     weights: list
     trackers: list
+    symmetric: bool
 
 
 class RegistrationModel(keras.Model):
     """Turns `(fixed, moving)` into a displacement field on the fixed grid.
 
-    A subclass says only where the field comes from: `field(fixed, moving) -> {"ddf": ..., ...}`. Everything is trained
-    by Keras itself: `model.supervise(...)`, `model.compile(optimizer)`, `model.fit(batches)`.
+    A subclass says only where the field comes from: `field(fixed, moving) -> {"ddf": ..., ...}`, and, where it can,
+    `inverse`. Everything is trained by Keras itself: `model.supervise(...)`, `model.compile(optimizer)`,
+    `model.fit(batches)`.
 
     Call arguments:
         inputs: Dictionary with `fixed` and `moving`, each (B, *S, 1) on one grid. For training with labels, also
             `fixed_labels` and `moving_labels`, (B, *S, L), one channel a label.
 
     Returns:
-        Dictionary with `ddf`, (B, *S, D) in voxels, and `velocity` if the model has one.
+        Dictionary with `ddf`, (B, *S, D) in voxels. Where the map has a linear part, also `matrix`, (B, D, D + 1) in
+        voxels about voxel 0; where both, `dense`, with `ddf(x) = matrix(x + dense(x)) - x`. A dvf adds `velocity`.
     """
+
+    kinds = ("image", "label", "deformation")
+    """Kinds of losses that the model can be trained by."""
+    invertible = False
+    """Whether the model gives the inverse field too."""
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__(**kwargs)
@@ -42,6 +53,10 @@ class RegistrationModel(keras.Model):
 
     def field(self, fixed: object, moving: object) -> dict:
         """Returns `{"ddf": (B, *S, D)}`, and what else the model predicts."""
+        raise NotImplementedError
+
+    def inverse(self, prediction: Mapping[str, object]) -> dict:
+        """Returns the inverse map of a prediction, `{"ddf": ...}` and `dense` where the prediction has it."""
         raise NotImplementedError
 
     def call(self, inputs: Mapping[str, object], training: bool | None = None) -> dict:
@@ -52,30 +67,51 @@ class RegistrationModel(keras.Model):
         """Marks the model built: its layers are, when it is made."""
         self.built = True
 
-    def supervise(self, objective: Objective, spacing: Sequence[float]) -> None:
+    def supervise(self, objective: Objective, spacing: Sequence[float], symmetric: bool = False) -> None:
         """Sets what `fit` minimises.
 
         Args:
             objective: See `Objective`. A weight of 0 leaves exactly that term out.
-            spacing: Millimetres a voxel of the training grid, for the deformation losses.
+            spacing: Millimetres a voxel of the training grid, for the losses that count in mm.
+            symmetric: Whether every term is the mean of both directions: fixed to moving by the field, and moving to
+                fixed by its inverse. A field then gains nothing by shrinking what it cannot match.
 
         Raises:
-            ValueError: If no term has a weight above 0, or a loss is unknown.
+            ValueError: If no term has a weight above 0, a loss is unknown, the model cannot be trained by it, or
+                `symmetric` is asked of a model without an inverse.
         """
         terms = losses.weighted_terms(objective, spacing)
+        strange = [f"{kind}.{name}" for kind, name, *_ in terms if kind not in self.kinds]
+        if strange:
+            raise InvalidError(f"loss.{strange[0]}: a model with output '{self.name}' has nothing to compare by it.")
+        if symmetric and not self.invertible:
+            raise InvalidError(f"loss.symmetric: output '{self.name}' has no inverse. Use dvf or affine, or false.")
         needs_labels = any(kind == "label" for kind, *_ in terms)
 
-        def values(inputs: Mapping[str, object], ddf: object) -> list:
-            return _term_values(terms, inputs, ddf, needs_labels)
+        def values(inputs: Mapping[str, object], predictions: Sequence[Mapping[str, object]]) -> list:
+            compared = self.compared(*_both_ways(inputs, predictions), needs_labels)
+            return [loss(*compared[kind]) for kind, _, loss, _ in terms]
 
         trackers = [keras.metrics.Mean(name=f"{kind}_{name}") for kind, name, *_ in terms]
         self.train_function = self.test_function = None  # Keras keeps them compiled, with the old objective
-        self._supervision = _Supervision(backend.compiled(values), [weight for *_, weight in terms], trackers)
+        weights = [weight for *_, weight in terms]
+        self._supervision = _Supervision(backend.compiled(values), weights, trackers, symmetric)
 
     @property
     def metrics(self) -> list:
         """The running means of the loss and of each of its terms."""
         return super().metrics + (self._supervision.trackers if self._supervision else [])
+
+    def compared(self, inputs: Mapping[str, object], prediction: Mapping[str, object], labels: bool) -> dict:
+        """Returns the arguments of the losses of each kind; image and labels are warped together, once."""
+        moving = [inputs["moving"], inputs["moving_labels"]] if labels else [inputs["moving"]]
+        # Nothing is learned through the images; without the stop, XLA would compute their gradient all the same.
+        moved = warp(ops.stop_gradient(ops.concatenate(moving, axis=-1)), prediction["ddf"])
+        channels = inputs["moving"].shape[-1]
+        arguments = {"image": (inputs["fixed"], moved[..., :channels]), "deformation": (prediction["dense"],)}
+        if labels:
+            arguments["label"] = (inputs["fixed_labels"], moved[..., channels:])
+        return arguments
 
     def compute_loss(
         self,
@@ -88,20 +124,25 @@ class RegistrationModel(keras.Model):
         """Returns the weighted sum of the terms set by `supervise`, averaged over the batch."""
         if self._supervision is None:
             raise ValueError("The model has no objective. Call supervise(objective, spacing) before fit.")
-        inputs = {key: x[key] for key in ("fixed", "moving", "fixed_labels", "moving_labels") if key in x}
-        values = [ops.mean(value) for value in self._supervision.terms(inputs, y_pred["ddf"])]
+        predictions = [y_pred, self.inverse(y_pred)] if self._supervision.symmetric else [y_pred]
+        inputs = {key: x[key] for side in _SIDES for key in (side, f"{side}_labels") if key in x}
+        values = [ops.mean(value) for value in self._supervision.values(inputs, [_tensors(p) for p in predictions])]
         for tracker, value in zip(self._supervision.trackers, values, strict=True):
             tracker.update_state(value)
         return sum(weight * value for weight, value in zip(self._supervision.weights, values, strict=True))
 
 
-def _term_values(terms: list, inputs: Mapping[str, object], ddf: object, needs_labels: bool) -> list:
-    """Warps image and labels together, once, and returns each term's values, shape (B,)."""
-    moving = [inputs["moving"], inputs["moving_labels"]] if needs_labels else [inputs["moving"]]
-    # Nothing is learned through the images; without the stop, XLA would compute their gradient all the same.
-    moved = warp(ops.stop_gradient(ops.concatenate(moving, axis=-1)), ddf)
-    channels = inputs["moving"].shape[-1]
-    arguments = {"image": (inputs["fixed"], moved[..., :channels]), "deformation": (ddf,)}
-    if needs_labels:
-        arguments["label"] = (inputs["fixed_labels"], moved[..., channels:])
-    return [loss(*arguments[kind]) for kind, _, loss, _ in terms]
+def _tensors(prediction: Mapping[str, object]) -> dict:
+    """Returns what losses look at: the field, and the part of it that deformation losses judge."""
+    if "ddf" not in prediction:
+        return dict(prediction)
+    return {"ddf": prediction["ddf"], "dense": prediction.get("dense", prediction["ddf"])}
+
+
+def _both_ways(inputs: Mapping[str, object], predictions: Sequence[Mapping[str, object]]) -> tuple[dict, dict]:
+    """Appends the exchanged pairs with the inverse fields, if there are any, to the batch."""
+    if len(predictions) == 1:
+        return dict(inputs), dict(predictions[0])
+    other = {key: key.replace(*_SIDES) if key.startswith("fixed") else key.replace(*_SIDES[::-1]) for key in inputs}
+    pairs = {key: ops.concatenate([inputs[key], inputs[other[key]]], axis=0) for key in inputs}
+    return pairs, {key: ops.concatenate([p[key] for p in predictions], axis=0) for key in predictions[0]}

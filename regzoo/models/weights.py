@@ -59,7 +59,8 @@ def assign(variables: list, values: Mapping[str, np.ndarray], prefix: str = "", 
         source: Name for messages.
 
     Raises:
-        ValueError: If a name is missing or left over, or a shape or dtype does not match.
+        ValueError: If a name is missing or left over, a shape or dtype does not match, or a value is not
+            finite.
     """
     given = {name: value for name, value in values.items() if name.startswith(prefix)}
     wanted = {prefix + variable.path: variable for variable in variables}
@@ -72,6 +73,8 @@ def assign(variables: list, values: Mapping[str, np.ndarray], prefix: str = "", 
             raise invalid(f"{source}: {name}", f"shape {tuple(variable.shape)}", tuple(value.shape))
         if str(value.dtype) not in (variable.dtype, "float16"):
             raise invalid(f"{source}: {name}", f"dtype {variable.dtype} or float16", value.dtype)
+        if not np.isfinite(value).all():
+            raise invalid(f"{source}: {name}", "finite values", "NaN or infinite ones")
     for name, variable in wanted.items():
         variable.assign(given[name].astype(variable.dtype))
 

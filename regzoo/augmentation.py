@@ -1,0 +1,165 @@
+"""Random changes to training pairs: drawn by NumPy, applied to the whole batch at once on the backend."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from keras import ops
+
+from regzoo import backend
+from regzoo.checks import invalid
+from regzoo.fields import bspline_field, control_positions
+from regzoo.grids import identity_grid, random_affine
+from regzoo.images import Grid
+from regzoo.sources import Augmentation
+from regzoo.warping import sample
+
+
+def augment(
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    settings: Augmentation,
+    spacing: Sequence[float],
+    random: np.random.Generator,
+    flips: Sequence[int | None] | None = None,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Changes every image of a batch by draws of its own; an image's labels go where the image goes.
+
+    Matrix, smooth field and flip become one map, by which an image is sampled once, linearly, with 0 outside. Then its
+    intensities change: negative, gamma, contrast, bias field, noise, in this order; they stay in [0, 1].
+
+    Args:
+        images: Shape (N, *S, 1), in [0, 1].
+        labels: Shape (N, *S, L), in [0, 1], or None.
+        settings: What to draw.
+        spacing: Millimetres a voxel along each axis.
+        random: Where draws come from.
+        flips: For each image the axis to be mirrored, or None; see `left_right`. None: no image.
+
+    Returns:
+        Images and labels of the same shapes, float32.
+    """
+    shape = images.shape[1:-1]
+    flips = [None] * len(images) if flips is None else flips
+    draws = _places(settings, shape, spacing, random, flips) | _intensities(settings, images.shape, spacing, random)
+    if not draws:
+        return images, labels
+    names = ("field", "bias")
+    steps = {name: _in_voxels(getattr(settings, name).smoothness, spacing) for name in names if name in draws}
+    changed = backend.inference(backend.compiled(_apply, **steps), images, labels, draws)
+    return tuple(None if each is None else ops.convert_to_numpy(each) for each in changed)
+
+
+def left_right(grid: Grid, dims: int) -> int:
+    """Returns the axis of a network's grid that runs most nearly between left and right.
+
+    Args:
+        grid: Where the image lies.
+        dims: How many of its axes the network sees.
+
+    Raises:
+        InvalidError: If it is none of them, as in sagittal slices.
+    """
+    axis = int(np.argmax(np.abs(grid.affine[0, :3]) / grid.spacing))
+    if axis >= dims:
+        raise invalid("augmentation.flip", "images that show left and right", "slices across that axis")
+    return axis
+
+
+def _places(
+    settings: Augmentation,
+    shape: Sequence[int],
+    spacing: Sequence[float],
+    random: np.random.Generator,
+    flips: Sequence[int | None],
+) -> dict[str, np.ndarray]:
+    """Draws where images are sampled: `matrix` (N, D, D + 1) and `field`, control points (N, *n, D), in voxels."""
+    draws, count, dims = {}, len(flips), len(shape)
+    if settings.affine or settings.field or settings.flip:
+        matrix = random_affine(random, shape, settings.affine, count)
+        for each, axis in zip(matrix, flips, strict=True):
+            if axis is not None:  # after the matrix, so that the draw is that of the image before the flip
+                each[axis] *= -1
+                each[axis, -1] += shape[axis] - 1
+        draws["matrix"] = matrix
+    if settings.field:
+        lattice = _lattice(shape, settings.field.smoothness, spacing)
+        drawn = random.uniform(-1, 1, (count, *lattice, dims)) * settings.field.strength / np.asarray(spacing)
+        draws["field"] = drawn.astype("float32")
+    return draws
+
+
+def _intensities(
+    settings: Augmentation, shape: Sequence[int], spacing: Sequence[float], random: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Draws how intensities change; all arrays multiply or add to images of this shape."""
+    draws, one = {}, (shape[0], *(1,) * (len(shape) - 1))
+
+    def factor(size: float) -> np.ndarray:
+        return np.exp(random.uniform(-size, size, one)).astype("float32")
+
+    if settings.invert:
+        draws["invert"] = (random.uniform(size=one) < settings.invert).astype("float32")
+    if settings.gamma:
+        draws["gamma"] = factor(settings.gamma)
+    if settings.contrast:
+        draws["contrast"] = factor(settings.contrast)
+    if settings.bias:
+        lattice = _lattice(shape[1:-1], settings.bias.smoothness, spacing)
+        drawn = random.uniform(-1, 1, (shape[0], *lattice, 1)) * settings.bias.strength
+        draws["bias"] = drawn.astype("float32")
+    if settings.noise:
+        deviation = random.uniform(0, settings.noise, one).astype("float32")
+        draws["noise"] = deviation * random.standard_normal(shape, dtype="float32")
+    return draws
+
+
+def _in_voxels(smoothness: float, spacing: Sequence[float]) -> tuple[float, ...]:
+    return tuple(smoothness / each for each in spacing)
+
+
+def _lattice(shape: Sequence[int], smoothness: float, spacing: Sequence[float]) -> list[int]:
+    """Returns how many control points there are along each axis."""
+    steps = _in_voxels(smoothness, spacing)
+    return [len(control_positions(length, step)) for length, step in zip(shape, steps, strict=True)]
+
+
+def _apply(
+    images: object,
+    labels: object,
+    draws: dict[str, object],
+    field: Sequence[float] | None = None,
+    bias: Sequence[float] | None = None,
+) -> tuple[object, object]:
+    """Applies draws; `field` and `bias` are the voxels between their control points."""
+    draws = {name: ops.convert_to_tensor(each) for name, each in draws.items()}
+    images = ops.convert_to_tensor(images)
+    if "matrix" in draws:
+        stack = images if labels is None else ops.concatenate([images, labels], axis=-1)
+        moved = sample(stack, _coordinates(draws, images.shape[1:-1], field), "zero")
+        images, labels = moved[..., :1], None if labels is None else moved[..., 1:]
+    return _recoloured(images, draws, bias), labels
+
+
+def _coordinates(draws: dict[str, object], shape: Sequence[int], step: Sequence[float] | None) -> object:
+    """Returns `A (x + u) + b` for every voxel x: neither map folds, so nor does one after the other."""
+    matrix = draws["matrix"]
+    points = ops.convert_to_tensor(identity_grid(shape))[None]
+    if "field" in draws:
+        points = points + bspline_field(draws["field"], shape, step)
+    rows = ops.reshape(matrix, (-1, *(1,) * len(shape), *matrix.shape[1:]))
+    return sum(rows[..., d] * points[..., d : d + 1] for d in range(len(shape))) + rows[..., -1]
+
+
+def _recoloured(images: object, draws: dict[str, object], step: Sequence[float] | None) -> object:
+    if "invert" in draws:
+        images = images + draws["invert"] * (1 - 2 * images)
+    if "gamma" in draws:
+        images = ops.power(images, draws["gamma"])
+    if "contrast" in draws:
+        mean = ops.mean(images, axis=tuple(range(1, len(images.shape))), keepdims=True)
+        images = mean + draws["contrast"] * (images - mean)
+    if "bias" in draws:
+        images = images * ops.exp(bspline_field(draws["bias"], images.shape[1:-1], step))
+    if "noise" in draws:
+        images = images + draws["noise"]
+    return ops.clip(images, 0.0, 1.0)

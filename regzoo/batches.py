@@ -1,0 +1,148 @@
+"""Batches of training pairs: drawn, augmented, stacked, and made ahead while the model trains."""
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Literal
+
+import keras
+import numpy as np
+
+from regzoo.augmentation import augment, left_right
+from regzoo.checks import invalid
+from regzoo.pairing import Draw
+from regzoo.pairs import Placed, Reader
+from regzoo.sources import Augmentation
+
+_AHEAD = 2
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of drawn pairs; the same for the same seed, epoch and step, whenever and in which thread they are made.
+
+    While a batch is trained on, a thread makes the next ones, those of the next epoch too.
+
+    Whoever trains calls `start` before each epoch: Keras calls `on_epoch_end` once more where it builds an optimizer,
+    so that counting there would give a resumed run other batches.
+
+    Args:
+        reader: Reads a pair.
+        draw: Draws a pair.
+        steps: Batches an epoch.
+        batch_size: Pairs a batch.
+        seed: Seed of all draws.
+        augmentation: Random changes; by default none.
+        labels: `"all"` labels in a channel each, `"one"` random label that both images have, or None.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        draw: Draw,
+        *,
+        steps: int,
+        batch_size: int,
+        seed: int,
+        augmentation: Augmentation | None = None,
+        labels: Literal["all", "one"] | None = "all",
+    ) -> None:
+        # Keras's own queue, for more than one worker, hands what is left of one epoch to the next.
+        super().__init__(workers=1, use_multiprocessing=False)
+        self.reader, self.draw, self.steps, self.batch_size = reader, draw, steps, batch_size
+        self.seed, self.augmentation, self.labels = seed, augmentation or Augmentation(), labels
+        self.epoch = 0
+        self._mirror = _mirrored(self.augmentation, reader.values) if labels else []
+        self._thread = ThreadPoolExecutor(1, "batches")
+        self._made: dict[int, Future] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def start(self, epoch: int, logs: dict | None = None) -> None:
+        """Goes to the draws of an epoch."""
+        self.epoch = epoch
+
+    def __getitem__(self, step: int) -> tuple[dict]:
+        now = self.epoch * self.steps + step
+        wanted = range(now, now + 1 + _AHEAD)
+        with self._lock:
+            for other in self._made.keys() - set(wanted):
+                self._made.pop(other).cancel()
+            for number in wanted:
+                if number not in self._made:
+                    self._made[number] = self._thread.submit(self.make, *divmod(number, self.steps))
+            batch = self._made[now]
+        return (batch.result(),)
+
+    def make(self, epoch: int, step: int) -> dict[str, np.ndarray]:
+        """Returns a batch: `fixed` and `moving`, (B, *S, 1), and, unless `labels` is None, their labels, (B, *S, L)."""
+        random = np.random.default_rng([self.seed, epoch, step])
+        pairs = [self._pair(random) for _ in range(self.batch_size)]
+        flip = self.augmentation.flip
+        mirrored = [flip is not None and random.uniform() < flip.probability for _ in pairs]
+        channels = [self._channels(*pair, mirror, random) for pair, mirror in zip(pairs, mirrored, strict=True)]
+        sides = [placed for side in zip(*pairs, strict=True) for placed in side]  # all fixed, then all moving
+        flips = [_axis(*each) for each in zip(sides, mirrored * 2, strict=True)]
+        images = np.stack([placed.image for placed in sides])
+        labels = None
+        if self.labels:
+            labels = np.stack([_stacked(*each) for each in zip(sides, channels * 2, strict=True)])
+        return as_batch(*augment(images, labels, self.augmentation, self.reader.config.spacing, random, flips))
+
+    def _pair(self, random: np.random.Generator) -> tuple[Placed, Placed]:
+        """Draws a pair; for a 2-D network, one slice of it in which both images show something."""
+        fixed, moving = self.reader.pair(*self.draw(random))
+        if len(self.reader.config.shape) == 3:
+            return fixed, moving
+        shown = np.flatnonzero(np.ptp(fixed.image, axis=(0, 1)) * np.ptp(moving.image, axis=(0, 1)))
+        k = int(random.choice(shown)) if shown.size else (fixed.image.shape[2] - 1) // 2
+        return fixed.plane(k), moving.plane(k)
+
+    def _channels(self, fixed: Placed, moving: Placed, mirror: bool, random: np.random.Generator) -> list[int | None]:
+        """Returns which label goes into each channel; None, and so nothing, where not both images have it."""
+        if not self.labels:
+            return []
+        shared = sorted(fixed.present() & moving.present())
+        if self.labels == "one":
+            return [shared[random.integers(len(shared))] if shared else None]
+        order = self._mirror if mirror else range(len(self.reader.values))
+        return [channel if channel in shared else None for channel in order]
+
+
+def _axis(placed: Placed, mirror: bool) -> int | None:
+    return left_right(placed.grid, placed.image.ndim - 1) if mirror else None
+
+
+def _stacked(placed: Placed, channels: Sequence[int | None]) -> np.ndarray:
+    """Returns labels, (*S, len(channels)); channels that are None are empty."""
+    stacked = np.zeros((*placed.image.shape[:-1], len(channels)), "float32")
+    known = [place for place, channel in enumerate(channels) if channel is not None]
+    if known:
+        stacked[..., known] = placed.channels([channels[place] for place in known])
+    return stacked
+
+
+def _mirrored(augmentation: Augmentation, values: Sequence[int]) -> list[int]:
+    """Returns, for each channel, the channel of the label that is its mirror image."""
+    swap = augmentation.flip.swap if augmentation.flip else ()
+    other = dict(swap) | {b: a for a, b in swap}
+    unknown = other.keys() - set(values)
+    if unknown:
+        raise invalid("augmentation.flip.swap", f"labels among {tuple(values)}", min(unknown))
+    return [values.index(other.get(value, value)) for value in values]
+
+
+def as_batch(images: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Splits stacked images, first all fixed, then all moving, into a batch for the model.
+
+    A label that augmentation took out of one of the images is taken out of the other one too.
+    """
+    half = len(images) // 2
+    batch = {"fixed": images[:half], "moving": images[half:]}
+    if labels is not None:
+        fixed, moving = labels[:half], labels[half:]
+        axes = tuple(range(1, labels.ndim - 1))
+        shared = np.minimum(fixed.sum(axis=axes, keepdims=True), moving.sum(axis=axes, keepdims=True)) >= 0.5
+        batch |= {"fixed_labels": fixed * shared, "moving_labels": moving * shared}
+    return batch

@@ -1,0 +1,1 @@
+"""Models and recipes of other projects, turned into regzoo's."""

@@ -1,0 +1,65 @@
+"""Losses of two images of one modality."""
+
+from keras import ops
+
+from regzoo.filters import Window, smooth
+from regzoo.losses.common import float32, mean, standardised
+
+
+def ssd(fixed: object, moved: object) -> object:
+    """Mean squared difference, in squared intensities.
+
+    Args:
+        fixed: Shape (B, *S, C).
+        moved: Shape (B, *S, C).
+
+    Returns:
+        Shape (B,), from 0 (match).
+    """
+    return mean(ops.square(float32(fixed) - float32(moved)))
+
+
+def ncc(fixed: object, moved: object) -> object:
+    """One minus the squared global correlation; the same for any `a * image + b`.
+
+    Args:
+        fixed: Shape (B, *S, C).
+        moved: Shape (B, *S, C).
+
+    Returns:
+        Shape (B,), from 0 (match, in one contrast or its negative) to 1 (unrelated, or a constant image).
+    """
+    return 1 - ops.square(mean(standardised(fixed) * standardised(moved)))
+
+
+def lncc(fixed: object, moved: object, size: int = 9, window: Window = "box", floor: float = 1e-4) -> object:
+    """One minus the squared correlation in a window around every voxel, averaged where either image has content.
+
+    A window is flat where its variance is below `floor` times the variance of its image. Windows that are flat in both
+    images are left out, so that background is no match; windows that are flat in one image count as no match.
+
+    Args:
+        fixed: Shape (B, *S, C).
+        moved: Shape (B, *S, C).
+        size: Window width in voxels, odd.
+        window: `"box"`, `"triangular"` or `"gaussian"`.
+        floor: Share of the image's variance below which a window is flat.
+
+    Returns:
+        Shape (B,), from 0 (match) to 1 (no match; also if both images are constant).
+
+    Raises:
+        ValueError: If `size` is even or less than 1, or `window` is unknown.
+
+    Source: Avants et al., Symmetric diffeomorphic image registration with cross-correlation, 2008. Unlike most
+    implementations, means are taken inside the image only and flat windows are no match.
+    """
+    fixed, moved = standardised(fixed), standardised(moved)
+    channels = fixed.shape[-1]
+    stack = ops.concatenate([fixed, moved, fixed * fixed, moved * moved, fixed * moved], axis=-1)
+    average = smooth(stack, size, window)
+    f, m, ff, mm, fm = (average[..., i * channels : (i + 1) * channels] for i in range(5))
+    variance_f, variance_m = ff - f * f, mm - m * m
+    correlation = ops.square(fm - f * m) / (ops.maximum(variance_f, floor) * ops.maximum(variance_m, floor))
+    content = ops.stop_gradient(ops.cast((variance_f > floor) | (variance_m > floor), fixed.dtype))
+    return (mean(content * (1 - correlation)) + 1e-6) / (mean(content) + 1e-6)

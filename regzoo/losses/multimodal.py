@@ -1,0 +1,136 @@
+"""Losses of two images of different modalities: mutual information, and MIND."""
+
+import itertools
+
+import numpy as np
+from keras import ops
+
+from regzoo.checks import invalid
+from regzoo.filters import shift, smooth
+from regzoo.losses.common import float32, mean, standardised
+
+
+def mi(fixed: object, moved: object, num_bins: int = 23, sigma_ratio: float = 0.5) -> object:
+    """Minus the mutual information of the intensities, in nats: how much one image tells about the other.
+
+    The bins of each image span its own minimum to its maximum, so that contrast and offset do not matter; an outlier
+    takes bins from the rest, which clipping to percentiles before avoids. Gradients take the span as constant. Every
+    voxel falls into the bins by Gaussian weights that sum to 1. All channels share one histogram.
+
+    Args:
+        fixed: Shape (B, *S, C).
+        moved: Shape (B, *S, C).
+        num_bins: Bins of each image.
+        sigma_ratio: Standard deviation of the Gaussian, in bins.
+
+    Returns:
+        Shape (B,), from -log(num_bins) to 0 (unrelated, or a constant image). A match reaches minus the image's own
+        entropy, less what the Gaussian blurs.
+
+    Raises:
+        ValueError: If `num_bins` is below 2 or `sigma_ratio` is not above 0.
+
+    Source: Guo, Multi-modal image registration with unsupervised deep learning, 2019, section 3.1.
+    """
+    entropy_f, entropy_m, joint = _entropies(fixed, moved, num_bins, sigma_ratio)
+    return joint - entropy_f - entropy_m
+
+
+def nmi(fixed: object, moved: object, num_bins: int = 23, sigma_ratio: float = 0.5) -> object:
+    """Two minus the normalised mutual information (H(fixed) + H(moved)) / H(fixed, moved); less bound to overlap.
+
+    Args:
+        fixed: Shape (B, *S, C).
+        moved: Shape (B, *S, C).
+        num_bins: Bins of each image, as in `mi`.
+        sigma_ratio: Standard deviation of the Gaussian, in bins.
+
+    Returns:
+        Shape (B,), from 0 (each image tells the other wholly; a match stays above, for the Gaussian blurs) to 1
+        (unrelated, or a constant image).
+
+    Raises:
+        ValueError: If `num_bins` is below 2 or `sigma_ratio` is not above 0.
+
+    Source: Studholme et al., An overlap invariant entropy measure of 3D medical image alignment, 1999.
+    """
+    entropy_f, entropy_m, joint = _entropies(fixed, moved, num_bins, sigma_ratio)
+    return 2 - (entropy_f + entropy_m + 1e-6) / (joint + 1e-6)
+
+
+def _entropies(fixed: object, moved: object, num_bins: int, sigma_ratio: float) -> tuple:
+    """Returns the entropies of the fixed, the moved and the joint histogram in nats, shape (B,) each."""
+    if num_bins < 2:
+        raise invalid("num_bins", "at least 2", num_bins)
+    if not sigma_ratio > 0:
+        raise invalid("sigma_ratio", "a number above 0", sigma_ratio)
+    share_f, share_m = (_bin_shares(image, num_bins, sigma_ratio) for image in (fixed, moved))
+    joint = ops.matmul(share_f, ops.transpose(share_m, (0, 2, 1))) / share_f.shape[-1]
+    return _entropy(ops.mean(share_f, axis=-1)), _entropy(ops.mean(share_m, axis=-1)), _entropy(joint)
+
+
+def _bin_shares(image: object, num_bins: int, sigma_ratio: float) -> object:
+    """Returns the share of every voxel in every bin, shape (B, bins, voxels)."""
+    image = float32(image)
+    voxels = int(np.prod(image.shape[1:]))
+    values = ops.reshape(image, (ops.shape(image)[0], 1, voxels))
+    low, high = (ops.stop_gradient(bound(values, axis=-1, keepdims=True)) for bound in (ops.min, ops.max))
+    place = (values - low) * ((num_bins - 1) / ops.maximum(high - low, 1e-30))
+    centres = np.arange(num_bins, dtype="float32")[None, :, None]
+    return ops.softmax(ops.square(place - centres) * (-0.5 / sigma_ratio**2), axis=1)
+
+
+def _entropy(shares: object) -> object:
+    return -ops.sum(shares * ops.log(shares + 1e-9), axis=tuple(range(1, len(shares.shape))))
+
+
+def mind(fixed: object, moved: object, radius: int = 2, dilation: int = 2, floor: float = 1e-3) -> object:
+    """Mean squared difference of the images' self-similarity: which of a voxel's neighbours look like each other.
+
+    The descriptor of a voxel has one channel for each pair of its neighbours, `dilation` voxels away along two
+    different axes (12 pairs in 3-D, 4 in 2-D). A channel is `exp(-(d - min d) / v)`: d is the mean squared difference
+    of the two patches, min d the least of all pairs, v the mean of `d - min d` over the pairs. It is the same for any
+    `a * image + b`. A voxel is flat where v is below `floor` times its mean over the image, which is also the least v
+    that is used. Voxels that are flat in both images are left out, so that background is no match.
+
+    Args:
+        fixed: Shape (B, *S, C).
+        moved: Shape (B, *S, C).
+        radius: A patch is `2 * radius + 1` voxels wide.
+        dilation: Distance of the neighbours in voxels; outside the image, its edge is repeated.
+        floor: Share of the image's mean v below which a voxel is flat.
+
+    Returns:
+        Shape (B,), from 0 (match) to 1 (no match at all, or both images constant).
+
+    Raises:
+        ValueError: If `radius` or `dilation` is below 1.
+
+    Source: Heinrich et al., Towards realtime multimodal fusion for image-guided interventions using self-similarities,
+    2013.
+    """
+    for name, value in (("radius", radius), ("dilation", dilation)):
+        if value < 1:
+            raise invalid(name, "at least 1 voxel", value)
+    (descriptor_f, content_f), (descriptor_m, content_m) = (
+        _self_similarity(image, radius, dilation, floor) for image in (fixed, moved)
+    )
+    content = ops.maximum(content_f, content_m)
+    difference = ops.mean(ops.square(descriptor_f - descriptor_m), axis=-2)
+    return (mean(content * difference) + 1e-6) / (mean(content) + 1e-6)
+
+
+def _self_similarity(image: object, radius: int, dilation: int, floor: float) -> tuple:
+    """Returns the descriptor, shape (B, *S, pairs, C), and 1 where the image is not flat, shape (B, *S, C)."""
+    image = standardised(image)
+    *spatial, channels = image.shape[1:]
+    beside = [[shift(image, axis, step) for step in (-dilation, dilation)] for axis in range(len(spatial))]
+    pairs = [pair for a, b in itertools.combinations(beside, 2) for pair in itertools.product(a, b)]
+    squares = ops.concatenate([ops.square(one - other) for one, other in pairs], axis=-1)
+    patches = smooth(squares, 2 * radius + 1)
+    distance = ops.reshape(patches, (ops.shape(image)[0], *spatial, len(pairs), channels))
+    distance = distance - ops.min(distance, axis=-2, keepdims=True)
+    scale = ops.mean(distance, axis=-2, keepdims=True)
+    least = floor * ops.stop_gradient(ops.mean(scale, axis=tuple(range(1, len(scale.shape))), keepdims=True)) + 1e-8
+    content = ops.stop_gradient(ops.cast(scale > least, image.dtype))
+    return ops.exp(-distance / ops.maximum(scale, least)), content[..., 0, :]

@@ -1,0 +1,60 @@
+"""What the backbones are built of; convolutions in a given precision, 2-D and 3-D."""
+
+import keras
+from keras import layers
+
+
+class Blocks:
+    """Makes the layers of a backbone.
+
+    Args:
+        dims: Spatial dimensions, 2 or 3.
+        dtype: Keras dtype policy, such as `"mixed_bfloat16"`.
+    """
+
+    def __init__(self, dims: int, dtype: object = None) -> None:
+        self.dims, self.dtype = dims, dtype
+        self._convolution = {2: layers.Conv2D, 3: layers.Conv3D}[dims]
+        self._transposed = {2: layers.Conv2DTranspose, 3: layers.Conv3DTranspose}[dims]
+        self._pool = {2: layers.AveragePooling2D, 3: layers.AveragePooling3D}[dims]
+        self._repeat = {2: layers.UpSampling2D, 3: layers.UpSampling3D}[dims]
+
+    def activation(self, x: object, name: str) -> object:
+        """Applies a leaky ReLU."""
+        return layers.LeakyReLU(0.1, name=name, dtype=self.dtype)(x)
+
+    def convolution(self, x: object, filters: int, name: str, width: int = 3, stride: int = 1) -> object:
+        """Convolves without an activation."""
+        settings = {"padding": "same", "kernel_initializer": "he_normal", "dtype": self.dtype, "name": name}
+        return self._convolution(filters, width, strides=stride, **settings)(x)
+
+    def convolutions(self, x: object, filters: int, count: int, name: str) -> object:
+        """Convolves `count` times, each followed by a leaky ReLU."""
+        for i in range(count):
+            x = self.activation(self.convolution(x, filters, f"{name}_conv{i}"), f"{name}_act{i}")
+        return x
+
+    def residual(self, x: object, name: str) -> object:
+        """Adds two convolutions of `x` to `x`."""
+        y = self.activation(self.convolution(x, x.shape[-1], f"{name}_conv0"), f"{name}_act0")
+        y = self.convolution(y, x.shape[-1], f"{name}_conv1")
+        return self.activation(layers.Add(name=f"{name}_sum", dtype=self.dtype)([x, y]), f"{name}_act1")
+
+    def halve(self, x: object, pooling: bool, name: str) -> object:
+        """Halves the resolution by averages of 2 voxels, or by a convolution with stride 2."""
+        if pooling:
+            return self._pool(2, name=name, dtype=self.dtype)(x)
+        return self.activation(self.convolution(x, x.shape[-1], name, stride=2), f"{name}_act")
+
+    def double(self, x: object, name: str) -> object:
+        """Doubles the resolution by repetition."""
+        return self._repeat(2, name=name, dtype=self.dtype)(x)
+
+    def deconvolution(self, x: object, filters: int, name: str) -> object:
+        """Doubles the resolution by a transposed convolution."""
+        settings = {"padding": "same", "kernel_initializer": "he_normal", "dtype": self.dtype, "name": name}
+        return self.activation(self._transposed(filters, 3, strides=2, **settings)(x), f"{name}_act")
+
+    def inputs(self, channels: int) -> object:
+        """Returns the input of a backbone: (B, *S, channels)."""
+        return keras.Input((*(None,) * self.dims, channels), name="pair")

@@ -1,0 +1,38 @@
+"""What the models share around their backbones: padding, cropping, and layers that predict close to zero."""
+
+from collections.abc import Sequence
+
+import keras
+from keras import layers, ops
+
+
+def stacked(images: Sequence[object], divisor: int) -> object:
+    """Stacks images as channels and pads them with 0 behind the last voxel, to sizes divisible by `divisor`."""
+    shape = images[0].shape[1:-1]
+    stack = ops.concatenate(images, axis=-1)
+    padding = [(0, -n % divisor) for n in shape]
+    return ops.pad(stack, [(0, 0), *padding, (0, 0)]) if any(after for _, after in padding) else stack
+
+
+def cropped(x: object, shape: Sequence[int]) -> object:
+    """Crops (B, *S, C) to a spatial shape, from the first voxel."""
+    return x[(slice(None), *(slice(0, n) for n in shape))]
+
+
+def head(dims: int, features: int, channels: int, name: str) -> keras.Layer:
+    """Makes the convolution that predicts, built, in float32.
+
+    Its predictions are close to zero at the start; a normal start makes the training of fields diverge.
+    """
+    convolution = {2: layers.Conv2D, 3: layers.Conv3D}[dims]
+    small = keras.initializers.RandomNormal(stddev=1e-5)
+    layer = convolution(channels, 3, padding="same", kernel_initializer=small, name=name, dtype="float32")
+    layer.build((None, *(None,) * dims, features))
+    return layer
+
+
+def predictions(backbone: keras.Model, heads: Sequence[keras.Layer], pair: object) -> list:
+    """Returns what each head makes of the features of its level."""
+    features = backbone(pair)
+    features = features if isinstance(features, list) else [features]  # Keras unpacks a list of one
+    return [layer(x) for layer, x in zip(heads, features, strict=True)]

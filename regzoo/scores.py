@@ -1,0 +1,152 @@
+"""What labels, landmarks and intensities say of a registration, and what makes it doubtful."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from regzoo import metrics
+from regzoo.cards import Card
+from regzoo.config import InputConfig
+from regzoo.images import Grid, Image
+from regzoo.transforms import Transform
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a pair: image, labels and landmarks (N, 3) in RAS mm."""
+
+    image: Image
+    labels: Image | None = None
+    points: np.ndarray | None = None
+
+
+def in_view(transform: Transform, moving: Image, grid: Grid) -> np.ndarray:
+    """Tells which voxels of `grid` show a place inside the moving image, where nothing is blended with outside."""
+    ones = Image(np.ones(moving.shape, np.float32), moving.affine)
+    return transform.apply_image(ones, grid).array > 0.999
+
+
+def score(fixed: Side, moving: Side, transform: Transform, moved: Image, seen: np.ndarray) -> dict:
+    """Returns what the given labels and points allow to say, and the correlation of the images where `seen`."""
+    found: dict = {"ncc": _correlation(fixed.image.array[seen], moved.array[seen])}
+    if fixed.labels is not None and moving.labels is not None:
+        labels = transform.apply_labels(moving.labels, fixed.image.grid)
+        found |= overlap(fixed.labels, labels, shared_labels(fixed.labels, moving.labels))
+    if fixed.points is not None and moving.points is not None:
+        errors = metrics.tre(fixed.points, moving.points, transform)
+        found["tre"] = {"mean": float(errors.mean()), "sd": float(errors.std()), "max": float(errors.max())}
+    return found
+
+
+def overlap(fixed: Image, moved: Image, labels: list[int]) -> dict:
+    """Returns Dice and HD95 (mm) of labels, and their mean Dice.
+
+    Args:
+        fixed: Label map; or one channel a label, which are numbered from 1 and inside from 0.5 on.
+        moved: Labels of the same kind on the same grid.
+        labels: Which ones.
+    """
+    if fixed.channels is None:
+        dice = metrics.dice(fixed.array, moved.array, labels)
+    else:
+        masks = [(mask(fixed, each).astype("uint8"), mask(moved, each).astype("uint8")) for each in labels]
+        dice = {each: metrics.dice(*pair, [1])[1] for each, pair in zip(labels, masks, strict=True)}
+    hd95 = {each: metrics.hd95(mask(fixed, each), mask(moved, each), fixed.spacing) for each in labels}
+    return {"dice": dice, "hd95": hd95, "mean_dice": float(np.mean(list(dice.values()))) if labels else float("nan")}
+
+
+def mask(labels: Image, label: int) -> np.ndarray:
+    """Returns where a label is, bool, shape (I, J, K)."""
+    return labels.array == label if labels.channels is None else labels.array[..., label - 1] >= 0.5
+
+
+def present(labels: Image) -> list[int]:
+    """Returns the labels that a map has: its values but 0, or the numbers, from 1, of the channels with a voxel."""
+    if labels.channels is None:
+        return [int(value) for value in np.unique(labels.array) if value]
+    return [each for each in range(1, labels.channels + 1) if mask(labels, each).any()]
+
+
+def shared_labels(fixed: Image, moving: Image) -> list[int]:
+    """Returns the labels that both maps have."""
+    return sorted(set(present(fixed)) & set(present(moving)))
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Returns Pearson's correlation, nan for no values or constant ones."""
+    if not a.size or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def unscored(fixed: Side, moving: Side) -> list[str]:
+    """Says which labels and landmarks were given but could not be scored. Moving ones alone are only moved."""
+    found = []
+    if fixed.labels is not None and moving.labels is None:
+        found.append("fixed_labels were given without moving_labels: no overlap is scored.")
+    if (fixed.points is None) != (moving.points is None):
+        found.append("Landmarks were given for one image only: no landmark error is scored.")
+    if fixed.labels is not None and moving.labels is not None:
+        alone = sorted(set(present(fixed.labels)) ^ set(present(moving.labels)))
+        if alone:
+            found.append(f"Labels in one of the two maps only, not scored: {', '.join(map(str, alone))}.")
+    return found
+
+
+# SDlogJ of 0.5: a third of the voxels change their volume by more than a factor of 1.6.
+_STRONG = 0.5
+
+
+def doubts(scores: dict, jacobian: dict) -> list[str]:
+    """Says what makes a registration doubtful."""
+    found = []
+    if jacobian["folds"] > 0.001:
+        found.append(f"The field folds at {100 * jacobian['folds']:.2f} % of the voxels.")
+    if jacobian["sdlogj"] > _STRONG:
+        found.append(
+            f"The field compresses and stretches strongly (SDlogJ {jacobian['sdlogj']:.2f}); "
+            "do not measure volumes by it."
+        )
+    if np.isnan(scores["after"]["ncc"]):
+        found.append("The images cannot be compared: nothing of the moving image is in view, or it is constant there.")
+    elif scores["after"]["ncc"] < scores["before"]["ncc"]:
+        found.append("The images correlate less after the registration than before; look at the picture.")
+    return found
+
+
+def misfits(card: Card, fixed: Image, moving: Image) -> list[str]:
+    """Says where an image is not what a model was made for."""
+    found = []
+    trained = np.array(card.input.spacing)
+    for name, image in (("fixed", fixed), ("moving", moving)):
+        spacing, extent = _geometry(image, card.input)
+        if np.any(spacing > 2 * trained) or np.any(spacing < trained / 4):
+            found.append(
+                f"{name}: spacing {_size(image.spacing)} is far from {_size(trained)}, which {card.name} was made for."
+            )
+        field = trained * card.input.shape
+        if np.any(extent > 1.5 * field):
+            found.append(
+                f"{name}: {_size(extent.round())} wide, while {card.name} sees {_size(field.round())} "
+                "around its centre; beyond, the field is only continued."
+            )
+        elif np.any(extent < 0.4 * field):
+            found.append(
+                f"{name}: {_size(extent.round())} wide is far less than the {_size(field.round())} "
+                f"that {card.name} was made for."
+            )
+    return found
+
+
+def _geometry(image: Image, inputs: InputConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Returns an image's spacing and extent in mm along the axes of a network's grid, near enough."""
+    if len(inputs.shape) == 2:
+        return image.spacing[:2], image.spacing[:2] * image.shape[:2]
+    order = [max("RAS".find(axis), "LPI".find(axis)) for axis in inputs.axes]
+    return np.abs(image.affine[:3, :3]).sum(axis=1)[order], np.ptp(image.grid.box(), axis=0)[order]
+
+
+def _size(values: np.ndarray) -> str:
+    return " x ".join(f"{value:.4g}" for value in values) + " mm"

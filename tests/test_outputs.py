@@ -1,0 +1,252 @@
+"""Every backbone with every output that goes with it."""
+
+import keras
+import numpy as np
+import pytest
+from tensors import array, grid, run, tensor
+
+from regzoo.checks import InvalidError
+from regzoo.config import ModelConfig
+from regzoo.fields import bspline_field, compose, resize_field
+from regzoo.models import build
+from regzoo.warping import sample, warp
+
+pytestmark = pytest.mark.backend
+
+RANDOM = np.random.default_rng(23)
+UNET = {"name": "unet", "channels": [4, 6, 8], "convolutions": 1}
+LOCAL = {"name": "local", "channels": [4, 8, 8]}
+GLOBAL = {"name": "global", "channels": [4, 6, 8]}
+DDF, DVF = {"name": "ddf"}, {"name": "dvf", "level": 1, "steps": 4}
+FFD = {"name": "ffd", "spacing": [12.0, 5.0]}
+AFFINE = {"name": "affine"}
+CONDITIONAL = {"name": "conditional"}
+COMBINATIONS = [
+    (UNET | {"pooling": False, "concat_skip": False}, DDF),
+    (UNET | {"extract_levels": [0, 2]}, DDF),
+    (LOCAL | {"extract_levels": [0, 1, 2]}, DDF),
+    (LOCAL | {"use_additive_upsampling": False, "pooling": False}, DVF),
+    (UNET, FFD),
+    (LOCAL, FFD),
+    (GLOBAL, AFFINE),
+    (GLOBAL | {"pooling": False}, AFFINE | {"constraint": "rigid"}),
+    (GLOBAL, AFFINE | {"constraint": "similarity"}),
+]
+SPACINGS = {2: (2.0, 1.0), 3: (2.0, 1.0, 1.5)}
+
+
+def new(backbone, output, dims=2, before=(), seed=1):
+    keras.utils.set_random_seed(seed)
+    config = {"dims": dims, "backbone": backbone, "output": output, "before": before}
+    return build(ModelConfig.model_validate(config), SPACINGS[dims])
+
+
+def disturbed(model, size=0.3):
+    """Gives every head weights that matter."""
+    random = np.random.default_rng(0)
+    for variable in model.variables:
+        if any(name in variable.path for name in ("field", "control", "parameters", "label")):
+            share = 0.1 if "parameters" in variable.path else 1.0
+            draw = random.normal(size=variable.shape) / np.sqrt(np.prod(variable.shape[:-1]))
+            variable.assign(share * size * draw)
+    return model
+
+
+def noise(shape, labels=0):
+    inputs = {key: tensor(RANDOM.random((2, *shape, 1))) for key in ("fixed", "moving")}
+    if labels:
+        inputs |= {f"{key}_labels": tensor(RANDOM.random((2, *shape, labels)) > 0.5) for key in ("fixed", "moving")}
+    return inputs
+
+
+def blobs(way=(2.5, -1.5), shape=(16, 12)):
+    """One blob in two places, as image and label, and the way between: moved(x) = moving(x + way) is fixed(x)."""
+    middle = (np.array(shape) - 3) / 2
+    fixed, moving = (
+        np.exp(-((grid(shape) - place) ** 2).sum(-1) / 8)[None, ..., None] for place in (middle, middle + way)
+    )
+    pair = {"fixed": fixed.astype("float32"), "moving": moving.astype("float32")}
+    return pair | {f"{key}_labels": (image > 0.4).astype("float32") for key, image in pair.items()}
+
+
+@pytest.mark.parametrize(("backbone", "output"), COMBINATIONS)
+@pytest.mark.parametrize("shape", [(9, 14), (8, 5, 12)])
+def test_a_new_model_gives_a_small_field_of_the_input_size(backbone, output, shape):
+    model = new(backbone, output, len(shape))
+    found = run(lambda x: model(x), noise(shape))
+    ddf = array(found["ddf"])
+    assert ddf.shape == (2, *shape, len(shape))
+    assert 0 < np.abs(ddf).max() < 0.01
+    assert keras.backend.standardize_dtype(found["ddf"].dtype) == "float32"
+    names = [variable.path for variable in model.variables]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(("backbone", "output"), COMBINATIONS)
+def test_fit_moves_the_blob_the_right_way(backbone, output):
+    pair, model = blobs(), new(backbone, output)
+    model.supervise({"image": {"ssd": {"weight": 10}}, "label": {"dice": {}}}, SPACINGS[2])
+    model.compile(keras.optimizers.Adam(5e-3, clipnorm=1.0), jit_compile=keras.backend.backend() == "jax")
+    losses = model.fit(pair, epochs=50, verbose=0).history["loss"]
+    assert losses[-1] < 0.75 * losses[0]
+    ddf = array(run(lambda x: model(x), pair)["ddf"])[0]
+    at_blob = np.average(ddf, weights=pair["fixed"][0, ..., 0], axis=(0, 1))
+    assert (at_blob * (2.5, -1.5) > 0.3).all()
+
+
+def test_several_levels_are_resized_and_averaged():
+    model, inputs = disturbed(new(UNET | {"extract_levels": [0, 2]}, DDF)), noise((8, 12))
+    pair = keras.ops.concatenate([inputs["fixed"], inputs["moving"]], axis=-1)
+    fine, coarse = (layer(x) for layer, x in zip(model.heads, model.backbone(pair), strict=True))
+    assert tuple(coarse.shape) == (2, 2, 3, 2)
+    expected = (array(fine) + array(resize_field(coarse, (8, 12)))) / 2
+    np.testing.assert_allclose(array(model(inputs)["ddf"]), expected, atol=1e-5)
+
+
+def test_a_free_form_deformation_is_its_control_points_splines_on_their_spacing_in_mm():
+    model, inputs = disturbed(new(UNET, FFD)), noise((9, 14))
+    found = model(inputs)
+    parts = [
+        array(bspline_field(control, (9, 14), spacing))
+        for control, spacing in zip(found["control"], [(6.0, 12.0), (2.5, 5.0)], strict=True)
+    ]
+    assert min(np.abs(part).max() for part in parts) > 0.01
+    np.testing.assert_allclose(array(found["ddf"]), sum(parts), atol=1e-5)
+
+
+def test_control_points_read_the_prediction_where_they_lie():
+    """A prediction that is linear in space gives a deformation that is the same linear function."""
+    from regzoo.models.ffd import _at_control_points
+
+    x = grid((8, 12))  # level 1 of a 16 x 24 image: voxel i lies at 2 i + 0.5
+    field = np.stack([2 * x[..., 0] + 0.5, -(2 * x[..., 1] + 0.5)], axis=-1)[None]
+    control = _at_control_points(tensor(field), (16, 24), 1, (2.0, 3.0))
+    found = array(bspline_field(control, (16, 24), (2.0, 3.0)))[0, 5:11, 7:17]
+    np.testing.assert_allclose(found, (grid((16, 24)) * (1, -1))[5:11, 7:17], atol=1e-4)
+
+
+def test_an_affine_model_predicts_a_matrix_that_is_its_field():
+    model, shape = disturbed(new(GLOBAL, AFFINE, 3)), (8, 5, 12)
+    found = model(noise(shape))
+    x = np.concatenate([grid(shape), np.ones((*shape, 1))], axis=-1)
+    for matrix, ddf in zip(array(found["matrix"]), array(found["ddf"]), strict=True):
+        assert np.abs(ddf).max() > 0.1
+        np.testing.assert_allclose(ddf, x @ matrix.T - grid(shape), atol=1e-4)
+
+
+def test_a_rigid_model_keeps_distances_in_mm():
+    model = disturbed(new(GLOBAL, AFFINE | {"constraint": "rigid"}, 3), 2.0)
+    spacing = np.array(SPACINGS[3])
+    for matrix in array(model(noise((8, 5, 12)))["matrix"]):
+        linear = np.diag(spacing) @ matrix[:, :3] @ np.diag(1 / spacing)
+        assert np.abs(linear - np.eye(3)).max() > 0.01
+        np.testing.assert_allclose(linear @ linear.T, np.eye(3), atol=1e-5)
+
+
+def test_a_chain_samples_the_moving_image_once_by_all_its_maps():
+    before = [{"backbone": GLOBAL, "output": AFFINE}, {"backbone": UNET, "output": DDF}]
+    model, shape = disturbed(new(LOCAL, DVF, 2, before)), (16, 12)
+    inputs = noise(shape)
+    found = model(inputs)
+    first, second, third = found["stages"]
+    x = grid(shape)[None]
+    np.testing.assert_array_equal(array(found["matrix"]), array(first["matrix"]))
+    # The last network's map goes first: x -> third -> second -> matrix.
+    at = x + array(third["ddf"])
+    at = at + array(sample(second["ddf"], tensor(at)))
+    np.testing.assert_allclose(array(found["dense"]), at - x, atol=1e-4)
+    matrix = array(first["matrix"])
+    at = np.einsum("bij,b...j->b...i", matrix[..., :-1], at) + matrix[:, None, None, :, -1]
+    np.testing.assert_allclose(array(found["ddf"]), at - x, atol=1e-4)
+    assert np.abs(array(found["ddf"])).max() > 0.1
+    # Each network sees what the ones before have moved.
+    moved = warp(inputs["moving"], first["ddf"])
+    np.testing.assert_allclose(
+        array(model.stages[1].field(inputs["fixed"], moved)["ddf"]), array(second["ddf"]), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "backbone", "output"),
+    [
+        ([], GLOBAL, AFFINE),
+        ([], UNET, DVF),
+        ([{"backbone": GLOBAL, "output": AFFINE}], UNET, DVF),
+        ([{"backbone": GLOBAL, "output": AFFINE}, {"backbone": LOCAL, "output": DVF}], UNET, DVF),
+        ([{"backbone": LOCAL, "output": DVF}], UNET, DVF),
+    ],
+)
+def test_the_inverse_undoes_the_map(before, backbone, output):
+    model = disturbed(new(backbone, output, 2, before))
+    found = model(noise((16, 12)))
+    inverse = model.inverse(found)
+    assert np.abs(array(found["ddf"])).max() > 0.1
+    gap = array(compose(found["ddf"], inverse["ddf"]))[:, 4:-4, 3:-3]
+    assert np.abs(gap).max() < 0.15 * np.abs(array(found["ddf"])).max()
+    assert ("dense" in inverse) == ("dense" in found)
+
+
+def test_a_symmetric_loss_is_the_mean_of_both_directions():
+    model, pair = disturbed(new(UNET, DVF)), noise((16, 12), labels=2)
+    objective = {"image": {"ssd": {"weight": 2}}, "label": {"dice": {}}, "deformation": {"gradient": {"weight": 3}}}
+    found = model(pair)
+    other = {a: pair[b] for side in ("", "_labels") for a, b in [(f"fixed{side}", f"moving{side}")]}
+    other |= {f"moving{side}": pair[f"fixed{side}"] for side in ("", "_labels")}
+    back = {"ddf": model.inverse(found)["ddf"]}
+    values = []
+    for inputs, prediction in ((pair, found), (other, back)):
+        model.supervise(objective, SPACINGS[2])
+        values.append(float(array(model.compute_loss(inputs, None, prediction))))
+    model.supervise(objective, SPACINGS[2], symmetric=True)
+    assert abs(values[0] - values[1]) > 1e-3
+    assert float(array(model.compute_loss(pair, None, found))) == pytest.approx(np.mean(values), rel=1e-5)
+
+
+def test_a_symmetric_loss_needs_an_inverse():
+    with pytest.raises(InvalidError, match=r"loss\.symmetric: output 'ddf' has no inverse\. Use dvf or affine"):
+        new(UNET, DDF).supervise({"image": {"ssd": {}}}, (1, 1), symmetric=True)
+
+
+def test_a_conditional_model_predicts_labels_and_no_field():
+    model, inputs = disturbed(new(LOCAL, CONDITIONAL, 3)), noise((9, 6, 8), labels=3)
+    found = run(lambda x: model(x), inputs)
+    assert set(found) == {"labels"}
+    labels = array(found["labels"])
+    assert labels.shape == (2, 9, 6, 8, 3)
+    assert 0 < labels.min() < labels.max() < 1
+    # Each label for itself, in its own channel.
+    alone = model(inputs | {"moving_labels": inputs["moving_labels"][..., 1:2]})
+    np.testing.assert_allclose(array(alone["labels"])[..., 0], labels[..., 1], atol=1e-5)
+
+
+def test_a_conditional_model_learns_from_labels_only():
+    pair, model = blobs(), new(UNET, CONDITIONAL)
+    with pytest.raises(InvalidError, match=r"loss\.image\.ssd: a model with output 'conditional' has nothing"):
+        model.supervise({"image": {"ssd": {}}, "label": {"dice": {}}}, (1, 1))
+    model.supervise({"label": {"dice": {}}}, (1, 1))
+    model.compile(keras.optimizers.Adam(1e-2), jit_compile=keras.backend.backend() == "jax")
+    losses = model.fit(pair, epochs=30, verbose=0).history["loss"]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"backbone": UNET, "output": AFFINE}, "backbone 'global' goes with the output 'affine'"),
+        ({"backbone": GLOBAL, "output": DDF}, "backbone 'global' goes with the output 'affine'"),
+        ({"backbone": UNET | {"extract_levels": [0]}, "output": FFD}, "extract_levels goes with the outputs ddf and"),
+        ({"backbone": UNET | {"extract_levels": [3]}, "output": DDF}, "extract_levels: expected output.level to 2"),
+        (
+            {"backbone": GLOBAL, "output": AFFINE, "before": [{"backbone": UNET, "output": DDF}]},
+            "an affine output must be the first",
+        ),
+        (
+            {"backbone": UNET, "output": CONDITIONAL, "before": [{"backbone": UNET, "output": DDF}]},
+            "a conditional output has no field",
+        ),
+        ({"backbone": LOCAL | {"channels": [4, 6, 8]}, "output": DDF}, "each a multiple of the one before"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(config, message):
+    with pytest.raises(ValueError, match=message):
+        ModelConfig.model_validate(config)
