@@ -18,12 +18,12 @@ from keras import ops
 from regzoo import backend
 from regzoo.checks import invalid
 from regzoo.chest import FINE, Chest
-from regzoo.fields import compose, jacobian_determinant, resize_field
+from regzoo.config import WindowIntensity
+from regzoo.fields import bspline_field, compose, jacobian_determinant, linear_matrix, resize_field
 from regzoo.filters import along_axes
 from regzoo.grids import identity_grid
-from regzoo.config import WindowIntensity
 from regzoo.images import Image, normalise
-from regzoo.motion import BreathingPrior, Draw, draw
+from regzoo.motion import LOCAL, SHAPES, BreathingPrior, Draw, draw
 from regzoo.warping import sample, warp
 
 _STEPS = 3  # squarings; the first step is an eighth of the motion, a voxel at most
@@ -57,7 +57,7 @@ def breathing_pair(chest: Chest, seed: int | np.random.Generator, prior: Breathi
         seed: Seed or generator; the same seed gives the same pair.
         prior: What is drawn from; None: the defaults.
     """
-    drawn = draw(prior or BreathingPrior(), np.random.default_rng(seed), chest.network.shape)
+    drawn = draw(prior or BreathingPrior(), np.random.default_rng(seed), chest.network)
     hu, masks, ddf = Simulator(chest)(drawn)
     return BreathingPair(*(Image(each, chest.network.affine) for each in (*hu, *masks)), ddf)
 
@@ -92,15 +92,16 @@ class Simulator:
         return hu, masks, ddf[0]
 
     def _scans(self, drawn: Draw) -> tuple:
-        """Goes step by step: compiled as one, XLA would compute again what a warp reads for every voxel that reads it."""
+        """Goes step by step: in one piece, XLA would compute again what a warp reads for every voxel that reads it."""
         spacing, maps = self.spacing, self.chest.grid.shape
+        coarse = tuple(step * n / half for step, n, half in zip(spacing, self.shape, self.half, strict=True))
         drawn = _tensors(self.chest, drawn)
         places = _run(_places, drawn, spacing=spacing, shape=self.shape)
         local = _run(sample, self.maps, _run(_voxels, places, spacing=spacing, shape=maps))
         velocity = _run(_velocity, places, local, drawn, spacing=spacing)
         ddf = _exponential(velocity)
         psi = _exponential(_run(resize_field, velocity, shape=self.half) * drawn["stage"])
-        shapes = _run(_spline, drawn["shapes"], shape=self.half)
+        shapes = _run(_random, drawn["shapes"], shape=self.half, spacing=coarse, every=SHAPES)
         moving = _run(_moving, psi, _run(warp, shapes, psi))
         fixed = _run(sample, moving, _run(_at_half, ddf, shape=self.half))
         states = _run(_states, moving, fixed, ddf)
@@ -165,7 +166,7 @@ class BreathingBatches(keras.utils.PyDataset):
 
     def _pair(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         simulator = self.simulators[random.integers(len(self.simulators))]
-        return simulator(draw(self.prior, random, simulator.shape))
+        return simulator(draw(self.prior, random, simulator.chest.network))
 
 
 def _run(function: Callable, *tensors: object, **static: object) -> object:
@@ -207,7 +208,11 @@ def _squared(ddf: object) -> object:
 
 def _places(drawn: Draw, spacing: Sequence[float], shape: Sequence[int]) -> object:
     """Returns where the grid lies in the chest before it breathes."""
-    return _linear(_grid(shape, spacing), drawn["linear"]) + drawn["offset"] + _spline(drawn["shapes"], shape)
+    return (
+        _linear(_grid(shape, spacing), drawn["linear"])
+        + drawn["offset"]
+        + _random(drawn["shapes"], shape, spacing, SHAPES)
+    )
 
 
 def _velocity(places: object, local: object, drawn: Draw, spacing: Sequence[float]) -> object:
@@ -215,7 +220,7 @@ def _velocity(places: object, local: object, drawn: Draw, spacing: Sequence[floa
     shape = places.shape[1:4]
     body, sliding, deep, height = (local[..., i : i + 1] for i in range(4))
     wall, breath, depth = _breath(places / drawn["half"], height, drawn)
-    breath = breath + _spline(drawn["local"], shape) * (0.15 + 0.85 * depth)
+    breath = breath + _random(drawn["local"], shape, spacing, LOCAL) * (0.15 + 0.85 * depth)
     # Along the wall, which is upright nearly everywhere, the lungs slide; towards it they cannot move.
     sliding = _smooth(sliding, drawn["band"])
     sliding = ops.concatenate([sliding * deep, sliding * deep, sliding], axis=-1)
@@ -261,7 +266,7 @@ def _at_half(ddf: object, shape: Sequence[int]) -> object:
 def _states(moving: object, fixed: object, ddf: object) -> object:
     """Returns what both scans show, fixed first, as in `_moving`, shape (2, *S, 7)."""
     halves = zip(ddf.shape[1:4], moving.shape[1:4], strict=True)
-    moving = along_axes(moving, [_stretch(size, half) for size, half in halves])
+    moving = along_axes(moving, [linear_matrix((np.arange(n) + 0.5) * half / n - 0.5, half) for n, half in halves])
     volume = fixed[..., 6:] * jacobian_determinant(ddf)[..., None]
     fixed = ops.concatenate([fixed[..., :3] + ddf, fixed[..., 3:6], volume], axis=-1)
     return ops.concatenate([fixed, moving], axis=0)
@@ -318,20 +323,9 @@ def _linear(vectors: object, matrix: object) -> object:
     return sum(vectors[..., i : i + 1] * matrix[:, i] for i in range(3))
 
 
-def _spline(points: object, shape: Sequence[int]) -> object:
-    """Returns the cubic B-spline over control points (1, *P, 3), the outermost outside the grid, shape (1, *S, 3)."""
-    return along_axes(points, [_basis(size, count) for size, count in zip(shape, points.shape[1:4], strict=True)])
-
-
-def _basis(size: int, count: int) -> np.ndarray:
-    x = np.abs(1 + np.linspace(0, count - 3, size)[:, None] - np.arange(count)[None, :])
-    return np.where(x < 1, 2 / 3 - x**2 + x**3 / 2, np.maximum(2 - x, 0) ** 3 / 6)
-
-
-def _stretch(size: int, half: int) -> np.ndarray:
-    """Returns the matrix of linear interpolation between grids whose edges coincide."""
-    x = np.clip((np.arange(size) + 0.5) * half / size - 0.5, 0, half - 1)
-    return np.maximum(0, 1 - np.abs(x[:, None] - np.arange(half)[None, :]))
+def _random(control: object, shape: Sequence[int], spacing: Sequence[float], every: float) -> object:
+    """Returns the field of control points that lie every so many mm, shape (1, *S, 3)."""
+    return bspline_field(control, shape, [every / step for step in spacing])
 
 
 def _gaussian(sigmas: object, size: int) -> np.ndarray:

@@ -75,7 +75,7 @@ def centred_grid(mask: Image, spacing: tuple[float, float, float], shape: tuple[
 
 
 def upright(image: Image) -> Image:
-    """Returns a CT on isotropic voxels of `STEP` mm along R, A, S over its box; HU from -1000, which is also outside."""
+    """Returns a CT on isotropic voxels of `STEP` mm along R, A, S over its box; no HU is below -1000, that of air."""
     box = image.grid.box()
     low, high = box.min(0), box.max(0)
     affine = np.diag([STEP, STEP, STEP, 1.0])

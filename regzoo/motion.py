@@ -1,4 +1,4 @@
-"""How chests breathe, and how scanners see them: a prior over motions, positions and image quality, and draws from it."""
+"""How chests breathe and how scanners see them: a prior, and draws from it. Places and vectors in mm along R, A, S."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pydantic import Field
 from scipy import ndimage
 
 from regzoo.config import Strict
+from regzoo.images import Grid
 
 Millimetres = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Draw = Mapping[str, np.ndarray]
 
-LATTICE = (9, 8, 8)
-"""Control points of smooth random fields along R, A, S of the network's grid."""
-_SHAPES = (5, 5, 5)
+LOCAL, SHAPES = 60.0, 150.0
+"""mm between the control points of random motion and of random shapes of the chest."""
 _STEEP = 20.0  # mm of the diaphragm from which random motion grows no more: it would fold
 
 
@@ -33,7 +33,7 @@ class BreathingPrior(Strict):
     """Largest motion of the diaphragm along S, in mm, up or down."""
     wall: Share = 0.25
     """Largest motion of the breastbone along A, as a share of the diaphragm's; the sides move half as much."""
-    local: Share = 0.35
+    local: Share = 0.3
     """Largest standard deviation of smooth random motion at the diaphragm, as a share of the diaphragm's."""
     jitter: Millimetres = 1.5
     """Largest standard deviation of smooth random motion in mm, whatever the diaphragm does."""
@@ -48,30 +48,29 @@ class BreathingPrior(Strict):
     """Strength of noise, blur, artefacts, calibration shifts and cropped fields of view."""
 
 
-def draw(prior: BreathingPrior, random: np.random.Generator, shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
+def draw(prior: BreathingPrior, random: np.random.Generator, grid: Grid) -> dict[str, np.ndarray]:
     """Draws one pair of scans: how the chest lies and breathes, and what each scan looks like.
 
     Args:
         prior: What to draw from.
         random: The source of all randomness.
-        shape: The network's shape.
+        grid: The network's grid.
 
     Returns:
         float32 arrays by name, for `regzoo.breathing`. Every number is drawn whatever the prior, so that switching a
         part off leaves the others as they were.
     """
-    drawn = {**_breath(prior, random), **_anatomy(prior, random), **_scans(prior, random, shape)}
+    drawn = {**_breath(prior, random, grid), **_anatomy(prior, random, grid), **_scans(prior, random, grid.shape)}
     return {name: np.asarray(value, dtype=np.float32) for name, value in drawn.items()}
 
 
-def _breath(prior: BreathingPrior, random: np.random.Generator) -> dict:
+def _breath(prior: BreathingPrior, random: np.random.Generator, grid: Grid) -> dict:
     # Mostly as in quiet breathing, seldom nothing, seldom the most.
     amplitude = prior.diaphragm * random.beta(1.2, 1.2) * random.choice([-1.0, 1.0])
     wall = prior.wall * amplitude * random.uniform(-0.5, 1.0)
-    local = np.hypot(
-        prior.local * min(abs(amplitude), _STEEP) * random.uniform(0.2, 1.0), prior.jitter * random.uniform()
-    )
-    shapes = 0.5 * _lattice(random, LATTICE, 1.2) + 0.87 * _lattice(random, LATTICE)
+    follows = prior.local * min(abs(amplitude), _STEEP) * random.uniform(0.2, 1.0)
+    local = np.hypot(follows, prior.jitter * random.uniform())
+    smooth, rough = _control(random, grid, LOCAL, 1.2), _control(random, grid, LOCAL)
     return {
         "diaphragm": amplitude,
         "profile": random.uniform(0.9, 2.2),
@@ -81,7 +80,7 @@ def _breath(prior: BreathingPrior, random: np.random.Generator) -> dict:
         "side": random.normal(0.0, 0.1),
         "drift": amplitude * random.normal((0.0, -0.04), (0.06, 0.1)),
         "wall": wall * np.array([-0.5 * random.uniform(), -1.0, -0.3 * random.uniform(-1.0, 1.0)]),
-        "local": local * shapes * (1.0, 1.1, 1.0),
+        "local": local * (0.5 * smooth + 0.87 * rough) * (1.0, 1.1, 1.0),
         "band": prior.pleura * random.uniform(0.2, 1.0),
         "shift": prior.position * random.normal(size=3),
         "turn": np.deg2rad(0.25 * prior.position * random.normal(size=3)),
@@ -89,23 +88,25 @@ def _breath(prior: BreathingPrior, random: np.random.Generator) -> dict:
     }
 
 
-def _lattice(random: np.random.Generator, shape: tuple[int, int, int], smooth: float = 0.0) -> np.ndarray:
-    """Draws control points of a field of cubic B-splines of standard deviation 1; `smooth` is in control points."""
-    points = ndimage.gaussian_filter(random.standard_normal((1, *shape, 3)), (0, smooth, smooth, smooth, 0))
+def _control(random: np.random.Generator, grid: Grid, every: float, smooth: float = 0.0) -> np.ndarray:
+    """Draws control points of a cubic B-spline field of standard deviation 1; `smooth` counts in control points."""
+    sizes = [math.ceil(n * step / every - 1e-6) + 3 for n, step in zip(grid.shape, grid.spacing, strict=True)]
+    points = ndimage.gaussian_filter(random.standard_normal((1, *sizes, 3)), (0, smooth, smooth, smooth, 0))
     # B-splines keep about a third of the deviation; the filter, (2 sqrt(pi) smooth)^-3/2 of it.
     return 3.0 * max(1.0, 2 * math.sqrt(math.pi) * smooth) ** 1.5 * points
 
 
-def _anatomy(prior: BreathingPrior, random: np.random.Generator) -> dict:
+def _anatomy(prior: BreathingPrior, random: np.random.Generator, grid: Grid) -> dict:
     """Draws where a voxel of the network's grid lies in the chest: `linear @ x + offset + shapes(x)` in mm."""
-    size = np.exp(prior.anatomy * (random.uniform(-0.8, 0.8) + random.uniform(-0.4, 0.4, 3)))
-    x, y, z = prior.anatomy * random.uniform(-0.6, 0.6, 3)
+    strength = prior.anatomy
+    size = np.exp(strength * (random.uniform(-0.8, 0.8) + random.uniform(-0.4, 0.4, 3)))
+    x, y, z = strength * random.uniform(-0.6, 0.6, 3)
     skew = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    mirror = np.diag([-1.0 if prior.anatomy and random.uniform() < 0.5 else 1.0, 1.0, 1.0])
+    mirror = np.diag([-1.0 if random.uniform() < 0.5 and strength else 1.0, 1.0, 1.0])
     return {
         "linear": mirror @ np.diag(size) @ (np.eye(3) + skew),
-        "offset": 100 * prior.anatomy * random.uniform(-1, 1, 3),
-        "shapes": 30 * prior.anatomy * _lattice(random, _SHAPES) * random.uniform(),
+        "offset": 100 * strength * random.uniform(-1, 1, 3),
+        "shapes": 30 * strength * _control(random, grid, SHAPES) * random.uniform(),
     }
 
 
@@ -135,6 +136,10 @@ def _slabs(random: np.random.Generator, count: int) -> np.ndarray:
 
 
 def _crop(random: np.random.Generator) -> np.ndarray:
-    """Draws how many mm are missing of the lower and of the upper end of both scans, shape (2, 2); mostly none."""
-    both = np.array([random.uniform(-60, 60), random.uniform(-60, 40)])
-    return np.maximum(0, both + random.uniform(-20, 20, (2, 2)) * (random.uniform() < 0.5))
+    """Draws how many mm are missing of the lower and of the upper end of both scans; mostly none.
+
+    Returns:
+        Shape (2, 2): end, scan.
+    """
+    both = random.uniform(-60, (30, 20))
+    return np.maximum(0, both[:, None] + random.uniform(-15, 15, (2, 2)) * (random.uniform() < 0.5))

@@ -8,7 +8,7 @@ and 95th percentile.
 """
 
 import argparse
-import time
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +77,7 @@ def _simulated(folder: Path, pairs: int):
     prior = motion.BreathingPrior(position=0)
     for index, simulator in enumerate(_simulators(folder)):
         for pair in range(pairs):
-            drawn = motion.draw(prior, np.random.default_rng([index, pair]), GRID["shape"])
+            drawn = motion.draw(prior, np.random.default_rng([index, pair]), simulator.chest.network)
             hu, masks, ddf = simulator(drawn)
             inner = ndimage.binary_erosion(masks[0])
             points = np.argwhere(inner & (hu[0] > np.percentile(hu[0][inner], 70)))
@@ -95,7 +95,7 @@ def _measures(points: np.ndarray, u: np.ndarray, centred: bool = False) -> dict[
     if centred:
         u = u - u.mean(axis=0)
     height = (points[:, 2] - points[:, 2].min()) / np.ptp(points[:, 2])
-    fifth = [u[(height >= low) & (height <= high)].mean(axis=0) for low, high in zip(FIFTHS, FIFTHS[1:], strict=False)]
+    fifth = [u[(height >= low) & (height <= high)].mean(axis=0) for low, high in itertools.pairwise(FIFTHS)]
     base = fifth[0][2] - (fifth[4][2] if centred else 0)
     design = np.c_[np.ones(len(points)), points - points.mean(axis=0)]
     slopes, *_ = np.linalg.lstsq(design, u, rcond=None)
