@@ -16,13 +16,11 @@ import numpy as np
 from keras import ops
 
 from regzoo import backend
-from regzoo.checks import invalid
 from regzoo.chest import FINE, Chest
-from regzoo.config import WindowIntensity
 from regzoo.fields import bspline_field, compose, jacobian_determinant, linear_matrix, resize_field
 from regzoo.filters import along_axes
 from regzoo.grids import identity_grid
-from regzoo.images import Image, normalise
+from regzoo.images import Image
 from regzoo.motion import LOCAL, SHAPES, BreathingPrior, Draw, draw
 from regzoo.warping import sample, warp
 
@@ -102,71 +100,12 @@ class Simulator:
         ddf = _exponential(velocity)
         psi = _exponential(_run(resize_field, velocity, shape=self.half) * drawn["stage"])
         shapes = _run(_random, drawn["shapes"], shape=self.half, spacing=coarse, every=SHAPES)
-        moving = _run(_moving, psi, _run(warp, shapes, psi))
+        moving = _run(_moving, psi, _run(warp, shapes, psi), shape=self.shape)
         fixed = _run(sample, moving, _run(_at_half, ddf, shape=self.half))
         states = _run(_states, moving, fixed, ddf)
         voxels = _run(_seen, states, velocity, drawn, spacing=spacing, maps=maps)
         hu, lungs = _run(_look, _run(sample, self.image, voxels), states, drawn)
         return hu, lungs, ddf
-
-
-class BreathingBatches(keras.utils.PyDataset):
-    """Batches of simulated pairs, made ahead in a thread; the same for the same seed, epoch and step.
-
-    Whoever trains calls `start` before each epoch; see `regzoo.pairs.Batches`.
-
-    Args:
-        chests: One or more, all for the same network's grid.
-        window: HU that become 0 and 1.
-        steps: Batches an epoch.
-        batch_size: Pairs a batch.
-        seed: Seed of all draws.
-        prior: What is drawn from; None: the defaults.
-    """
-
-    def __init__(
-        self,
-        chests: Sequence[Chest],
-        window: WindowIntensity,
-        *,
-        steps: int,
-        batch_size: int,
-        seed: int,
-        prior: BreathingPrior | None = None,
-    ) -> None:
-        super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
-        shapes = {chest.network.shape for chest in chests}
-        if len(shapes) != 1:
-            raise invalid("chests", "at least one, all on grids of one shape", sorted(shapes))
-        self.simulators = [Simulator(chest) for chest in chests]
-        self.window, self.steps, self.batch_size = window, steps, batch_size
-        self.seed, self.epoch, self.prior = seed, 0, prior or BreathingPrior()
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def start(self, epoch: int, logs: dict | None = None) -> None:
-        """Goes to the draws of an epoch."""
-        self.epoch = epoch
-
-    def __getitem__(self, step: int) -> tuple[dict]:
-        """Returns a batch.
-
-        Returns:
-            A dictionary in a tuple: `fixed` and `moving` (B, *S, 1) in [0, 1], float32; `fixed_labels` and
-            `moving_labels` (B, *S, 1), the lungs, uint8; and `ddf` (B, *S, 3), known, in voxels.
-        """
-        random = np.random.default_rng([self.seed, self.epoch, step])
-        pairs = [self._pair(random) for _ in range(self.batch_size)]
-        hu, masks, ddf = (np.stack(each) for each in zip(*pairs, strict=True))
-        images = normalise(hu, self.window)[..., None]
-        masks = masks[..., None]
-        batch = {"fixed": images[:, 0], "moving": images[:, 1], "ddf": ddf}
-        return ({**batch, "fixed_labels": masks[:, 0], "moving_labels": masks[:, 1]},)
-
-    def _pair(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        simulator = self.simulators[random.integers(len(self.simulators))]
-        return simulator(draw(self.prior, random, simulator.chest.network))
 
 
 def _run(function: Callable, *tensors: object, **static: object) -> object:
@@ -208,11 +147,8 @@ def _squared(ddf: object) -> object:
 
 def _places(drawn: Draw, spacing: Sequence[float], shape: Sequence[int]) -> object:
     """Returns where the grid lies in the chest before it breathes."""
-    return (
-        _linear(_grid(shape, spacing), drawn["linear"])
-        + drawn["offset"]
-        + _random(drawn["shapes"], shape, spacing, SHAPES)
-    )
+    shapes = _random(drawn["shapes"], shape, spacing, SHAPES)
+    return _linear(_grid(shape, spacing), drawn["linear"]) + drawn["offset"] + shapes
 
 
 def _velocity(places: object, local: object, drawn: Draw, spacing: Sequence[float]) -> object:
@@ -252,9 +188,10 @@ def _breath(q: object, height: object, drawn: Draw) -> tuple:
     return wall, breath, depth
 
 
-def _moving(psi: object, shapes: object) -> object:
-    """Returns what the moving scan shows: displacement in voxels, shapes in mm and volume change, (1, *half, 7)."""
-    return ops.concatenate([psi * 2, shapes, jacobian_determinant(psi)[..., None]], axis=-1)
+def _moving(psi: object, shapes: object, shape: Sequence[int]) -> object:
+    """Returns what the moving scan shows, at half resolution: `psi` in voxels of the whole, shapes, volume change."""
+    ratio = np.array(shape) / np.array(psi.shape[1:4])
+    return ops.concatenate([psi * _row(ratio), shapes, jacobian_determinant(psi)[..., None]], axis=-1)
 
 
 def _at_half(ddf: object, shape: Sequence[int]) -> object:
@@ -276,7 +213,7 @@ def _states(moving: object, fixed: object, ddf: object) -> object:
 
 
 def _seen(states: object, velocity: object, drawn: Draw, spacing: Sequence[float], maps: Sequence[int]) -> object:
-    """Returns which voxels of the chest's image both scans show, (1, 2 * X, Y, Z, 3); late slabs show others."""
+    """Returns which voxels of the chest's image both scans show, (1, 2 X, Y, Z, 3); late slabs show others."""
     shape = states.shape[1:4]
     late = drawn["slabs"][:, None, None, :, None] * velocity
     places = _grid(shape, spacing) + (states[..., :3] + late) * _row(spacing)
