@@ -1,6 +1,6 @@
 """Random changes to training pairs: drawn by NumPy, applied to the whole batch at once on the backend."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from keras import ops
@@ -15,38 +15,44 @@ from regzoo.warping import sample
 
 
 def augment(
-    images: np.ndarray,
-    labels: np.ndarray | None,
+    stack: np.ndarray,
     settings: Augmentation,
     spacing: Sequence[float],
     random: np.random.Generator,
     flips: Sequence[int | None] | None = None,
-) -> tuple[np.ndarray, np.ndarray | None]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Changes every image of a batch by draws of its own; an image's labels go where the image goes.
 
     Matrix, smooth field and flip become one map, by which an image is sampled once, linearly, with 0 outside. Then its
     intensities change: negative, gamma, contrast, bias field, noise, in this order; they stay in [0, 1].
 
     Args:
-        images: Shape (N, *S, 1), in [0, 1].
-        labels: Shape (N, *S, L), in [0, 1], or None.
+        stack: Images and behind each its labels, all in [0, 1], shape (N, *S, 1 + L).
         settings: What to draw.
         spacing: Millimetres a voxel along each axis.
         random: Where draws come from.
         flips: For each image the axis to be mirrored, or None; see `left_right`. None: no image.
 
     Returns:
-        Images and labels of the same shapes, float32.
+        Images (N, *S, 1) and labels (N, *S, L), float32.
     """
-    shape = images.shape[1:-1]
-    flips = [None] * len(images) if flips is None else flips
-    draws = _places(settings, shape, spacing, random, flips) | _intensities(settings, images.shape, spacing, random)
-    if not draws:
-        return images, labels
-    names = ("field", "bias")
-    steps = {name: _in_voxels(getattr(settings, name).smoothness, spacing) for name in names if name in draws}
-    changed = backend.inference(backend.compiled(_apply, **steps), images, labels, draws)
-    return tuple(None if each is None else ops.convert_to_numpy(each) for each in changed)
+    shape = stack.shape[1:-1]
+    places = _places(settings, shape, spacing, random, [None] * len(stack) if flips is None else flips)
+    changes = _intensities(settings, (*stack.shape[:-1], 1), spacing, random)
+    if places:
+        step = _in_voxels(settings.field.smoothness, spacing) if settings.field else None
+        # By itself: in one piece with the sampling, XLA would compute it again for each of the corners.
+        where = _run(_coordinates, places, shape=shape, step=step)
+        stack = ops.convert_to_numpy(_run(_sampled, stack, where))
+    images, labels = stack[..., :1].copy(), stack[..., 1:].copy()
+    if changes:
+        step = _in_voxels(settings.bias.smoothness, spacing) if settings.bias else None
+        images = ops.convert_to_numpy(_run(_recoloured, images, changes, step=step))
+    return images, labels
+
+
+def _run(function: Callable, *arrays: object, **static: object) -> object:
+    return backend.inference(backend.compiled(function, **static), *arrays)
 
 
 def left_right(grid: Grid, dims: int) -> int:
@@ -123,34 +129,23 @@ def _lattice(shape: Sequence[int], smoothness: float, spacing: Sequence[float]) 
     return [len(control_positions(length, step)) for length, step in zip(shape, steps, strict=True)]
 
 
-def _apply(
-    images: object,
-    labels: object,
-    draws: dict[str, object],
-    field: Sequence[float] | None = None,
-    bias: Sequence[float] | None = None,
-) -> tuple[object, object]:
-    """Applies draws; `field` and `bias` are the voxels between their control points."""
-    draws = {name: ops.convert_to_tensor(each) for name, each in draws.items()}
-    images = ops.convert_to_tensor(images)
-    if "matrix" in draws:
-        stack = images if labels is None else ops.concatenate([images, labels], axis=-1)
-        moved = sample(stack, _coordinates(draws, images.shape[1:-1], field), "zero")
-        images, labels = moved[..., :1], None if labels is None else moved[..., 1:]
-    return _recoloured(images, draws, bias), labels
-
-
-def _coordinates(draws: dict[str, object], shape: Sequence[int], step: Sequence[float] | None) -> object:
+def _coordinates(places: dict[str, object], shape: Sequence[int], step: Sequence[float] | None) -> object:
     """Returns `A (x + u) + b` for every voxel x: neither map folds, so nor does one after the other."""
-    matrix = draws["matrix"]
     points = ops.convert_to_tensor(identity_grid(shape))[None]
-    if "field" in draws:
-        points = points + bspline_field(draws["field"], shape, step)
+    if "field" in places:
+        points = points + bspline_field(places["field"], shape, step)
+    matrix = ops.convert_to_tensor(places["matrix"])
     rows = ops.reshape(matrix, (-1, *(1,) * len(shape), *matrix.shape[1:]))
     return sum(rows[..., d] * points[..., d : d + 1] for d in range(len(shape))) + rows[..., -1]
 
 
+def _sampled(stack: object, where: object) -> object:
+    return sample(stack, where, "zero")
+
+
 def _recoloured(images: object, draws: dict[str, object], step: Sequence[float] | None) -> object:
+    images = ops.convert_to_tensor(images)
+    draws = {name: ops.convert_to_tensor(each) for name, each in draws.items()}
     if "invert" in draws:
         images = images + draws["invert"] * (1 - 2 * images)
     if "gamma" in draws:

@@ -99,11 +99,10 @@ class Batches(MadeAhead):
         channels = [self._channels(*pair, mirror, random) for pair, mirror in zip(pairs, mirrored, strict=True)]
         sides = [placed for side in zip(*pairs, strict=True) for placed in side]  # all fixed, then all moving
         flips = [_axis(*each) for each in zip(sides, mirrored * 2, strict=True)]
-        images = np.stack([placed.image for placed in sides])
-        labels = None
-        if self.labels:
-            labels = np.stack([_stacked(*each) for each in zip(sides, channels * 2, strict=True)])
-        return as_batch(*augment(images, labels, self.augmentation, self.reader.config.spacing, random, flips))
+        stack = np.stack([_stacked(*each) for each in zip(sides, channels * 2, strict=True)])
+        return as_batch(
+            *augment(stack, self.augmentation, self.reader.config.spacing, random, flips), self.labels is not None
+        )
 
     def _pair(self, random: np.random.Generator) -> tuple[Placed, Placed]:
         """Draws a pair; for a 2-D network, one slice of it in which both images show something."""
@@ -130,11 +129,12 @@ def _axis(placed: Placed, mirror: bool) -> int | None:
 
 
 def _stacked(placed: Placed, channels: Sequence[int | None]) -> np.ndarray:
-    """Returns labels, (*S, len(channels)); channels that are None are empty."""
-    stacked = np.zeros((*placed.image.shape[:-1], len(channels)), "float32")
-    known = [place for place, channel in enumerate(channels) if channel is not None]
-    if known:
-        stacked[..., known] = placed.channels([channels[place] for place in known])
+    """Returns the image and behind it its labels, (*S, 1 + len(channels)); channels that are None are empty."""
+    stacked = np.zeros((*placed.image.shape[:-1], 1 + len(channels)), "float32")
+    stacked[..., :1] = placed.image
+    for place, channel in enumerate(channels, start=1):
+        if channel is not None:
+            stacked[..., place : place + 1] = placed.channels([channel])
     return stacked
 
 
@@ -148,16 +148,17 @@ def _mirrored(augmentation: Augmentation, values: Sequence[int]) -> list[int]:
     return [values.index(other.get(value, value)) for value in values]
 
 
-def as_batch(images: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
+def as_batch(images: np.ndarray, labels: np.ndarray, labelled: bool) -> dict[str, np.ndarray]:
     """Splits stacked images, first all fixed, then all moving, into a batch for the model.
 
     A label that augmentation took out of one of the images is taken out of the other one too.
     """
     half = len(images) // 2
     batch = {"fixed": images[:half], "moving": images[half:]}
-    if labels is not None:
-        fixed, moving = labels[:half], labels[half:]
-        axes = tuple(range(1, labels.ndim - 1))
-        shared = np.minimum(fixed.sum(axis=axes, keepdims=True), moving.sum(axis=axes, keepdims=True)) >= 0.5
-        batch |= {"fixed_labels": fixed * shared, "moving_labels": moving * shared}
+    if labelled:
+        flat = labels.reshape(2, half, -1, labels.shape[-1])
+        voxels = np.ones(flat.shape[2], "float32") @ flat  # many times as fast as a sum along an inner axis
+        for image, label in np.argwhere(voxels.min(axis=0) < 0.5):
+            flat[:, image, :, label] = 0
+        batch |= {"fixed_labels": labels[:half], "moving_labels": labels[half:]}
     return batch

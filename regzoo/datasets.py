@@ -136,7 +136,7 @@ def _drawn(recipe: Recipe, split: str, groups: Groups, root: Path) -> list[PairF
     try:
         draw = _draw(data, groups)
     except InvalidError as error:
-        raise InvalidError(f"{root / (data.splits or '')}: {split}: {error}") from None
+        raise InvalidError(f"{root / (data.splits or '')}: {split}: {str(error).removeprefix('data: ')}") from None
     if isinstance(data, UnpairedData):  # pairs may repeat, as in the scores that cards of this kind already show
         random = np.random.default_rng(recipe.seed)
         return [_pair(*draw(random)) for _ in range(count)]

@@ -43,7 +43,9 @@ class Placed:
         return set(np.flatnonzero(mass >= 0.5).tolist())
 
     def channels(self, which: Sequence[int]) -> np.ndarray:
-        """Returns labels, one channel each, shape (*S, len(which)), float32."""
+        """Returns labels, one channel each, shape (*S, len(which)), float32; without labels, empty channels."""
+        if self.labels is None:
+            return np.zeros((*self.image.shape[:-1], len(which)), "float32")
         if self.soft:
             return self.labels[..., list(which)]
         return np.stack([self.labels == each + 1 for each in which], axis=-1).astype("float32")

@@ -1,26 +1,17 @@
+import contextlib
+import os
+from pathlib import Path
+
+import h5py
 import numpy as np
 import pytest
-import tiny_run
 import worlds
 
 from regzoo.checks import InvalidError
 from regzoo.config import InputConfig
 from regzoo.images import Grid, Image
-from regzoo.pairs import (
-    Batches,
-    Files,
-    Placed,
-    Reader,
-    augment,
-    label_values,
-    own_grid,
-    paired,
-    place,
-    read_labelled,
-    unpaired,
-)
-
-pytestmark = pytest.mark.backend
+from regzoo.pairing import Files
+from regzoo.pairs import Placed, Reader, label_values, own_grid, place, read_labelled
 
 LOW, HIGH = -60.0, 60.0
 WINDOW = {"name": "window", "low": LOW, "high": HIGH}
@@ -72,8 +63,9 @@ def test_place_samples_in_the_world(name):
     image, labels = source(name)
     grid = own_grid(image, inputs())
     placed = place(image, labels, grid, inputs(), (5, 3, 9))
+    channels = placed.channels(range(3))
     assert placed.image.shape == (*SHAPE, 1)
-    assert placed.labels.shape == (*SHAPE, 3)
+    assert channels.shape == (*SHAPE, 3)
     assert placed.labels.dtype == np.uint8
     np.testing.assert_allclose(placed.image[..., 0], ramp(grid), atol=1e-4)
     # Labels by hand: the nearest voxel's value, away from ties.
@@ -82,7 +74,7 @@ def test_place_samples_in_the_world(name):
     nearest = labels.array[tuple(np.moveaxis(np.rint(index).astype(int), -1, 0))]
     assert sure.mean() > 0.3
     for channel, value in enumerate((5, 3, 9)):
-        np.testing.assert_array_equal(placed.labels[sure][:, channel], (nearest == value)[sure])
+        np.testing.assert_array_equal(channels[sure][:, channel], (nearest == value)[sure])
 
 
 def test_place_gives_zero_outside_and_clips_inside():
@@ -93,7 +85,7 @@ def test_place_gives_zero_outside_and_clips_inside():
     placed = place(image, labels, grid, inputs(), (1,))
     expected = [0, 0, 1, 80 / 120, 80 / 120, 1, 0, 0]
     np.testing.assert_allclose(placed.image[:, 2, 2, 0], expected, atol=1e-6)
-    np.testing.assert_array_equal(placed.labels[:, 2, 2, 0], [0, 0, 1, 1, 1, 1, 0, 0])
+    np.testing.assert_array_equal(placed.labels[:, 2, 2], [0, 0, 1, 1, 1, 1, 0, 0])
 
 
 @pytest.mark.parametrize("name", ["LPS", "permuted", "oblique"])
@@ -107,7 +99,7 @@ def test_reader_aligns_the_moving_image(tmp_path, name, alignment):
     if alignment == "world":
         moving_grid = grid
     np.testing.assert_allclose(placed_fixed.image[..., 0], ramp(grid), atol=1e-4)
-    inside = placed_moving.labels.any(-1)
+    inside = placed_moving.labels > 0
     assert inside.mean() > 0.6
     at = np.argwhere(inside)[:: inside.sum() // 50]
     inner = [tuple(i) for i in at if all(0 < i[d] < SHAPE[d] - 1 for d in range(3))]
@@ -116,7 +108,7 @@ def test_reader_aligns_the_moving_image(tmp_path, name, alignment):
     assert placed_moving.grid.same_as(moving_grid)
 
 
-def test_labels_must_be_one_map_on_the_images_grid(tmp_path):
+def test_labels_must_be_on_the_images_grid_and_channels_in_0_to_1(tmp_path):
     image, labels = source("oblique")
     files = save(tmp_path, "x", image, labels)
     read_labelled(files)
@@ -126,9 +118,11 @@ def test_labels_must_be_one_map_on_the_images_grid(tmp_path):
     Image(labels.array, np.diag([1.2, 1.7, 2.1, 1])).save(files.labels)
     with pytest.raises(InvalidError, match="received another affine"):
         read_labelled(files)
-    Image(np.stack([labels.array] * 2, axis=-1), labels.affine).save(files.labels)
-    with pytest.raises(InvalidError, match="expected one label map, received 2 channels"):
-        read_labelled(files)
+    for factor, message in ((1, "channels of labels with values from 0 to 1, received 3 to 5"), (0.2, None)):
+        channels = np.stack([labels.array] * 2, axis=-1).astype("float32") * factor
+        Image(channels, labels.affine).save(files.labels)
+        with pytest.raises(InvalidError, match=message) if message else contextlib.nullcontext():
+            read_labelled(files)
 
 
 def test_an_image_without_contrast_is_named(tmp_path):
@@ -142,11 +136,55 @@ def test_an_image_without_contrast_is_named(tmp_path):
 
 def test_reader_keeps_only_what_fits_in_memory(tmp_path):
     files = [save(tmp_path, name, *source("RAS")) for name in "abc"]
-    size = np.prod(SHAPE) * 5
-    for memory, kept in ((3 * size, 3), (2.9 * size, 2), (0, 2)):
+    size = np.prod(SHAPE) * 5  # float32 image, uint8 label numbers
+    for memory, kept in ((3 * size, "abc"), (2.9 * size, "bc"), (size - 1, "")):
         reader = Reader(inputs(), (3,), memory=int(memory))
         reader.check(files)
-        assert reader._own.cache_info().currsize == kept
+        assert [key.image.name[0] for (key,) in reader._kept] == list(kept)
+
+
+def test_what_was_not_used_for_longest_makes_room(tmp_path):
+    a, b, c = (save(tmp_path, name, *source("RAS")) for name in "abc")
+    reader = Reader(inputs(), (3,), memory=int(2 * np.prod(SHAPE) * 5))
+    reader.pair(a, b)
+    reader.pair(a, a)
+    kept = reader.pair(a, c)[0]
+    assert set(reader._kept) == {(a,), (c,)}
+    assert reader.pair(a, c)[0] is kept
+
+
+def test_a_moving_image_on_another_grid_is_kept_for_that_grid(tmp_path):
+    a, b = (save(tmp_path, name, *source("RAS", offset)) for name, offset in (("a", (0, 0, 0)), ("b", (5, -3, 2))))
+    reader = Reader(inputs(alignment="world"), (3,))
+    fixed, moving = reader.pair(a, b)
+    assert reader.pair(a, b)[1] is moving
+    assert reader.pair(b, b)[1].grid.same_as(reader.pair(b, a)[0].grid)
+    assert moving.grid.same_as(fixed.grid)
+    assert not np.array_equal(moving.image, reader.pair(b, b)[0].image)
+
+
+def resident():
+    """Resident memory of this process in bytes."""
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        pytest.skip("no /proc/self/statm on this system")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_data_set_larger_than_memory_passes_through(tmp_path):
+    shape, count = (40, 48, 32), 200  # 250 kB each, 50 MB in all
+    random = np.random.default_rng(0)
+    files = [Files(tmp_path / f"{number}.nii.gz") for number in range(count)]
+    for each in files:
+        Image(random.normal(size=shape).astype("float32"), np.eye(4)).save(each.image)
+    config = inputs(spacing=(1, 1, 1), shape=shape)
+    seen, used = Reader(config, (), memory=2**31), Reader(config, (), memory=2_000_000)
+    used.check(files[:20])
+    before = resident()
+    used.check(files)
+    assert resident() - before < 15e6
+    seen.check(files)
+    assert resident() - before > 40e6  # so that the figure above means something
 
 
 def test_label_values(tmp_path):
@@ -159,102 +197,63 @@ def test_label_values(tmp_path):
         label_values(files)
 
 
-def test_unpaired_draws_all_ordered_pairs_of_two_images_and_no_other():
-    files = [Files(name) for name in "abc"]
-    random, draw = np.random.default_rng(0), unpaired(files)
-    drawn = {(fixed.image, moving.image) for fixed, moving in (draw(random) for _ in range(100))}
-    assert drawn == {(a, b) for a in "abc" for b in "abc" if a != b}
-    with pytest.raises(InvalidError, match="at least two training images, received 1"):
-        unpaired(files[:1])
+def test_label_values_of_channels_count_from_one(tmp_path):
+    image, labels = source("RAS")
+    channels = np.zeros((*image.shape, 3), "float32")
+    channels[..., 2] = 0.25
+    Image(channels, labels.affine).save(tmp_path / "soft.nii.gz")
+    assert label_values([Files(tmp_path / "x", tmp_path / "soft.nii.gz")]) == (3,)
 
 
-def test_paired_draws_the_given_pairs_only():
-    pairs = [(Files("a"), Files("b")), (Files("c"), Files("b"))]
-    random, draw = np.random.default_rng(0), paired(pairs)
-    assert {draw(random) for _ in range(30)} == set(pairs)
-    with pytest.raises(InvalidError, match="at least one training pair"):
-        paired([])
+def test_place_takes_wanted_channels_linearly_and_leaves_others_empty():
+    grid = Grid((12, 10, 9), worlds.affine(np.diag([2.0, 1.5, 2.5]), (-10, -7, -9)))
+    steep = np.clip(world(grid) @ (0.03, -0.02, 0.01) + 0.5, 0, 1).astype("float32")
+    labels = Image(np.stack([np.zeros(grid.shape, "float32"), steep], axis=-1), grid.affine)
+    image = worlds.ramp(grid)
+    target = Grid((5, 6, 4), worlds.affine(np.diag([2.0, 1.5, 2.5]), (-5.1, -3.2, -4.4)))
+    placed = place(image, labels, target, inputs(), (2, 7))
+    assert placed.soft
+    np.testing.assert_allclose(placed.labels[..., 0], world(target) @ (0.03, -0.02, 0.01) + 0.5, atol=1e-5)
+    assert not placed.labels[..., 1].any()
+    assert placed.present() == {0}
+    np.testing.assert_array_equal(placed.channels([1, 0])[..., 1], placed.labels[..., 0])
 
 
-@pytest.fixture(scope="module")
-def blobs(tmp_path_factory):
-    root = tiny_run.write_data(tmp_path_factory.mktemp("data")) / "blobs"
-    return [Files(root / "images" / f"{n}.nii.gz", root / "labels" / f"{n}.nii.gz") for n in tiny_run.TRAIN]
+@pytest.mark.parametrize("values", [(7, 300, 2), tuple(range(1, 300))])
+def test_integer_labels_are_never_blended(values):
+    """Between 7 and 300 lies no other label, whatever the grid."""
+    array = np.where(np.indices((12, 12, 12)).sum(0) % 3, 7, 300).astype("uint16")
+    array[:2] = 1000
+    image = Image(np.random.default_rng(0).random((12, 12, 12)).astype("float32"), np.eye(4))
+    grid = Grid((10, 9, 8), worlds.affine(worlds.rotation(0.1, 0.2, -0.1), (1.3, 0.6, 1.1)))
+    placed = place(image, Image(array, np.eye(4)), grid, inputs(), values)
+    wanted = {values.index(value) for value in (7, 300) if value in values}
+    assert placed.present() == wanted
+    assert placed.labels.dtype == ("uint16" if len(values) > 255 else "uint8")
+    assert 0 < (placed.labels > 0).mean() < 1
 
 
-def batches(files, epoch=0, **changes):
-    reader = Reader(tiny_run.recipe().input, (1,))
-    settings = {"steps": 3, "batch_size": 2, "affine": 0.1, "seed": 5} | changes
-    data = Batches(reader, unpaired(files), **settings)
-    data.start(epoch)
-    return data
+def test_present_asks_for_half_a_voxel_of_a_channel():
+    array = np.zeros((4, 3, 2, 3), "float32")
+    array[0, 0, 0] = 0.1, 0.4, 0.5
+    array[1, 0, 0, 0] = 0.5
+    placed = Placed(array[..., :1], array, Grid((4, 3, 2), np.eye(4)))
+    assert placed.present() == {0, 2}
+    without = Placed(array[..., :1], None, placed.grid)
+    assert without.present() == set()
+    assert without.channels([0, 1]).shape == (4, 3, 2, 2)
 
 
-def same(one, other):
-    return all(np.array_equal(one[key], other[key]) for key in one)
-
-
-def test_a_batch_depends_on_seed_epoch_and_step_alone(blobs):
-    data = batches(blobs)
-    assert len(data) == 3
-    (batch,) = data[1]
-    assert {key: value.shape for key, value in batch.items()} == dict.fromkeys(
-        ("fixed", "moving", "fixed_labels", "moving_labels"), (2, 16, 16, 16, 1)
-    )
-    data[2], data[0]
-    assert same(batch, data[1][0])
-    assert same(batch, batches(blobs)[1][0])
-    others = data[2], batches(blobs, seed=6)[1], batches(blobs, epoch=1)[1]
-    assert not any(np.array_equal(batch["fixed"], other["fixed"]) for (other,) in others)
-
-
-def test_a_resumed_run_sees_what_a_continued_one_would_have_seen(blobs):
-    continued = batches(blobs)
-    for epoch in range(3):
-        continued.start(epoch)
-    assert same(continued[1][0], batches(blobs, epoch=2)[1][0])
-
-
-def test_both_sides_of_a_batch_belong_together(blobs):
-    """Without augmentation, the labels of each side are the thresholded image of that side."""
-    (batch,) = batches(blobs, affine=0.0)[0]
-    for side in ("fixed", "moving"):
-        np.testing.assert_array_equal(batch[f"{side}_labels"], batch[side] > 0.5)
-    assert not np.array_equal(batch["fixed"], batch["moving"])
-
-
-def subject(array, labels=True):
-    array = array.astype("float32")[..., None]
-    return Placed(array, array.astype("uint8") if labels else None, Grid(array.shape[:3], np.eye(4)))
-
-
-def test_augmentation_moves_image_and_labels_by_the_same_matrix():
-    ball = tiny_run.blob((1, 0, -1))[1]
-    images, labels = augment([subject(ball)] * 3, 0.2, np.random.default_rng(0))
-    np.testing.assert_array_equal(images, labels)
-    assert not np.array_equal(images[0], images[1])
-    assert not np.array_equal(images[0, ..., 0], ball)
-
-
-def test_augmentation_is_unbiased_and_about_the_centre():
-    ball = tiny_run.blob((0, 0, 0))[0]
-    places = np.moveaxis(np.indices(ball.shape), 0, -1).reshape(-1, 3)
-    images, labels = augment([subject(ball, labels=False)] * 200, 0.1, np.random.default_rng(0))
-    assert labels is None
-    weights = images.reshape(200, -1)
-    centres = weights @ places / weights.sum(1, keepdims=True)
-    np.testing.assert_allclose(centres.mean(0), 7.5, atol=0.15)
-    assert (centres.std(0) > 0.3).all()
-    assert np.abs(centres - 7.5).max() < 2.0
-
-
-def test_without_augmentation_nothing_is_touched():
-    ball = tiny_run.blob((0, 0, 0))[0]
-    images, labels = augment([subject(ball, labels=False)], 0.0, np.random.default_rng(0))
-    np.testing.assert_array_equal(images[0, ..., 0], ball)
-    assert labels is None
-
-
-def test_unlabelled_data(blobs):
-    files = [Files(file.image) for file in blobs]
-    assert set(batches(files)[0][0]) == {"fixed", "moving"}
+def test_hdf5_has_the_spacing_that_is_given(tmp_path):
+    array = np.random.default_rng(0).random((6, 7, 5)).astype("float32")
+    with h5py.File(tmp_path / "images.h5", "w") as file:
+        file["a"] = array
+        file["b"] = (array > 0.5).astype("uint8")
+    files = Files(tmp_path / "images.h5" / "a", tmp_path / "images.h5" / "b", (2.0, 1.5, 2.5))
+    image, labels = read_labelled(files)
+    np.testing.assert_array_equal(image.array, array)
+    np.testing.assert_allclose(image.spacing, (2.0, 1.5, 2.5))
+    assert labels.array.dtype == np.uint8
+    placed = Reader(inputs(shape=(6, 7, 5), intensity=WINDOW | {"low": 0, "high": 1}), (1,)).pair(files, files)[0]
+    np.testing.assert_array_equal(placed.image[..., 0], array)  # the same voxels, so copied
+    np.testing.assert_array_equal(placed.labels, array > 0.5)

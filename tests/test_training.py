@@ -16,9 +16,12 @@ from regzoo import backend, callbacks, cards, hub, training
 from regzoo.checks import InvalidError
 from regzoo.images import Image
 from regzoo.models import build, weights
+from regzoo.pairs_csv import PairFiles
 from regzoo.training import finetune
 
 pytestmark = pytest.mark.backend
+
+SMALL = {"name": "unet", "channels": [6, 12, 12], "convolutions": 1}
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +205,10 @@ def test_weights_that_are_no_number_never_reach_the_checkpoint(tmp_path):
 
 def test_training_solves_an_easy_shift(home, tmp_path):
     recipe = tiny_run.recipe(
-        model={"backbone": {"channels": [6, 12, 12], "convolutions": 1}, "output": {"name": "ddf", "level": 1}},
+        model={
+            "backbone": {"name": "unet", "channels": [6, 12, 12], "convolutions": 1},
+            "output": {"name": "ddf", "level": 1},
+        },
         training={"steps": 120, "steps_per_epoch": 40, "batch_size": 2, "learning_rate": 1e-2, "warmup": 5},
         augmentation={},
     )
@@ -248,7 +254,9 @@ def test_fine_tuning_starts_from_the_parents_weights(whole, home, tmp_path, monk
     assert (card.training["parent"], card.training["steps"]) == (str(whole), 1)
     assert cards.read_config(folder) == cards.read_config(whole)
     other = tiny_run.recipe(
-        name="child", parent=str(whole), model={"backbone": {"channels": [2, 5]}, "output": {"name": "ddf"}}
+        name="child",
+        parent=str(whole),
+        model={"backbone": {"name": "unet", "channels": [2, 5]}, "output": {"name": "ddf"}},
     )
     with pytest.raises(InvalidError, match="model: expected null or the config of the parent"):
         finetune(other, tmp_path / "other", home)
@@ -345,7 +353,35 @@ def test_bfloat16_is_refused_where_it_would_fail_later(home, tmp_path):
         finetune(tiny_run.recipe(training={"precision": "mixed_bfloat16"}), tmp_path / "run", home)
 
 
-def test_a_recipe_in_two_dimensions_is_refused(home, tmp_path):
-    model = {"dims": 2, "backbone": {"channels": [2, 4]}, "output": {"name": "ddf"}}
-    with pytest.raises(InvalidError, match=r"model\.dims: expected 3"):
-        finetune(tiny_run.recipe(model=model), tmp_path / "run", home)
+def test_a_recipe_in_two_dimensions_trains_on_slices(home, tmp_path):
+    recipe = tiny_run.recipe(
+        model={"dims": 2, "backbone": SMALL, "output": {"name": "ddf", "level": 1}},
+        input={"spacing": [1, 1], "shape": [16, 16], "intensity": {"name": "window", "low": 0, "high": 300}},
+        training={"steps": 120, "steps_per_epoch": 40, "batch_size": 4, "learning_rate": 1e-2, "warmup": 5},
+        augmentation={},
+    )
+    rows = tiny_run.read_log(finetune(recipe, tmp_path / "run", home))
+    assert float(rows[-1]["loss"]) < 0.8 * float(rows[0]["loss"])
+    assert float(rows[-1]["valid_dice"]) > tiny_run.unregistered_dice(recipe, home) + 0.05
+    image = Image.read(home / "blobs" / "images" / "v.nii.gz")
+    assert regzoo.register(image, image, tmp_path / "run").transform.displacement(image.grid)[..., 2].max() == 0
+
+
+@pytest.mark.parametrize("output", ["conditional", "affine", "ffd", "dvf, symmetric"])
+def test_every_output_trains_by_a_recipe_and_registers(home, tmp_path, output):
+    name, _, symmetric = output.partition(", ")
+    backbone = {"name": "global" if name == "affine" else "unet", "channels": [2, 4]}
+    loss = {"image": {} if name == "conditional" else {"ssd": {}}, "symmetric": bool(symmetric)}
+    recipe = tiny_run.recipe(
+        model={"backbone": backbone, "output": {"name": name} | ({"level": 0} if name == "dvf" else {})},
+        loss=loss | ({"deformation": {}} if name == "conditional" else {}),
+    )
+    folder = finetune(recipe, tmp_path / "run", home)
+    row = tiny_run.read_log(folder)[-1]
+    assert ("valid_folds" in row) == (name != "conditional")
+    files = {"fixed_labels": "labels/v", "moving_labels": "labels/w"}
+    files = {key: home / "blobs" / f"{file}.nii.gz" for key, file in files.items()}
+    images = [home / "blobs" / "images" / f"{each}.nii.gz" for each in "vw"]
+    scores = regzoo.evaluate(folder, [PairFiles(*images, **files)]).rows[0]
+    assert 0 <= scores["dice_after"] <= 1
+    assert ("sdlogj" in scores) == (name != "conditional")

@@ -13,8 +13,8 @@ from regzoo.losses.common import float32, millimetres
 def dice(fixed: object, moved: object, scales: Sequence[float] = (0,), kernel: Kernel = "gaussian") -> object:
     """One minus the soft Dice overlap `2 sum(fixed moved) / (sum(fixed^2) + sum(moved^2))`.
 
-    It is averaged over the labels that either map has. The squares change nothing for maps of 0 and 1; of soft maps,
-    and at every scale above 0 the maps are soft, only a match is 0.
+    It is averaged over the labels that either map has. The squares change nothing for maps of 0 and 1. For soft maps,
+    as all are at a scale above 0, they make a match, and only a match, 0; plain sums would favour too large a label.
 
     Args:
         fixed: One channel a label, in [0, 1], shape (B, *S, L).
@@ -35,8 +35,10 @@ def dice(fixed: object, moved: object, scales: Sequence[float] = (0,), kernel: K
 
 
 def _dice(fixed: object, moved: object) -> object:
-    both, total = _overlap(fixed, moved)
-    return 1 - 2 * both / ops.maximum(total, 1e-12)
+    axes = _spatial(fixed)
+    total = ops.sum(ops.square(fixed) + ops.square(moved), axis=axes)
+    # The same as one minus the overlap, but 0 at a match whatever the rounding.
+    return ops.sum(ops.square(fixed - moved), axis=axes) / ops.maximum(total, 1e-12)
 
 
 def jaccard(fixed: object, moved: object, scales: Sequence[float] = (0,), kernel: Kernel = "gaussian") -> object:
@@ -60,8 +62,8 @@ def jaccard(fixed: object, moved: object, scales: Sequence[float] = (0,), kernel
 
 
 def _jaccard(fixed: object, moved: object) -> object:
-    both, total = _overlap(fixed, moved)
-    return 1 - both / ops.maximum(total - both, 1e-12)
+    loss = _dice(fixed, moved)
+    return 2 * loss / (1 + loss)
 
 
 def cross_entropy(
@@ -159,19 +161,13 @@ def _centroids(labels: object, spacing: Sequence[float] | None) -> tuple:
     for axis, mm in zip(axes, millimetres(spacing, len(axes)), strict=True):
         profile = ops.sum(labels, axis=[other for other in axes if other != axis])
         length = labels.shape[axis]
-        along = (np.arange(length, dtype="float32") - (length - 1) / 2) * mm
+        along = ops.convert_to_tensor((np.arange(length) - (length - 1) / 2) * mm, dtype="float32")
         places.append(ops.sum(profile * along[None, :, None], axis=1) / ops.maximum(mass, 1e-3))
     return ops.stack(places, axis=1), mass
 
 
 def _spatial(labels: object) -> tuple[int, ...]:
     return tuple(range(1, len(labels.shape) - 1))
-
-
-def _overlap(fixed: object, moved: object) -> tuple:
-    """Returns the sums over voxels of the product and of both squares, shape (B, L) each."""
-    axes = _spatial(fixed)
-    return ops.sum(fixed * moved, axis=axes), ops.sum(ops.square(fixed) + ops.square(moved), axis=axes)
 
 
 def _over_scales(score: Callable, fixed: object, moved: object, scales: Sequence[float], kernel: Kernel) -> object:

@@ -76,7 +76,7 @@ def _bin_shares(image: object, num_bins: int, sigma_ratio: float) -> object:
     values = ops.reshape(image, (ops.shape(image)[0], 1, voxels))
     low, high = (ops.stop_gradient(bound(values, axis=-1, keepdims=True)) for bound in (ops.min, ops.max))
     place = (values - low) * ((num_bins - 1) / ops.maximum(high - low, 1e-30))
-    centres = np.arange(num_bins, dtype="float32")[None, :, None]
+    centres = ops.convert_to_tensor(np.arange(num_bins)[None, :, None], dtype="float32")
     return ops.softmax(ops.square(place - centres) * (-0.5 / sigma_ratio**2), axis=1)
 
 
