@@ -183,7 +183,7 @@ def _breath(q: object, height: object, drawn: Draw) -> tuple:
     dome = ops.clip((1 - drawn["back"] * y + drawn["side"] * x) / (1 + drawn["back"]), 0.0, 1.0)
     drift = drawn["drift"] * ops.ones_like(q[..., :2])
     breath = depth * ops.concatenate([drift, drawn["diaphragm"] * dome], axis=-1)
-    front = (y + 1) / 2
+    front = ops.maximum(y + 1, 0.0) / 2
     wall = (1 - 0.5 * ops.clip(level, 0.0, 1.0)) * ops.concatenate([x, front, front], axis=-1) * drawn["wall"]
     return wall, breath, depth
 

@@ -33,9 +33,9 @@ class BreathingPrior(Strict):
     """Largest motion of the diaphragm along S, in mm, up or down."""
     wall: Share = 0.25
     """Largest motion of the breastbone along A, as a share of the diaphragm's; the sides move half as much."""
-    local: Share = 0.3
+    local: Share = 0.45
     """Largest standard deviation of smooth random motion at the diaphragm, as a share of the diaphragm's."""
-    jitter: Millimetres = 1.5
+    jitter: Millimetres = 2.3
     """Largest standard deviation of smooth random motion in mm, whatever the diaphragm does."""
     pleura: Millimetres = 8.0
     """Largest width of the band along ribs and spine over which the motion inside them dies away, in mm."""
@@ -80,7 +80,7 @@ def _breath(prior: BreathingPrior, random: np.random.Generator, grid: Grid) -> d
         "side": random.normal(0.0, 0.1),
         "drift": amplitude * random.normal((0.0, -0.04), (0.06, 0.1)),
         "wall": wall * np.array([-0.5 * random.uniform(), -1.0, -0.3 * random.uniform(-1.0, 1.0)]),
-        "local": local * (0.5 * smooth + 0.87 * rough) * (1.0, 1.1, 1.0),
+        "local": local * (0.82 * smooth + 0.57 * rough) * (1.0, 1.1, 1.0),
         "band": prior.pleura * random.uniform(0.2, 1.0),
         "shift": prior.position * random.normal(size=3),
         "turn": np.deg2rad(0.25 * prior.position * random.normal(size=3)),
@@ -92,8 +92,9 @@ def _control(random: np.random.Generator, grid: Grid, every: float, smooth: floa
     """Draws control points of a cubic B-spline field of standard deviation 1; `smooth` counts in control points."""
     sizes = [math.ceil(n * step / every - 1e-6) + 3 for n, step in zip(grid.shape, grid.spacing, strict=True)]
     points = ndimage.gaussian_filter(random.standard_normal((1, *sizes, 3)), (0, smooth, smooth, smooth, 0))
-    # B-splines keep about a third of the deviation; the filter, (2 sqrt(pi) smooth)^-3/2 of it.
-    return 3.0 * max(1.0, 2 * math.sqrt(math.pi) * smooth) ** 1.5 * points
+    # Filter and B-spline, whose variance is 1/3, are together nearly Gaussian: white noise keeps this much of itself.
+    kept = (2 * math.sqrt(math.pi * (smooth**2 + 1 / 3))) ** -1.5
+    return points / kept
 
 
 def _anatomy(prior: BreathingPrior, random: np.random.Generator, grid: Grid) -> dict:
