@@ -7,7 +7,7 @@ from regzoo import backend, chest, motion
 from regzoo.breathing import Simulator, breathing_pair
 from regzoo.checks import InvalidError
 from regzoo.config import WindowIntensity
-from regzoo.images import Grid, Image, map_points
+from regzoo.images import Grid, Image, map_points, resample
 from regzoo.metrics import dice
 from regzoo.motion import BreathingPrior
 from regzoo.simulated import BreathingBatches
@@ -57,6 +57,23 @@ def jacobian(ddf):
     return np.linalg.det(np.eye(3) + slopes)
 
 
+def test_chest_at_rest_is_the_ct(lying, simulator):
+    still = BreathingPrior(diaphragm=0, jitter=0, position=0, anatomy=0, appearance=0)
+    hu, masks, ddf = simulator(drawn(lying, 0, still))
+    ct, lungs = phantom.chest_ct(phantom.grid_at(shift=(20.0, -30.0, 55.0)))
+    expected = resample(ct, lying.network, outside=-1000.0).array
+    seen = slice(5, -5)  # beyond the CT's ends there is none
+    np.testing.assert_array_equal(ddf, 0)
+    np.testing.assert_allclose(hu[0], hu[1], atol=1e-3)
+    assert np.corrcoef(hu[0][..., seen].ravel(), expected[..., seen].ravel())[0, 1] > 0.995
+    for axis in range(3):  # half a voxel off would be seen
+        shifted = np.roll(expected, 1, axis)[..., seen], np.roll(expected, -1, axis)[..., seen]
+        gaps = [np.abs(hu[0][..., seen] - each).mean() for each in shifted]
+        assert abs(gaps[0] - gaps[1]) < 0.1 * sum(gaps)
+    there = resample(Image(lungs.array.astype("float32"), lungs.affine), lying.network).array >= 0.5
+    assert dice(there.astype("uint8"), masks[0])[1] > 0.98
+
+
 def test_breathing_out_moves_the_diaphragm_up_and_empties_the_lungs(lying, deep):
     _, masks, ddf = deep
     up, z = ddf[..., 2][masks[0] > 0] * SPACING[2], places(lying)[..., 2][masks[0] > 0]
@@ -93,6 +110,17 @@ def test_wall_moves_bones_but_only_as_far_as_it_is_drawn(lying, simulator):
     assert abs(moved[-70]) < 0.6
     assert 3 < moved[80] < 7.5
     assert abs(moved[-100]) < 1e-3
+
+
+@pytest.mark.parametrize("side", [1, -1], ids=["as it is", "mirrored"])
+def test_directions_are_those_of_the_patient_who_is_seen(lying, simulator, side):
+    still = BreathingPrior(diaphragm=0, jitter=0, position=0, anatomy=0, appearance=0)
+    linear = np.diag([side * 1.1, 0.9, 1.2])
+    _, _, ddf = simulator(drawn(lying, 0, still, wall=(6, 0, 0), diaphragm=20, linear=linear))
+    x, _, z = np.moveaxis(places(lying) @ linear, -1, 0)
+    right = (np.abs(x * side - 110) < 10) & (np.abs(z) < 20)
+    assert ddf[..., 0][right].mean() * SPACING[0] > 2
+    assert ddf[..., 2].max() * SPACING[2] == pytest.approx(20 / 1.2, rel=0.15)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
