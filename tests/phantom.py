@@ -14,7 +14,7 @@ def ellipsoid(places, centre, half):
 def lungs_at(places):
     """Returns whether places are in the lungs, which rest on a dome."""
     dome = -70 + 25 * np.exp(-((np.abs(places[..., 0]) - 65) ** 2 + places[..., 1] ** 2) / 45**2)
-    both = ellipsoid(places, (-65, 0, 0), (48, 70, 105)) | ellipsoid(places, (65, 0, 0), (48, 70, 105))
+    both = ellipsoid(places, (-65, 0, 0), (48, 58, 105)) | ellipsoid(places, (65, 0, 0), (48, 58, 105))
     return both & (places[..., 2] > dome)
 
 
@@ -26,9 +26,9 @@ def body_at(places):
     return ellipsoid(places * (1, 1, 0), (0, 0, 0), (145, 100, 1))
 
 
-def chest_ct(grid):
-    """Returns the CT in HU and its lung mask on a grid."""
-    places = grid.coordinates()
+def chest_ct(grid, middle=(0.0, 0.0, 0.0)):
+    """Returns the CT in HU and its lung mask on a grid, for a chest whose middle is there."""
+    places = grid.coordinates() - middle
     body, lungs = body_at(places), lungs_at(places)
     hu = np.full(grid.shape, -1000.0)
     hu[body] = 30.0

@@ -18,11 +18,12 @@ pytestmark = pytest.mark.backend
 SPACING, SHAPE = (6.5, 6.0, 7.0), (49, 40, 41)  # odd and even
 PLAIN = BreathingPrior(position=0, anatomy=0, appearance=0)
 SEEDS = (0, 1, 2)
+MIDDLE = (20.0, -30.0, 55.0)
 
 
 @pytest.fixture(scope="module")
 def lying():
-    return chest.prepare(*phantom.chest_ct(phantom.grid_at(shift=(20.0, -30.0, 55.0))), SPACING, SHAPE)
+    return chest.prepare(*phantom.chest_ct(phantom.grid_at(shift=MIDDLE), MIDDLE), SPACING, SHAPE)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def deep(lying, simulator):
 
 
 def places(lying):
-    return lying.network.coordinates() - (20, -30, 55)
+    return lying.network.coordinates() - MIDDLE
 
 
 def warped(image, ddf, order=1):
@@ -60,7 +61,7 @@ def jacobian(ddf):
 def test_chest_at_rest_is_the_ct(lying, simulator):
     still = BreathingPrior(diaphragm=0, jitter=0, position=0, anatomy=0, appearance=0)
     hu, masks, ddf = simulator(drawn(lying, 0, still))
-    ct, lungs = phantom.chest_ct(phantom.grid_at(shift=(20.0, -30.0, 55.0)))
+    ct, lungs = phantom.chest_ct(phantom.grid_at(shift=MIDDLE), MIDDLE)
     expected = resample(ct, lying.network, outside=-1000.0).array
     seen = slice(5, -5)  # beyond the CT's ends there is none
     np.testing.assert_array_equal(ddf, 0)
@@ -93,12 +94,21 @@ def test_reversed_draw_breathes_in(lying, simulator):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_nothing_moves_outside_the_body_and_little_in_spine_and_ribs(lying, simulator, seed):
-    _, _, ddf = simulator(drawn(lying, seed, wall=np.zeros(3)))
+def test_nothing_moves_outside_the_body(lying, simulator, seed):
+    _, _, ddf = simulator(drawn(lying, seed, wall=(5, -8, 3)))
     size = np.linalg.norm(ddf * SPACING, axis=-1)
-    where = places(lying)
-    assert size[~phantom.body_at(where / (1.25, 1.35, 1))].max() < 1e-3
-    assert np.percentile(size[phantom.spine_at(where * (1.3, 1, 1) + (0, -10, 0))], 95) < 1.0
+    assert size[~phantom.body_at(places(lying) / (1.25, 1.35, 1))].max() < 1e-3
+    assert size.max() > 5
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_spine_and_ribs_hardly_move_with_the_diaphragm(lying, simulator, seed):
+    _, _, ddf = simulator(drawn(lying, seed, wall=np.zeros(3)))
+    size, where = np.linalg.norm(ddf * SPACING, axis=-1), places(lying)
+    assert np.percentile(size[phantom.spine_at(where * (1.6, 1.6, 1) + (0, 45, 0))], 95) < 1.0
+    rings = phantom.ellipsoid(where * (1, 1, 0), (0, 0, 0), (132, 88, 1))
+    rings &= ~phantom.ellipsoid(where * (1, 1, 0), (0, 0, 0), (124, 80, 1))
+    assert np.percentile(size[rings], 90) < 0.15 * size.max()
     assert size.max() > 5
 
 
@@ -231,7 +241,7 @@ def test_pairs_depend_on_the_seed_alone_and_are_the_same_on_every_backend(lying)
     np.testing.assert_allclose(found, GOLDEN, rtol=2e-3)
 
 
-GOLDEN = [0.610665, -516.791, -523.983, 10474]
+GOLDEN = [0.603809, -363.0965, -363.7477, 8548]
 
 
 def batches(lying, **settings):

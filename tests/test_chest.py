@@ -27,7 +27,7 @@ def test_arrays_have_the_shapes_that_the_grid_gives_them(prepared):
     assert found.image.shape[:3] == tuple(round(1.5 * n) for n in found.grid.shape)
     np.testing.assert_allclose(found.network.centre, found.grid.centre)
     assert np.abs(found.network.centre - (0, 0, 17)).max() <= 5
-    np.testing.assert_allclose(found.half, (113, 70, 87), atol=5)
+    np.testing.assert_allclose(found.half, (113, 58, 87), atol=5)
 
 
 def test_image_lies_where_the_scan_lies(prepared):
