@@ -117,7 +117,7 @@ class Batches(MadeAhead):
         """Returns which label goes into each channel; None, and so nothing, where not both images have it."""
         if not self.labels:
             return []
-        shared = sorted(fixed.present() & moving.present())
+        shared = sorted(fixed.present & moving.present)
         if self.labels == "one":
             return [shared[random.integers(len(shared))] if shared else None]
         order = self._mirror if mirror else range(len(self.reader.values))

@@ -14,6 +14,7 @@ import typer.core
 import regzoo
 from regzoo import hub
 from regzoo.checks import RegzooError
+from regzoo.importers import commands
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,6 +54,9 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(commands.models, name="import")
+app.add_typer(commands.recipes, name="recipe")
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="name, name@version or a folder", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -256,24 +260,6 @@ def finetune(
 
     checked = Recipe.read(recipe)  # before Keras, which takes seconds
     typer.echo(regzoo.finetune(checked, output, data))
-
-
-importing = typer.Typer(help="Turn a network of another project into a model.", no_args_is_help=True)
-app.add_typer(importing, name="import")
-
-
-@importing.command("voxelmorph")
-def import_voxelmorph(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="Keras 2 file (.h5) of VoxelMorph's 2018 networks.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write the model to.")],
-    name: Annotated[str | None, typer.Option(help="Name on its card.", show_default="the file's")] = None,
-) -> None:
-    """Turn a VoxelMorph network into a model folder and print it."""
-    from regzoo import backend  # noqa: F401 - the backend first, since it keeps start-up chatter away
-    from regzoo.importers import voxelmorph
-
-    typer.echo(voxelmorph.import_voxelmorph(source, output, name))
-    typer.echo(f"warning: {voxelmorph.ASSUMED}", err=True)
 
 
 @app.command()

@@ -47,8 +47,8 @@ def split_pairs(recipe: Recipe, split: str, home: str | Path | None = None) -> l
 def train_draw(recipe: Recipe, home: str | Path | None = None) -> Draw:
     """Returns the draw of (fixed, moving) `Files` to train on; without labels, if no loss compares them.
 
-    An image of given pairs may be in several splits, as an atlas is; a pair, in either order, may not. A single image
-    or, where a list has groups, a group may not.
+    An image of given pairs may be in several splits, as an atlas is; a pair, in either order, may not, nor may a single
+    image, nor a group: groups of one name are taken for one subject.
 
     Raises:
         RegzooError: If a file is missing, splits overlap, or there is nothing to draw.
@@ -61,6 +61,8 @@ def train_draw(recipe: Recipe, home: str | Path | None = None) -> Draw:
         return Paired([tuple(_wanted(recipe, side) for side in sides(pair)) for pair in found["train"]])
     found = {split: _groups(data, root, split) for split in splits}
     refuse_overlap(root, {split: _images(groups) for split, groups in found.items()})
+    if getattr(data, "layout", None) == "grouped":
+        refuse_overlap(root, {split: {f"group {name}" for name, _ in _named(data, root, split)} for split in splits})
     return _draw(data, [[_wanted(recipe, _existing(files)) for files in group] for group in found["train"]])
 
 
@@ -108,12 +110,16 @@ def _groups(data: UnpairedData | GroupedData | FolderData, root: Path, split: st
 
 
 def _in_folders(data: FolderData, root: Path, split: str) -> list:
+    return [each for _, each in _named(data, root, split)]
+
+
+def _named(data: FolderData, root: Path, split: str) -> list[tuple[str, object]]:
     """Returns the pairs, images or groups of a split: all that its folders have, or those that a splits file names."""
     read = {"paired": folders.paired, "unpaired": folders.single, "grouped": folders.grouped}[data.layout]
     layout = folders.Layout(data.images, data.labels, data.spacing)
     found = [item for folder in getattr(data, split) for item in read(root / folder, layout).items()]
     if data.splits is None:
-        return [each for _, each in found]
+        return found
     path = root / data.splits
     names = set(read_names(path, least=2 if data.layout == "unpaired" else 1).splits[split])
     if not names:
@@ -121,7 +127,7 @@ def _in_folders(data: FolderData, root: Path, split: str) -> list:
     absent = names - {name for name, _ in found}
     if absent:
         raise MissingError(f"{path}: {split}: '{min(absent)}' is not in {', '.join(getattr(data, split))}.")
-    return [each for name, each in found if name in names]
+    return [(name, each) for name, each in found if name in names]
 
 
 def _draw(data: UnpairedData | GroupedData | FolderData, groups: Groups) -> Unpaired | Grouped:

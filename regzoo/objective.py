@@ -109,7 +109,7 @@ class LabelLoss(Strict):
     cross_entropy: EntropyTerm | None = None
     ssd: ScalesTerm | None = None
     centroid: Term | None = None
-    """In millimetres, so that its weight is a tenth of another's or less."""
+    """A distance in millimetres: it wants a smaller weight than an overlap."""
 
 
 class DeformationLoss(Strict):

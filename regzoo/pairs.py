@@ -1,5 +1,6 @@
 """Pairs on the network's grid: images and labels read, brought there and kept while they fit in memory."""
 
+import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -33,14 +34,14 @@ class Placed:
         """Whether the labels have one channel each."""
         return self.labels is not None and self.labels.ndim == self.image.ndim
 
+    @functools.cached_property
     def present(self) -> set[int]:
-        """Returns the label channels, counted from 0, that are not empty (have half a voxel, where they are soft)."""
+        """The label channels, counted from 0, that are not empty (have half a voxel, where they are soft)."""
         if self.labels is None:
             return set()
         if not self.soft:
             return {number - 1 for number in np.unique(self.labels).tolist() if number}
-        mass = self.labels.sum(axis=tuple(range(self.labels.ndim - 1)), dtype="float64")
-        return set(np.flatnonzero(mass >= 0.5).tolist())
+        return set(np.flatnonzero(self.labels.sum(axis=tuple(range(self.labels.ndim - 1))) >= 0.5).tolist())
 
     def channels(self, which: Sequence[int]) -> np.ndarray:
         """Returns labels, one channel each, shape (*S, len(which)), float32; without labels, empty channels."""
@@ -98,7 +99,7 @@ def _chosen(found: np.ndarray, values: Sequence[int]) -> np.ndarray:
     labels = np.zeros((*found.shape[:-1], len(values)), "float32")
     for channel, value in enumerate(values):
         if value <= found.shape[-1]:
-            labels[..., channel] = found[..., value - 1]
+            labels[..., channel] = np.clip(found[..., value - 1], 0, 1)
     return labels
 
 

@@ -35,7 +35,7 @@ class _Single(_Data):
     """How many fixed pairs of validation images the seed draws."""
 
 
-class _Grouping(Strict):
+class _Grouping(_Data):
     """How pairs are drawn from images in groups, such as a patient's visits; an image's place is its time."""
 
     intra_group_prob: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -67,7 +67,7 @@ class PairedData(_Data):
     test: PathText | None = None
 
 
-class FolderData(_Data, _Grouping):
+class FolderData(_Grouping):
     """DeepReg's folders, of NIfTI files or with one HDF5 file in the place of each (see `regzoo.folders`)."""
 
     kind: Literal["folders"]
@@ -88,7 +88,7 @@ class FolderData(_Data, _Grouping):
 
     @model_validator(mode="after")
     def _every_key_counts(self) -> "FolderData":
-        unused = [] if self.layout == "grouped" else list(_Grouping.model_fields)
+        unused = [] if self.layout == "grouped" else list(_Grouping.__annotations__)
         for name in unused + ["validation_pairs"] * (self.layout == "paired"):
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name}: the layout '{self.layout}' has no use for it")
@@ -99,7 +99,7 @@ class FieldAugmentation(Strict):
     """A random smooth deformation: a cubic B-spline through random displacements, on average none anywhere."""
 
     strength: Annotated[float, Field(gt=0, le=100)]
-    """Largest displacement of a control point along each axis, mm; that of a voxel is about a fifth of it (rms)."""
+    """Largest displacement of a control point along each axis, mm; that of a voxel is a fifth of it (rms, 3-D)."""
     smoothness: Annotated[float, Field(ge=4, le=1000)]
     """Distance between control points, mm."""
 

@@ -254,7 +254,7 @@ def _moved(moving: Placed, ddf: object, dims: int) -> np.ndarray:
 def _dice(fixed: Placed, moving: Placed, moved: np.ndarray) -> list[float]:
     """Returns the Dice overlap of every label that both images have."""
     scores = []
-    for label in sorted(fixed.present() & moving.present()):
+    for label in sorted(fixed.present & moving.present):
         there = fixed.channels([label])[..., 0] >= 0.5
         here = moved[..., label] if moved.dtype == bool else moved[..., 0] == label + 1
         total = int(here.sum()) + int(there.sum())

@@ -273,6 +273,13 @@ def test_folders_that_share_images_are_refused(folds, layout):
             datasets.train_draw(tiny_run.recipe(data=FOLDERS | settings), folds)
 
 
+def test_groups_of_one_name_are_one_subject(folds):
+    write_folder(folds, "later", "group-11-4", "group-11-5")
+    settings = {"layout": "grouped", "train": ["fold0", "fold1"], "valid": ["later"], "test": ["fold3"]}
+    with pytest.raises(InvalidError, match="'group 11' is in both train and valid"):
+        datasets.train_draw(tiny_run.recipe(data=FOLDERS | settings), folds)
+
+
 def test_a_splits_file_names_groups_images_or_pairs(home):
     keys = [f"group-{i}-{j}" for i in (1, 2, 3, 10) for j in (1, 2)]
     write_folder(home, ".", *keys, prefixes=("", "fixed_", "moving_"))

@@ -3,6 +3,7 @@ import itertools
 import os
 from types import SimpleNamespace
 
+import h5py
 import nibabel
 import numpy as np
 import pytest
@@ -505,3 +506,56 @@ def test_the_grid_of_a_file_is_read_without_its_voxels(tmp_path, shape):
     grid = Grid.read(path)
     assert grid.shape == (*shape, 1)[:3]
     np.testing.assert_allclose(grid.affine, oblique, atol=1e-5)
+
+
+class TestHDF5:
+    @pytest.fixture
+    def path(self, tmp_path):
+        with h5py.File(tmp_path / "set.h5", "w") as file:
+            file["image.1"] = noise().astype("int16")
+            file["labels"] = np.stack([noise() > 0, noise(seed=1) > 1], axis=-1).astype("uint8")
+            file["series"] = noise((7, 9, 6, 2))
+            file["slice"] = noise((7, 9))
+            file["empty"] = np.zeros(SHAPE, "uint8")
+            file["text"] = "no image"
+            file["five"] = np.zeros((2, 3, 4, 2, 3))
+            file.create_group("nested")["image"] = noise()
+        return tmp_path / "set.h5"
+
+    def test_a_dataset_is_an_image_without_geometry(self, path):
+        image = Image.read(path / "image.1")
+        np.testing.assert_array_equal(image.array, noise().astype("int16"))
+        np.testing.assert_array_equal(image.affine, np.eye(4))
+        spaced = Image.read(str(path / "image.1"), spacing=(1.5, 2.0, 3.0))
+        np.testing.assert_array_equal(spaced.affine, np.diag([1.5, 2, 3, 1]))
+        assert Grid.read(path / "image.1").shape == SHAPE
+        assert Image.read(path / "slice").shape == (7, 9, 1)
+        np.testing.assert_array_equal(Image.read(path / "series", volume=1).array, noise((7, 9, 6, 2))[..., 1])
+
+    def test_labels(self, path):
+        labels = Image.read(path / "labels", labels=True)
+        assert labels.channels == 2
+        np.testing.assert_array_equal(labels.array[..., 1], noise(seed=1) > 1)
+        assert Image.read(path / "empty", labels=True).array.dtype == np.uint8
+
+    @pytest.mark.parametrize(
+        ("key", "kind", "message"),
+        [
+            ("none", MissingError, r"set\.h5: no dataset 'none'"),
+            ("nested", MissingError, r"set\.h5: no dataset 'nested'"),
+            ("text", InvalidError, r"set\.h5/text: expected one number per voxel, received type object"),
+            ("five", InvalidError, r"set\.h5/five has 5 dimensions"),
+            ("empty", InvalidError, r"set\.h5/empty: expected an image, received the same value, 0, everywhere"),
+            ("series", InvalidError, r"set\.h5/series has 4 dimensions .* choose one volume"),
+        ],
+    )
+    def test_what_is_no_image_is_named(self, path, key, kind, message):
+        with pytest.raises(kind, match=message):
+            Image.read(path / key)
+
+    def test_a_damaged_file_and_spacing_of_a_file_that_has_its_own(self, path, tmp_path):
+        path.write_bytes(path.read_bytes()[:100])
+        with pytest.raises(InvalidError, match=r"set\.h5/image\.1 is not a readable image, or it is damaged"):
+            Image.read(path / "image.1")
+        own = write(tmp_path / "a.nii.gz", noise())
+        np.testing.assert_allclose(Image.read(own, spacing=(9, 9, 9)).affine, AFFINES["oblique"], atol=1e-5)

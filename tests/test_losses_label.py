@@ -50,7 +50,7 @@ def test_cross_entropy_weighs_background_against_label():
 
 @pytest.mark.parametrize("loss", [losses.dice, losses.jaccard, losses.label_ssd])
 @pytest.mark.parametrize("kernel", ["gaussian", "cauchy"])
-@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("scale", [0, 2, 16])
 def test_a_match_of_blurred_labels_is_0_and_no_other_size_or_place_is_less(loss, kernel, scale):
     shape, middle = (17, 16, 15), np.array([8, 7.5, 7])
     fixed, settings = ball(shape, 4, middle), {"scales": (scale,), "kernel": kernel}

@@ -215,7 +215,7 @@ def test_place_takes_wanted_channels_linearly_and_leaves_others_empty():
     assert placed.soft
     np.testing.assert_allclose(placed.labels[..., 0], world(target) @ (0.03, -0.02, 0.01) + 0.5, atol=1e-5)
     assert not placed.labels[..., 1].any()
-    assert placed.present() == {0}
+    assert placed.present == {0}
     np.testing.assert_array_equal(placed.channels([1, 0])[..., 1], placed.labels[..., 0])
 
 
@@ -228,7 +228,7 @@ def test_integer_labels_are_never_blended(values):
     grid = Grid((10, 9, 8), worlds.affine(worlds.rotation(0.1, 0.2, -0.1), (1.3, 0.6, 1.1)))
     placed = place(image, Image(array, np.eye(4)), grid, inputs(), values)
     wanted = {values.index(value) for value in (7, 300) if value in values}
-    assert placed.present() == wanted
+    assert placed.present == wanted
     assert placed.labels.dtype == ("uint16" if len(values) > 255 else "uint8")
     assert 0 < (placed.labels > 0).mean() < 1
 
@@ -238,9 +238,9 @@ def test_present_asks_for_half_a_voxel_of_a_channel():
     array[0, 0, 0] = 0.1, 0.4, 0.5
     array[1, 0, 0, 0] = 0.5
     placed = Placed(array[..., :1], array, Grid((4, 3, 2), np.eye(4)))
-    assert placed.present() == {0, 2}
+    assert placed.present == {0, 2}
     without = Placed(array[..., :1], None, placed.grid)
-    assert without.present() == set()
+    assert without.present == set()
     assert without.channels([0, 1]).shape == (4, 3, 2, 2)
 
 

@@ -6,6 +6,7 @@ from regzoo.config import DVFConfig, UNetConfig
 from regzoo.objective import active
 from regzoo.pairs_csv import PairFiles, read_pairs
 from regzoo.recipe import Recipe, data_home
+from regzoo.sources import Augmentation
 
 TEXT = """
 name: hippocampus-mr-dvf
@@ -117,7 +118,11 @@ def test_small_recipe_and_parent(tmp_path):
         ("lncc: {", "lcc: {", "loss.image.lcc: unknown key. Did you mean 'lncc'?"),
         ("size: 7", "width: 7", "loss.image.lncc.width: unknown key. Known: floor, size, weight, window."),
         ("images: images", "image: images", "data.image: unknown key. Did you mean 'images'?"),
-        ("kind: unpaired", "kind: unpared", "data.kind: expected 'unpaired', 'pairs', received 'unpared'."),
+        (
+            "kind: unpaired",
+            "kind: unpared",
+            "data.kind: expected 'unpaired', 'grouped', 'pairs', 'folders', received 'unpared'.",
+        ),
         ("kind: unpaired", "root: x", "'root' is given twice."),
         ("  kind: unpaired\n", "", "data.kind: the key is missing."),
         ("channels: [16", "channels: [1000000000", "model.backbone.channels[0]: expected less than or equal to 512"),
@@ -194,6 +199,99 @@ def test_a_bad_recipe_is_refused_by_path(tmp_path, old, new, expected):
     assert str(caught.value).startswith(str(path))
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+DATA = TEXT[TEXT.index("data:") : TEXT.index("loss:")]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("kind: folders, layout: paired, labels: null", "data.labels: expected a folder, since loss.label"),
+        ("kind: folders, layout: pairs", "data.layout: expected 'paired', 'unpaired' or 'grouped', received 'pairs'."),
+        ("kind: folders", "data.layout: the key is missing."),
+        ("kind: folders, layout: paired, train: []", "data.train: Tuple should have at least 1 item"),
+        (
+            "kind: folders, layout: grouped, intra_group_opt: 1",
+            "data.intra_group_opt: unknown key. Did you mean 'intra_g",
+        ),
+        (
+            "kind: folders, layout: grouped, intra_group_prob: 2",
+            "data.intra_group_prob: expected less than or equal to 1, received 2.",
+        ),
+        (
+            "kind: folders, layout: unpaired, intra_group_option: forward",
+            "data: intra_group_option: the layout 'unpaired' has no use for it.",
+        ),
+        (
+            "kind: folders, layout: paired, validation_pairs: 3",
+            "data: validation_pairs: the layout 'paired' has no use for it.",
+        ),
+        ("kind: folders, layout: paired, spacing: [1, 1]", "data.spacing[2]: the key is missing."),
+        (
+            "kind: folders, layout: paired, spacing: [1, 1, 0]",
+            "data.spacing[2]: expected greater than 0.01, received 0.",
+        ),
+        ("kind: unpaired, labels: x, intra_group_prob: 0.5", "data.intra_group_prob: unknown key."),
+        ("kind: grouped", "data.labels: expected a folder, since loss.label has a weight above 0."),
+        (
+            "kind: grouped, labels: x, label_sampling: some",
+            "data.label_sampling: expected 'one' or 'all', received 'some'.",
+        ),
+    ],
+)
+def test_bad_data_are_refused_by_path(tmp_path, data, expected):
+    path = write(tmp_path, (DATA, f"data: {{{data}}}\n"))
+    with pytest.raises(InvalidError) as caught:
+        Recipe.read(path)
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "kind: grouped, labels: x, splits: all.csv, intra_group_prob: 0.5, intra_group_option: backward",
+        "kind: folders, layout: paired, root: prostate-mrus, splits: splits.json, label_sampling: one",
+        "kind: folders, layout: unpaired, train: [fold0, fold1], valid: [fold2], test: [fold3], spacing: [1, 2, 3]",
+        "kind: folders, layout: grouped, images: data, labels: data, splits: groups.json, intra_group_option: forward",
+        "kind: folders, layout: grouped, intra_group_prob: 0, sample_image_in_group: false, validation_pairs: 5",
+    ],
+)
+def test_data_of_all_kinds_round_trip(tmp_path, data):
+    recipe = Recipe.read(write(tmp_path, (DATA, f"data: {{{data}}}\n")))
+    recipe.write(tmp_path / "copy.yaml")
+    assert Recipe.read(tmp_path / "copy.yaml") == recipe
+    assert next(iter(yaml.safe_load((tmp_path / "copy.yaml").read_text())["data"])) == "kind"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ("noise: -0.1", "augmentation.noise: expected greater than or equal to 0, received -0.1."),
+        ("gamma: 3", "augmentation.gamma: expected less than or equal to 2, received 3."),
+        ("field: {strength: 5}", "augmentation.field.smoothness: the key is missing."),
+        (
+            "field: {strength: 5, smoothness: 12}",
+            "augmentation.field: strength: expected at most 0.4 x smoothness, or it may fold, received 5.0.",
+        ),
+        ("flip: {swap: [[1, 2], [2, 3]]}", "augmentation.flip: swap: a label is listed twice."),
+        ("flip: {swap: [[1]]}", "augmentation.flip.swap[0][1]: the key is missing."),
+        ("flip: {probability: 0}", "augmentation.flip.probability: expected greater than 0, received 0."),
+        ("blur: 1", "augmentation.blur: unknown key."),
+    ],
+)
+def test_bad_augmentation_is_refused_by_path(tmp_path, changes, expected):
+    path = write(tmp_path, ("augmentation: {affine: 0.1}", f"augmentation: {{{changes}}}"))
+    with pytest.raises(InvalidError) as caught:
+        Recipe.read(path)
+    assert expected in str(caught.value)
+
+
+def test_augmentation_is_off_by_default_and_by_null(tmp_path):
+    off = Augmentation()
+    assert not any(value for _, value in off)
+    text = "augmentation: {affine: null, field: null, flip: null, gamma: null, noise: 0, bias: null}"
+    assert Recipe.read(write(tmp_path, ("augmentation: {affine: 0.1}", text))).augmentation == off
 
 
 @pytest.mark.parametrize(("key", "absent"), [("model", "model"), ("input", "input")])

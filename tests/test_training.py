@@ -14,8 +14,11 @@ from filelock import FileLock
 import regzoo
 from regzoo import backend, callbacks, cards, hub, training
 from regzoo.checks import InvalidError
+from regzoo.config import InputConfig
 from regzoo.images import Image
 from regzoo.models import build, weights
+from regzoo.pairing import Files
+from regzoo.pairs import Reader
 from regzoo.pairs_csv import PairFiles
 from regzoo.training import finetune
 
@@ -325,26 +328,109 @@ def test_a_file_that_cannot_be_used_ends_the_run_before_it_starts(own_data, tmp_
     assert not (tmp_path / "run").exists()
 
 
-def test_images_without_labels_are_refused_where_labels_count(own_data):
-    pairs = {"kind": "pairs", "root": "blobs", "train": "train.csv", "valid": "valid.csv"}
-    (own_data / "blobs" / "valid.csv").write_text(
-        "fixed,moving,moving_labels\n" + "images/v.nii.gz,images/w.nii.gz,labels/w.nii.gz\n"
+PAIRS = {"kind": "pairs", "root": "blobs", "train": "train.csv", "valid": "valid.csv"}
+
+
+def write_partly(path, *lines):
+    path.write_text("\n".join(["fixed,moving,fixed_labels,moving_labels", *lines]))
+
+
+def test_images_without_labels_are_refused_only_where_nothing_else_can_be_compared(own_data):
+    train = own_data / "blobs" / "train.csv"
+    write_partly(
+        train, "images/a.nii.gz,images/b.nii.gz,labels/a.nii.gz,labels/b.nii.gz", "images/c.nii.gz,images/d.nii.gz"
     )
-    with pytest.raises(InvalidError, match=r"validation data: .*, as others have them, received none for .*v\.nii"):
-        training._data(tiny_run.recipe(data=pairs), own_data)
-    tiny_run.write_csv(own_data / "blobs" / "train.csv", [("a", "b")], labels=False)
-    with pytest.raises(InvalidError, match=r"training data: .*, since loss\.label .*, received none for .*a\.nii"):
-        training._data(tiny_run.recipe(data=pairs), own_data)
+    assert len(training._data(tiny_run.recipe(data=PAIRS), own_data).draw.items) == 4
+    with pytest.raises(
+        InvalidError, match=r"training data: .*, since no image loss is used, received none for .*c\.nii"
+    ):
+        training._data(tiny_run.recipe(data=PAIRS, loss={"image": {}}), own_data)
+    write_partly(
+        train, "images/a.nii.gz,images/b.nii.gz,labels/a.nii.gz,", "images/c.nii.gz,images/d.nii.gz,,labels/d.nii.gz"
+    )
+    with pytest.raises(
+        InvalidError, match=r"training data: expected a pair with labels, since loss\.label has a weight"
+    ):
+        training._data(tiny_run.recipe(data=PAIRS), own_data)
+    rows = [f"images/{name}.nii.gz,{'labels/a.nii.gz' if name == 'a' else ''},train" for name in "abc"]
+    rows += ["images/v.nii.gz,,valid", "images/w.nii.gz,,valid"]
+    (own_data / "blobs" / "all.csv").write_text("\n".join(["image,labels,split", *rows]))
+    with pytest.raises(InvalidError, match=r"training data: expected a pair with labels"):
+        training._data(tiny_run.recipe(data={"splits": "all.csv"}), own_data)
+
+
+def test_pairs_without_labels_train_on_their_images(own_data, tmp_path):
+    labelled = "images/a.nii.gz,images/b.nii.gz,labels/a.nii.gz,labels/b.nii.gz"
+    write_partly(own_data / "blobs" / "train.csv", labelled, "images/c.nii.gz,images/d.nii.gz")
+    write_partly(own_data / "blobs" / "valid.csv", "images/v.nii.gz,images/w.nii.gz", labelled.replace("/b", "/x"))
+    recipe = tiny_run.recipe(data=PAIRS | {"label_sampling": "one"}, training={"batch_size": 2})
+    rows = tiny_run.read_log(finetune(recipe, tmp_path / "run", own_data))
+    assert all(0 < float(row["label_dice"]) < 1 for row in rows)
+    assert all(0 < float(row["valid_dice"]) < 1 for row in rows)
 
 
 def test_label_values_are_found_and_training_labels_left_unread_where_no_loss_needs_them(home):
     found = training._data(tiny_run.recipe(), home)
     assert found.values == (1,)
-    assert found.train[0].labels is not None
+    assert found.draw.items[0].labels is not None
     found = training._data(tiny_run.recipe(loss={"label": {}}), home)
     assert found.values == (1,)
-    assert {file.labels for file in found.train} == {None}
+    assert {file.labels for file in found.draw.items} == {None}
     assert found.valid[0][0].labels is not None
+
+
+class Shift:
+    """In the place of a model: moves everything by one voxel along the first axis."""
+
+    kinds = ("image", "deformation")
+
+    def predict_on_batch(self, batch):
+        return {
+            "ddf": np.concatenate([np.ones_like(batch["fixed"]), np.zeros_like(batch["fixed"]).repeat(2, -1)], axis=-1)
+        }
+
+
+def placed(tmp_path, name, labels):
+    """A file of random intensities and one of labels."""
+    image = np.random.default_rng(0).random((6, 5, 4)).astype("float32")
+    Image(image, np.eye(4)).save(tmp_path / f"{name}.nii.gz")
+    if labels is not None:
+        Image(labels, np.eye(4)).save(tmp_path / f"{name}_labels.nii.gz")
+    return Files(tmp_path / f"{name}.nii.gz", None if labels is None else tmp_path / f"{name}_labels.nii.gz")
+
+
+def score(tmp_path, *pairs):
+    """What validation says of pairs of labels, (fixed, moving), moved by `Shift`."""
+    config = InputConfig(shape=(6, 5, 4), intensity={"name": "window", "low": 0, "high": 1})
+    files = [
+        tuple(placed(tmp_path, f"{i}{side}", each) for side, each in enumerate(pair)) for i, pair in enumerate(pairs)
+    ]
+    return training.Validation(Shift(), Reader(config, (1, 2, 3)), files)()
+
+
+def test_validation_scores_the_labels_that_both_images_have(tmp_path):
+    fixed, moving = np.zeros((2, 6, 5, 4), "uint8")
+    fixed[1:3, :2, 1] = 1
+    moving[2:4, :2, 1] = 1  # is moved onto the fixed one
+    fixed[4, 4], moving[4, 4] = 2, 2  # is moved off it
+    fixed[0, 4, 3] = 3  # is in one image only
+    assert score(tmp_path, (fixed, moving)) == {"valid_dice": 0.5, "valid_folds": 0.0}
+    assert score(tmp_path, (fixed, moving), (fixed, None)) == {"valid_dice": 0.5, "valid_folds": 0.0}
+    assert set(score(tmp_path, (fixed, None), (None, moving))) == {"valid_ncc", "valid_folds"}
+    with pytest.raises(InvalidError, match=r"expected one of the label values \(1, 2, 3\), received none in any pair"):
+        score(tmp_path, (fixed * 0 + 9, moving))
+
+
+def test_validation_cuts_channels_at_a_half_after_they_are_moved(tmp_path):
+    fixed, moving = np.zeros((2, 6, 5, 4, 3), "float32")
+    fixed[1:3, :2, 1, 0] = 0.5, 0.9  # cut: both
+    moving[2:4, :2, 1, 0] = 0.45, 0.6  # moved, then cut: the second only
+    fixed[2, 4, :, 2], moving[3, 4, :, 2] = 1, 0.7
+    fixed[5, 0, 0, 1] = 1  # in one image only
+    assert score(tmp_path, (fixed, moving))["valid_dice"] == pytest.approx((2 / 3 + 1) / 2)
+    numbers = np.zeros((6, 5, 4), "uint8")
+    numbers[3, 4] = 3
+    assert score(tmp_path, (fixed, numbers))["valid_dice"] == pytest.approx(1)
 
 
 @pytest.mark.skipif(backend.NAME != "torch" or backend.device() != "cpu", reason="only torch on a CPU lacks bfloat16")

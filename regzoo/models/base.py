@@ -4,16 +4,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 from keras import ops
 
 from regzoo import backend, losses
 from regzoo.checks import InvalidError
-from regzoo.warping import warp
+from regzoo.grids import identity_grid
+from regzoo.warping import sample
 
 Objective = Mapping[str, Mapping[str, Mapping[str, object]]]
 """Kind of term ("image", "label", "deformation") -> name of the loss -> `weight` and the loss's own parameters."""
 
 _SIDES = ("fixed", "moving")
+_INPUTS = (*_SIDES, *(f"{side}_{kind}" for side in _SIDES for kind in ("labels", "mask")), "moving_matrix")
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,9 @@ class RegistrationModel(keras.Model):
 
     Call arguments:
         inputs: Dictionary with `fixed` and `moving`, each (B, *S, 1) on one grid. For training with labels, also
-            `fixed_labels` and `moving_labels`, (B, *S, L), one channel a label.
+            `fixed_labels` and `moving_labels`, (B, *S, L), one channel a label. In training, the moving image may lie
+            on a grid of its own: `moving_matrix`, (B, D, D + 1), leads from fixed voxels to its voxels; and where
+            `fixed_mask` or `moving_mask`, (B, *S, 1), is 0 the images are not compared.
 
     Returns:
         Dictionary with `ddf`, (B, *S, D) in voxels. Where the map has a linear part, also `matrix`, (B, D, D + 1) in
@@ -103,14 +108,20 @@ class RegistrationModel(keras.Model):
         return super().metrics + (self._supervision.trackers if self._supervision else [])
 
     def compared(self, inputs: Mapping[str, object], prediction: Mapping[str, object], labels: bool) -> dict:
-        """Returns the arguments of the losses of each kind; image and labels are warped together, once."""
-        moving = [inputs["moving"], inputs["moving_labels"]] if labels else [inputs["moving"]]
+        """Returns the arguments of the losses of each kind; all that moves is sampled together, once."""
+        names = ["moving", *["moving_labels"] * labels, *["moving_mask"] * ("moving_mask" in inputs)]
+        stack = ops.concatenate([inputs[name] for name in names], axis=-1)
         # Nothing is learned through the images; without the stop, XLA would compute their gradient all the same.
-        moved = warp(ops.stop_gradient(ops.concatenate(moving, axis=-1)), prediction["ddf"])
-        channels = inputs["moving"].shape[-1]
-        arguments = {"image": (inputs["fixed"], moved[..., :channels]), "deformation": (prediction["dense"],)}
+        moved = sample(ops.stop_gradient(stack), _places(prediction["ddf"], inputs.get("moving_matrix")))
+        ends = np.cumsum([inputs[name].shape[-1] for name in names])
+        parts = {name: moved[..., end - inputs[name].shape[-1] : end] for name, end in zip(names, ends, strict=True)}
+        fixed, image = inputs["fixed"], parts["moving"]
+        for mask in (inputs.get("fixed_mask"), parts.get("moving_mask")):
+            if mask is not None:  # the same value in both images is no match and no difference
+                fixed, image = fixed * ops.stop_gradient(mask), image * ops.stop_gradient(mask)
+        arguments = {"image": (fixed, image), "deformation": (prediction["dense"],)}
         if labels:
-            arguments["label"] = (inputs["fixed_labels"], moved[..., channels:])
+            arguments["label"] = (inputs["fixed_labels"], parts["moving_labels"])
         return arguments
 
     def compute_loss(
@@ -125,11 +136,21 @@ class RegistrationModel(keras.Model):
         if self._supervision is None:
             raise ValueError("The model has no objective. Call supervise(objective, spacing) before fit.")
         predictions = [y_pred, self.inverse(y_pred)] if self._supervision.symmetric else [y_pred]
-        inputs = {key: x[key] for side in _SIDES for key in (side, f"{side}_labels") if key in x}
+        inputs = {key: x[key] for key in _INPUTS if key in x}
         values = [ops.mean(value) for value in self._supervision.values(inputs, [_tensors(p) for p in predictions])]
         for tracker, value in zip(self._supervision.trackers, values, strict=True):
             tracker.update_state(value)
         return sum(weight * value for weight, value in zip(self._supervision.weights, values, strict=True))
+
+
+def _places(ddf: object, matrix: object | None) -> object:
+    """Returns where the moving image is read, in its voxels; `matrix` leads there from voxels of the fixed grid."""
+    places = ops.convert_to_tensor(identity_grid(ddf.shape[1:-1])) + ddf
+    if matrix is None:
+        return places
+    dims = ddf.shape[-1]
+    rows = ops.reshape(matrix, (-1, *(1,) * dims, *matrix.shape[1:]))
+    return sum(rows[..., d] * places[..., d : d + 1] for d in range(dims)) + rows[..., -1]
 
 
 def _tensors(prediction: Mapping[str, object]) -> dict:
