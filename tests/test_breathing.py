@@ -259,6 +259,9 @@ def test_batches_hold_pairs_in_the_models_form(lying):
         assert set(np.unique(batch[name + "_labels"])) == {0, 1}
     assert batch["ddf"].shape == (2, *SHAPE, 3)
     assert np.abs(batch["ddf"][0] - batch["ddf"][1]).max() > 0.5
+    for fixed, moving, ddf in zip(batch["fixed"][..., 0], batch["moving"][..., 0], batch["ddf"], strict=True):
+        gaps = [np.abs(warped(moving, sign * ddf) - fixed).mean() for sign in (1, 0, -1)]
+        assert gaps[0] < min(gaps[1:])
 
 
 def test_batches_depend_on_seed_epoch_and_step_alone(lying):
