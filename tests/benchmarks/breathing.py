@@ -1,20 +1,22 @@
-"""Compares simulated with real breathing. `python tests/benchmarks/breathing.py --data FOLDER [--pairs N] [--times]`.
+"""Compares simulated with real breathing, and times it. `python tests/benchmarks/breathing.py --data FOLDER`.
 
 Real: DIR-Lab 4DCT landmarks, cases 1 to 6 (quiet breathing), and DIR-Lab COPD landmarks, cases 1 to 6 (from full breath
 in to full breath out). Simulated: points in the lungs where there are vessels, as the landmarks are, on five chest CTs.
 Every case is turned so that it breathes out. COPD scans were centred one by one, so its rows and the rows next to them
 are without the mean displacement. Prints, over cases, the least, the median and the largest; over draws, the 5th, 50th
-and 95th percentile.
+and 95th percentile. Then the time that a pair takes: by the clock, and of the processor, all cores together.
 """
 
 import argparse
 import itertools
+import statistics
+import time
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
-from regzoo import chest, motion
+from regzoo import backend, chest, motion
 from regzoo.breathing import Simulator
 from regzoo.images import Image
 
@@ -55,6 +57,20 @@ def main() -> None:
     for key in quiet[0]:
         cells = (np.percentile([m[key] for m in rows], levels) for rows, levels in tables.values())
         print(f"{key:38}" + "".join(f"{'{:7.2f} {:7.2f} {:7.2f}'.format(*cell):>26}" for cell in cells))
+
+    _times(lung / "chest")
+
+
+def _times(folder: Path) -> None:
+    simulator = next(_simulators(folder))
+    rows = []
+    for seed in range(25):
+        clock, processor = time.perf_counter(), time.process_time()
+        simulator(motion.draw(motion.BreathingPrior(), np.random.default_rng(seed), simulator.chest.network))
+        rows.append((1e3 * (time.perf_counter() - clock), 1e3 * (time.process_time() - processor)))
+    clock, processor = (statistics.median(column) for column in zip(*rows[5:], strict=True))
+    shape = " x ".join(map(str, GRID["shape"]))
+    print(f"a pair on {shape} voxels, {backend.NAME}: {clock:.0f} ms, {processor:.0f} ms of the processor")
 
 
 def _quiet(folder: Path):
