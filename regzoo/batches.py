@@ -17,41 +17,22 @@ from regzoo.sources import Augmentation
 _AHEAD = 2
 
 
-class Batches(keras.utils.PyDataset):
-    """Batches of drawn pairs; the same for the same seed, epoch and step, whenever and in which thread they are made.
+class MadeAhead(keras.utils.PyDataset):
+    """Batches that a thread makes ahead, those of the next epoch too, while the model trains.
 
-    While a batch is trained on, a thread makes the next ones, those of the next epoch too.
+    A subclass says how: `make(epoch, step)`, which gives the same batch whenever and in which thread it is called.
 
     Whoever trains calls `start` before each epoch: Keras calls `on_epoch_end` once more where it builds an optimizer,
     so that counting there would give a resumed run other batches.
 
     Args:
-        reader: Reads a pair.
-        draw: Draws a pair.
         steps: Batches an epoch.
-        batch_size: Pairs a batch.
-        seed: Seed of all draws.
-        augmentation: Random changes; by default none.
-        labels: `"all"` labels in a channel each, `"one"` random label that both images have, or None.
     """
 
-    def __init__(
-        self,
-        reader: Reader,
-        draw: Draw,
-        *,
-        steps: int,
-        batch_size: int,
-        seed: int,
-        augmentation: Augmentation | None = None,
-        labels: Literal["all", "one"] | None = "all",
-    ) -> None:
+    def __init__(self, steps: int) -> None:
         # Keras's own queue, for more than one worker, hands what is left of one epoch to the next.
         super().__init__(workers=1, use_multiprocessing=False)
-        self.reader, self.draw, self.steps, self.batch_size = reader, draw, steps, batch_size
-        self.seed, self.augmentation, self.labels = seed, augmentation or Augmentation(), labels
-        self.epoch = 0
-        self._mirror = _mirrored(self.augmentation, reader.values) if labels else []
+        self.steps, self.epoch = steps, 0
         self._thread = ThreadPoolExecutor(1, "batches")
         self._made: dict[int, Future] = {}
         self._lock = threading.Lock()
@@ -74,6 +55,40 @@ class Batches(keras.utils.PyDataset):
                     self._made[number] = self._thread.submit(self.make, *divmod(number, self.steps))
             batch = self._made[now]
         return (batch.result(),)
+
+    def make(self, epoch: int, step: int) -> dict[str, np.ndarray]:
+        """Returns a batch."""
+        raise NotImplementedError
+
+
+class Batches(MadeAhead):
+    """Batches of drawn pairs; the same for the same seed, epoch and step.
+
+    Args:
+        reader: Reads a pair.
+        draw: Draws a pair.
+        steps: Batches an epoch.
+        batch_size: Pairs a batch.
+        seed: Seed of all draws.
+        augmentation: Random changes; by default none.
+        labels: `"all"` labels in a channel each, `"one"` random label that both images have, or None.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        draw: Draw,
+        *,
+        steps: int,
+        batch_size: int,
+        seed: int,
+        augmentation: Augmentation | None = None,
+        labels: Literal["all", "one"] | None = "all",
+    ) -> None:
+        super().__init__(steps)
+        self.reader, self.draw, self.batch_size, self.seed = reader, draw, batch_size, seed
+        self.augmentation, self.labels = augmentation or Augmentation(), labels
+        self._mirror = _mirrored(self.augmentation, reader.values) if labels else []
 
     def make(self, epoch: int, step: int) -> dict[str, np.ndarray]:
         """Returns a batch: `fixed` and `moving`, (B, *S, 1), and, unless `labels` is None, their labels, (B, *S, L)."""
