@@ -184,7 +184,7 @@ def test_a_data_set_larger_than_memory_passes_through(tmp_path):
     used.check(files)
     assert resident() - before < 15e6
     seen.check(files)
-    assert resident() - before > 40e6  # so that the figure above means something
+    assert seen._bytes > 40e6  # so that the figure above means something; the heap may reuse what others freed
 
 
 def test_label_values(tmp_path):
