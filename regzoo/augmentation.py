@@ -44,9 +44,8 @@ def augment(
         # By itself: in one piece with the sampling, XLA would compute it again for each of the corners.
         where = _run(_coordinates, places, shape=shape, step=step)
         stack = ops.convert_to_numpy(_run(_sampled, stack, where))
-    images, labels = (
-        np.clip(part, 0, 1) for part in (stack[..., :1], stack[..., 1:])
-    )  # weights may add up to 1 + 1e-7
+    # The sampler's weights may add up to 1 + 1e-7.
+    images, labels = (np.clip(part, 0, 1) for part in (stack[..., :1], stack[..., 1:]))
     if changes:
         step = _in_voxels(settings.bias.smoothness, spacing) if settings.bias else None
         images = ops.convert_to_numpy(_run(_recoloured, images, changes, step=step))

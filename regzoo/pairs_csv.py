@@ -55,7 +55,8 @@ def read_pairs(path: str | os.PathLike) -> list[PairFiles]:
     """Reads `fixed,moving,fixed_labels,moving_labels,fixed_points,moving_points`; the last four may be left out.
 
     Args:
-        path: The CSV file. Paths in it are relative to its folder; cells may be empty, lines may be blank.
+        path: The CSV file. Paths in it are relative to its folder, FILE.h5/KEY in an HDF5 file; cells may be empty,
+            lines may be blank.
 
     Returns:
         One record per line. Every file named exists.
