@@ -14,6 +14,7 @@ from worlds import AFFINES, blobs
 
 import regzoo
 from regzoo import cli, report
+from regzoo.cli import door
 from regzoo.images import Grid, Image
 from regzoo.points import read_points
 from regzoo.transforms import Transform
@@ -314,7 +315,7 @@ def test_a_backend_that_is_not_installed(files, monkeypatch):
     monkeypatch.setattr(regzoo, "register", fail, raising=False)
     code, _, err = run(*REGISTER)
     assert code == 1
-    assert err == f"error: tensorflow is not installed. {cli._BACKENDS}\n"
+    assert err == f"error: tensorflow is not installed. {door.BACKENDS}\n"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,45 @@
+"""The command line's way in and out: errors become one line, a broken pipe or Ctrl-C an exit code."""
+
+import os
+import sys
+
+import typer
+import typer.core
+
+from regzoo.checks import RegzooError
+from regzoo.cli.output import visible
+
+BACKENDS = "Run pip install 'regzoo[tensorflow]' (or [torch], [jax]), or set KERAS_BACKEND to one that is installed."
+
+
+class Door(typer.core.TyperGroup):
+    """Runs a command and turns the user's errors into one line; a fault of regzoo itself keeps its traceback."""
+
+    def invoke(self, ctx: typer.Context) -> object:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("stopped", err=True)
+            ctx.exit(130)
+        except BrokenPipeError:  # `regzoo list | head`; without this Python complains again while it closes stdout
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(141)
+        except ModuleNotFoundError as error:
+            if ctx.params.get("debug") or error.name not in ("tensorflow", "torch", "jax"):
+                raise
+            typer.echo(f"error: {error.name} is not installed. {BACKENDS}", err=True)
+            ctx.exit(1)
+        except (RegzooError, ValueError, OSError) as error:
+            if ctx.params.get("debug"):
+                raise
+            typer.echo(f"error: {message(error)}", err=True)
+            ctx.exit(1)
+
+
+def message(error: Exception) -> str:
+    """Returns an error as one line that a terminal can show."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return visible(" ".join(text.split())) or type(error).__name__

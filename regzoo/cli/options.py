@@ -1,0 +1,16 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="name, name@version or a folder", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Start = Annotated[
+    str | None, typer.Option(help="Start from image centres ('center') or scanner coordinates ('world').")
+]
+Data = Annotated[
+    Path | None, typer.Option("--data", envvar="REGZOO_DATA", help="Folder that a recipe's data.root is relative to.")
+]
+Output = Annotated[Path, typer.Option("-o", "--output", help="Output folder.")]

@@ -1,0 +1,57 @@
+"""How the command line prints: data to stdout; heavy imports stay inside the functions."""
+
+import json
+import re
+
+import typer
+
+
+def visible(text: str) -> str:
+    """Returns text without the control characters by which a file could steer the terminal."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", text)
+
+
+def print_json(value: object) -> None:
+    """Prints a value as JSON."""
+    typer.echo(json.dumps(value, indent=2))
+
+
+def _print(*renderables: object) -> None:
+    """Prints with rich: as wide as the terminal, or wide enough not to cut cells in a file or a pipe."""
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 160)
+    console.print(*renderables)
+
+
+def print_table(rows: list[dict[str, str]]) -> None:
+    """Prints rows of cells under the first row's keys."""
+    if not rows:
+        typer.echo("No models.", err=True)
+        return
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in rows[0]:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row.values()))
+    _print(table)
+
+
+def print_facts(facts: dict[str, str]) -> None:
+    """Prints one line for each name that has a text."""
+    for name, value in facts.items():
+        if value:
+            typer.echo(f"{name:<9} {value}")
+
+
+def print_markdown(text: str) -> None:
+    """Prints Markdown without links, which a terminal would hide behind other text."""
+    from rich.markdown import Markdown
+
+    _print(Markdown(visible(text), hyperlinks=False))

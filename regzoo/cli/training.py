@@ -1,0 +1,74 @@
+"""evaluate, finetune: many pairs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import regzoo
+from regzoo import hub
+from regzoo.cli.options import Data, Json, Model, Output, Start
+from regzoo.cli.output import print_json, print_table
+
+commands = typer.Typer()
+
+
+@commands.command()
+def evaluate(
+    model: Model,
+    pairs: Annotated[Path | None, typer.Option(help="CSV: fixed,moving,fixed_labels,moving_labels,...")] = None,
+    split: Annotated[str | None, typer.Option(help="Instead: 'valid' or 'test' of the model's own recipe.")] = None,
+    data: Data = None,
+    alignment: Start = None,
+    output: Output = Path("scores"),
+    record: Annotated[
+        bool, typer.Option("--record", help="Write the figures of --split on the card of a folder.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Register many pairs, print a table per label and overall, and write one row a pair."""
+    if (pairs is None) == (split is None):
+        raise typer.BadParameter("Give one of --pairs and --split.")
+    if record and (split is None or hub.find(model).source != "folder"):
+        raise typer.BadParameter("--record goes with --split and a model's folder, such as runs/x.")
+    folder = hub.resolve(model)
+    from regzoo import datasets
+    from regzoo.pairs_csv import read_pairs
+    from regzoo.recipe import Recipe
+
+    records = read_pairs(pairs) if pairs else datasets.split_pairs(Recipe.read(folder / "recipe.yaml"), split, data)
+    found = regzoo.evaluate(model, records, alignment=alignment, progress=_print_progress)
+    found.save(output)
+    if record:
+        found.record(folder, split, f"regzoo evaluate {found.model['name']} --split {split} --data FOLDER")
+    summary = found.summary()
+    if as_json:
+        print_json({"model": found.model, "pairs": len(found.rows), "summary": summary})
+    else:
+        print_table([{"figure": key, **_numbers(values)} for key, values in summary.items()])
+    doubtful = sum(bool(row["warnings"]) for row in found.rows)
+    if doubtful:
+        typer.echo(f"warning: {doubtful} of {len(found.rows)} pairs have warnings; see scores.csv", err=True)
+    typer.echo(f"Written to {output}: scores.csv, summary.json", err=True)
+
+
+@commands.command()
+def finetune(
+    recipe: Annotated[Path, typer.Argument(help="Recipe, a YAML file.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Run folder; runs/NAME by default.")] = None,
+    data: Data = None,
+) -> None:
+    """Train by a recipe, from its parent or from scratch; the same command resumes a stopped run."""
+    from regzoo.recipe import Recipe
+
+    checked = Recipe.read(recipe)  # before Keras, which takes seconds
+    typer.echo(regzoo.finetune(checked, output, data))
+
+
+def _print_progress(done: int, count: int, row: dict) -> None:
+    shown = [f"{key} {row[key]:.3f}" for key in ("dice_before", "dice_after", "tre_before", "tre_after") if key in row]
+    typer.echo(f"{done}/{count} {row['moving']} -> {row['fixed']} {' '.join(shown)}", err=True)
+
+
+def _numbers(values: dict) -> dict[str, str]:
+    return {key: "-" if value is None else f"{value:.4g}" for key, value in values.items()}
