@@ -9,7 +9,8 @@ from scipy.ndimage import gaussian_filter
 from regzoo.checks import MissingError
 from regzoo.documents import parse_json, read_text
 from regzoo.images import Image
-from regzoo.registration import Result, register
+from regzoo.registration import register
+from regzoo.results import Result
 from regzoo.transforms import Transform
 
 MODEL = "hippocampus-mr-dvf"

@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from regzoo import cards, zoo
+from regzoo.alignment import Alignment
 from regzoo.checks import InvalidError, RegzooError
 from regzoo.documents import parse_json, read_text
 from regzoo.files import atomic_file, atomic_folder
 from regzoo.models import RegistrationModel
 from regzoo.pairs_csv import PairFiles, read_pairs
-from regzoo.registration import Alignment, Result, register
+from regzoo.registration import register
+from regzoo.results import Result
 
 _WORDS = ("fixed", "moving", "warnings")  # columns that are no figures
 

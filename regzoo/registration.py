@@ -1,111 +1,67 @@
 """register: two images and a model in; the moved image, a transform, figures, warnings and a picture out."""
 
-import json
 import os
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import numpy as np
 from keras import ops
 
-from regzoo import backend, metrics, report, zoo
+from regzoo import backend, classical, metrics, zoo
+from regzoo.alignment import Alignment, aligned
 from regzoo.cards import Card
 from regzoo.checks import InvalidError, invalid
 from regzoo.config import InputConfig
-from regzoo.files import atomic_folder
 from regzoo.images import Grid, Image, overlap_gap, resample
 from regzoo.models import ConditionalModel, RegistrationModel
 from regzoo.pairs import from_batch, own_grid, place, to_batch
 from regzoo.points import read_points
-from regzoo.scores import Side, doubts, in_view, misfits, overlap, present, score, shared_labels, unscored
+from regzoo.results import Result, clock
+from regzoo.scores import Side, doubts, in_view, mask, misfits, overlap, present, score, shared_labels, unscored
 from regzoo.transforms import Transform
 
 Source = str | os.PathLike | Image
-Alignment = Literal["center", "world"]
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a registration gives.
-
-    Args:
-        fixed: The fixed image as read.
-        moving: The moving image as read.
-        start: The transform that the model started from: identity, or the shift of one image centre to the other.
-        facts: What `result.json` holds: scores before and after, Jacobian figures, seconds, model, warnings.
-        moved: The moving image on the fixed image's grid, sampled once; None where there is no transform.
-        transform: From fixed to moving space, RAS mm; its grid is the fixed image's. None for a conditional model,
-            which predicts labels on the fixed image without one.
-        fixed_labels: Label map of the fixed image, if given.
-        moving_labels: Label map of the moving image, if given.
-        moved_labels: Label map of the moving image on the fixed image's grid, if given; or the predicted one.
-    """
-
-    fixed: Image
-    moving: Image
-    start: Transform
-    facts: dict = field(default_factory=dict)
-    moved: Image | None = None
-    transform: Transform | None = None
-    fixed_labels: Image | None = None
-    moving_labels: Image | None = None
-    moved_labels: Image | None = None
-
-    def save(self, folder: str | os.PathLike) -> Path:
-        """Writes moved.nii.gz, moved_labels.nii.gz, transform.nii.gz (what there is), report.png and result.json.
-
-        All files appear together, once all of them are written; what an earlier result left and this one lacks goes.
-
-        Args:
-            folder: Output folder.
-
-        Returns:
-            The folder.
-        """
-        folder = Path(folder)
-        parts = {"moved": self.moved, "moved_labels": self.moved_labels, "transform": self.transform}
-        with atomic_folder(folder) as path:
-            for name, part in parts.items():
-                if part is not None:
-                    part.save(path / f"{name}.nii.gz")
-            with _clock(self.facts["seconds"], "picture"):
-                report.picture(self, path / "report.png")
-            (path / "result.json").write_text(
-                json.dumps(_plain(self.facts), indent=2, allow_nan=False) + "\n", encoding="utf-8"
-            )
-        for name, part in parts.items():
-            if part is None:
-                (folder / f"{name}.nii.gz").unlink(missing_ok=True)
-        return folder
 
 
 def register(
     fixed: Source,
     moving: Source,
-    model: str | os.PathLike | RegistrationModel,
+    model: str | os.PathLike | RegistrationModel | None = None,
     *,
+    method: str | Sequence[str] | None = None,
+    refine: int = 0,
+    loss: str = "lncc",
+    iterations: int = 100,
+    guided: bool = False,
+    fixed_mask: Source | None = None,
+    moving_mask: Source | None = None,
     fixed_labels: Source | None = None,
     moving_labels: Source | None = None,
     fixed_points: str | os.PathLike | None = None,
     moving_points: str | os.PathLike | None = None,
     alignment: Alignment | None = None,
 ) -> Result:
-    """Registers the moving image to the fixed image.
+    """Registers the moving image to the fixed image, by a network or by optimisation.
 
     Args:
         fixed: Image or file; the result lies on its grid.
         moving: Image or file; any shape, spacing and orientation.
         model: Name or folder of a zoo entry, or what `regzoo.load` gave.
-        fixed_labels: Label map on the fixed image's grid; only scored, never shown to the model.
+        method: Instead of a model: names of `regzoo.classical.METHODS`, one after another, such as `"affine,dvf"`.
+        refine: Most steps by which the result is improved on this pair; 0: none.
+        loss: Image loss of `method` and `refine`, one of `regzoo.classical.IMAGE_LOSSES`.
+        iterations: Most steps of `method` on each level of resolution.
+        guided: Whether the labels of both images guide `method` and `refine` too. What is then scored on them says
+            how well they were fitted, not how good the registration is.
+        fixed_mask: Label map on the fixed image's grid; `method` and `refine` compare only where it is not 0.
+        moving_mask: The same on the moving image's grid.
+        fixed_labels: Label map on the fixed image's grid; unless `guided` only scored, never shown to the model.
         moving_labels: Label map on the moving image's grid; moved, and scored if both are given.
         fixed_points: CSV of landmarks `x,y,z` in RAS mm.
         moving_points: The same landmarks in the moving image, row by row.
-        alignment: How to start: `"center"`, image centre on image centre, or `"world"`, scanner coordinates.
-            None: as the model was trained.
+        alignment: How to start: `"center"`, image centre on image centre, or `"world"`, scanner coordinates; for a
+            `method` also `"mass"`, centre of mass on centre of mass, or `"moments"`, their axes too. None: as the model
+            was trained; for a `method`, `"center"`.
 
     Returns:
         The result; `result.save(folder)` writes it.
@@ -114,19 +70,78 @@ def register(
         RegzooError: If an input cannot be used; the message says which and what to do.
     """
     seconds: dict[str, float] = {}
-    if alignment not in (None, *get_args(Alignment)):
-        raise invalid("alignment", "'center', 'world' or None", repr(alignment))
-    with _clock(seconds, "load"):
-        model = model if isinstance(model, RegistrationModel) else zoo.load(model)
-    if not hasattr(model, "card"):
+    if (model is None) == (method is None):
+        raise invalid("model and method", "one of the two", "both" if model else "neither")
+    if alignment not in (None, *get_args(Alignment)[: 2 if model else None]):
+        names = "'center' or 'world'" if model else "'center', 'world', 'mass' or 'moments'"
+        raise invalid("alignment", names, repr(alignment))
+    if refine < 0:
+        raise invalid("refine", "a number of steps from 0", refine)
+    with clock(seconds, "load"):
+        model = model if model is None or isinstance(model, RegistrationModel) else zoo.load(model)
+    if model is not None and not hasattr(model, "card"):
         raise invalid("model", "a model with a card, as regzoo.load gives it", f"a {type(model).__name__} without")
-    with _clock(seconds, "read"):
-        fixed_side = _read("fixed", fixed, fixed_labels, fixed_points)
-        moving_side = _read("moving", moving, moving_labels, moving_points)
-    _check_points(fixed_side.points, moving_side.points)
-    _check_overlap(fixed_side.image, moving_side.image, alignment)
-    pair = _Pair(model, fixed_side, moving_side, alignment)
-    return (_segment if isinstance(model, ConditionalModel) else _align)(model, pair, seconds)
+    with clock(seconds, "read"):
+        sides = _read("fixed", fixed, fixed_labels, fixed_points), _read("moving", moving, moving_labels, moving_points)
+        masks = {"fixed_mask": fixed_mask, "moving_mask": moving_mask}
+        masks = {
+            name: _beside(name, mask, side.image)
+            for (name, mask), side in zip(masks.items(), sides, strict=True)
+            if mask is not None
+        }
+    _check_points(sides[0].points, sides[1].points)
+    _check_overlap(sides[0].image, sides[1].image, alignment)
+    if masks and not (method or refine):
+        raise invalid("masks", "method or refine, which look at them", "a model alone, which does not")
+    given = {"loss": loss, "labels": _guides(*sides) if guided else None, **masks}
+    if isinstance(model, ConditionalModel):
+        if refine:
+            raise InvalidError("refine: a conditional model has no transform to improve. Leave it out.")
+        return _segment(model, _Pair(model, *sides, alignment), seconds)
+    if model is None:
+        facts, start, transform = _by_method(*sides, method, iterations, alignment or "center", given, seconds)
+    else:
+        facts, start, transform = _by_model(model, _Pair(model, *sides, alignment), seconds)
+    if refine:
+        with clock(seconds, "refinement"):
+            transform, facts["refinement"] = classical.refine(
+                sides[0].image, sides[1].image, transform, refine, **given
+            )
+    if guided:
+        facts["warnings"].append("The labels guided the registration: their overlap says nothing about its quality.")
+    return _result(*sides, start, transform, facts, seconds)
+
+
+def _by_method(
+    fixed: Side,
+    moving: Side,
+    method: str | Sequence[str],
+    iterations: int,
+    alignment: Alignment,
+    given: Mapping,
+    seconds: dict[str, float],
+) -> tuple[dict, Transform, Transform]:
+    """Registers by optimisation; returns facts, the start and the transform."""
+    names = [each.strip() for each in method.split(",")] if isinstance(method, str) else list(method)
+    start = aligned(fixed.image, moving.image, alignment)
+    with clock(seconds, "optimisation"):
+        transform, done = classical.optimise(fixed.image, moving.image, start, names, iterations=iterations, **given)
+    facts = {
+        "method": ",".join(names),
+        "loss": given["loss"],
+        "backend": backend.NAME,
+        "start": alignment,
+        "optimisation": done,
+        "warnings": unscored(fixed, moving),
+    }
+    return facts, start, transform
+
+
+def _by_model(model: RegistrationModel, pair: "_Pair", seconds: dict) -> tuple[dict, Transform, Transform]:
+    """Registers by a network; returns facts, the start and the transform."""
+    with clock(seconds, "network"):
+        transform = _transform(model.predict_on_batch(pair.batch()), pair).then(pair.start)
+    return pair.facts(model), pair.start, Transform(transform.steps, pair.fixed.image.grid)
 
 
 class _Pair:
@@ -155,44 +170,38 @@ class _Pair:
         """Turns what a network gives back into (I, J, K, C)."""
         return from_batch(ops.convert_to_numpy(tensor), len(self.inputs.shape))
 
-    def facts(self, model: RegistrationModel, scores: dict, warnings: list[str], seconds: dict) -> dict:
-        """Returns what both kinds of results tell."""
+    def facts(self, model: RegistrationModel) -> dict:
+        """Returns what is known of a registration by a network before it is scored."""
         return {
             "model": _model_facts(model.card),
             "start": self.inputs.alignment,
-            "scores": scores,
-            "warnings": unscored(self.fixed, self.moving)
-            + misfits(model.card, self.fixed.image, self.moving.image)
-            + warnings,
-            "seconds": seconds,
+            "warnings": unscored(self.fixed, self.moving) + misfits(model.card, self.fixed.image, self.moving.image),
         }
 
 
-def _align(model: RegistrationModel, pair: _Pair, seconds: dict[str, float]) -> Result:
-    """Registers by a model that gives a field."""
-    fixed, moving, start = pair.fixed, pair.moving, pair.start
+def _result(
+    fixed: Side, moving: Side, start: Transform, transform: Transform, facts: dict, seconds: dict[str, float]
+) -> Result:
+    """Moves and scores."""
     grid = fixed.image.grid
-    with _clock(seconds, "network"):
-        transform = _transform(model.predict_on_batch(pair.batch()), pair).then(start)
-        transform = Transform(transform.steps, grid)
-    with _clock(seconds, "warp"):
+    with clock(seconds, "warp"):
         moved = _moved(transform, moving.image, grid)
         labels = moving.labels and transform.apply_labels(moving.labels, grid)
-    with _clock(seconds, "scores"):
+    with clock(seconds, "scores"):
         seen = in_view(start, moving.image, grid) & in_view(transform, moving.image, grid)
         scores = {
             "before": score(fixed, moving, start, _moved(start, moving.image, grid), seen),
             "after": score(fixed, moving, transform, moved, seen),
         }
         jacobian = metrics.jacobian_statistics(transform.jacobian_determinant(grid))
-    facts = pair.facts(model, scores, doubts(scores, jacobian), seconds) | {"jacobian": jacobian}
+    facts["warnings"] += doubts(scores, jacobian)
     return Result(
         fixed=fixed.image,
         moving=moving.image,
         moved=moved,
         transform=transform,
         start=start,
-        facts=facts,
+        facts=facts | {"scores": scores, "jacobian": jacobian, "seconds": seconds},
         fixed_labels=fixed.labels,
         moving_labels=moving.labels,
         moved_labels=labels,
@@ -232,19 +241,19 @@ def _segment(model: ConditionalModel, pair: _Pair, seconds: dict[str, float]) ->
     wanted, grid = present(moving.labels), fixed.image.grid
     if not wanted:
         raise invalid("moving_labels", "at least one label", "an empty map")
-    with _clock(seconds, "network"):
+    with clock(seconds, "network"):
         placed = place(moving.image, moving.labels, pair.moving_grid, pair.inputs, wanted)
         labels = to_batch(placed.channels(range(len(wanted))), len(pair.inputs.shape))
         batch = pair.batch() | {"moving_labels": labels}
         predicted = Image(pair.array(model.predict_on_batch(batch)["labels"]), pair.grid.affine)
         labels = _like(moving.labels, resample(predicted, grid), wanted)
-    with _clock(seconds, "scores"):
+    with clock(seconds, "scores"):
         scores = {"before": {}, "after": {}}
         if fixed.labels is not None:
             shared = shared_labels(fixed.labels, moving.labels)
             laid = pair.start.apply_labels(moving.labels, grid)
             scores = {"before": overlap(fixed.labels, laid, shared), "after": overlap(fixed.labels, labels, shared)}
-    facts = pair.facts(model, scores, [], seconds)
+    facts = pair.facts(model) | {"scores": scores, "seconds": seconds}
     facts["transform"] = "none: a conditional model predicts the labels on the fixed image directly"
     return Result(
         fixed=fixed.image,
@@ -268,22 +277,33 @@ def _like(given: Image, probabilities: Image, wanted: list[int]) -> Image:
     return Image(full, probabilities.affine)
 
 
-@contextmanager
-def _clock(seconds: dict[str, float], step: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[step] = round(time.perf_counter() - start, 3)
-
-
 def _read(name: str, image: Source, labels: Source | None, points: str | os.PathLike | None) -> Side:
     image = image if isinstance(image, Image) else Image.read(image)
-    if labels is not None and not isinstance(labels, Image):
-        labels = Image.read(labels, labels=True)
-    if labels is not None and not labels.grid.same_as(image.grid):
-        expected = f"the grid of the {name} image, shape {image.shape}"
-        received = f"shape {labels.shape}" if labels.shape != image.shape else "another affine"
-        raise invalid(f"{name}_labels", expected, received)
+    labels = None if labels is None else _beside(f"{name}_labels", labels, image)
     return Side(image, labels, None if points is None else read_points(points))
+
+
+def _beside(name: str, labels: Source, image: Image) -> Image:
+    """Reads labels or a mask that must lie on an image's grid."""
+    labels = labels if isinstance(labels, Image) else Image.read(labels, labels=True)
+    if not labels.grid.same_as(image.grid):
+        expected = f"the grid of the {name.split('_')[0]} image, shape {image.shape}"
+        received = f"shape {labels.shape}" if labels.shape != image.shape else "another affine"
+        raise invalid(name, expected, received)
+    return labels
+
+
+def _guides(fixed: Side, moving: Side) -> tuple[Image, Image]:
+    """Returns the labels that both images have, one channel each."""
+    if fixed.labels is None or moving.labels is None:
+        raise invalid("guided", "fixed_labels and moving_labels", "not both")
+    shared = shared_labels(fixed.labels, moving.labels)
+    if not shared:
+        raise invalid("guided", "a label that both images have", "none")
+    return tuple(
+        Image(np.stack([mask(side.labels, each) for each in shared], axis=-1).astype("float32"), side.labels.affine)
+        for side in (fixed, moving)
+    )
 
 
 def _check_points(fixed: np.ndarray | None, moving: np.ndarray | None) -> None:
@@ -293,7 +313,7 @@ def _check_points(fixed: np.ndarray | None, moving: np.ndarray | None) -> None:
 
 def _check_overlap(fixed: Image, moving: Image, alignment: Alignment | None) -> None:
     gap = overlap_gap(fixed.grid, moving.grid)
-    if gap > 0 and alignment != "center":
+    if gap > 0 and alignment in (None, "world"):
         raise InvalidError(
             f"fixed and moving do not overlap in world space (gap {gap:.0f} mm). "
             'Check the affines, or pass alignment="center" (--alignment center).'
@@ -315,14 +335,3 @@ def _moved(transform: Transform, moving: Image, grid: Grid) -> Image:
 def _model_facts(card: Card) -> dict:
     digest = next(file.sha256 for file in card.files if file.path == "model.safetensors")
     return {"name": card.name, "version": card.version, "sha256": digest, "backend": backend.NAME}
-
-
-def _plain(value: object) -> object:
-    """Returns facts as JSON can hold them: string keys, and null where there is no number."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return round(float(value), 6) if np.isfinite(value) else None
-    return value

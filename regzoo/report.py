@@ -15,7 +15,7 @@ from regzoo.images import Image
 from regzoo.scores import mask, present
 
 if TYPE_CHECKING:
-    from regzoo.registration import Result
+    from regzoo.results import Result
 
 _PLANES = ("sagittal", "coronal", "axial")
 
@@ -195,7 +195,8 @@ def _caption(result: Result) -> list[str]:
     """Returns the lines above the planes."""
     facts = result.facts
     before, after = facts["scores"]["before"], facts["scores"]["after"]
-    lines = [f"{facts['model']['name']} version {facts['model']['version']}, start: {facts['start']}"]
+    name = "{name} version {version}".format(**facts["model"]) if "model" in facts else facts["method"]
+    lines = [f"{name}{', refined' if 'refinement' in facts else ''}, start: {facts['start']}"]
     names = {"mean_dice": "Dice", "tre": "TRE (mm)", "ncc": "correlation"}
     for key, name in names.items():
         if key in after:

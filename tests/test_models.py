@@ -235,3 +235,13 @@ def test_a_broken_file_is_named(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"no tensors")
     with pytest.raises(InvalidError, match=r"^model\.safetensors is not a readable safetensors file: "):
         weights.load(new(), tmp_path / "model.safetensors")
+
+
+def test_compiled_is_what_the_layers_compute():
+    """TensorFlow's graph optimiser once gave the lowest levels of a deep U-Net a wrong shape."""
+    config = ModelConfig(backbone={"name": "unet", "channels": [4, 4, 4, 8, 8]}, output={"name": "ddf", "level": 2})
+    model = build(config)
+    images = np.random.default_rng(0).uniform(size=(2, 1, 32, 40, 32, 1)).astype("float32")
+    batch = {"fixed": images[0], "moving": images[1]}
+    compiled = array(model.predict_on_batch(batch)["ddf"])
+    np.testing.assert_allclose(compiled, array(model(batch)["ddf"]), atol=1e-6)

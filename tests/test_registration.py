@@ -236,7 +236,7 @@ class TestRefused:
             regzoo.register(fixed, moving, model, alignment=alignment)
 
     def test_alignment_of_another_name(self, model):
-        with pytest.raises(InvalidError, match=r"alignment: expected 'center', 'world' or None, received 'centre'"):
+        with pytest.raises(InvalidError, match=r"alignment: expected 'center' or 'world', received 'centre'"):
             regzoo.register(*pair(), model, alignment="centre")
 
     def test_a_model_without_a_card(self, model):

@@ -8,7 +8,10 @@ import typer
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="name, name@version or a folder", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Start = Annotated[
-    str | None, typer.Option(help="Start from image centres ('center') or scanner coordinates ('world').")
+    str | None,
+    typer.Option(
+        help="Start: image centres ('center'), scanner coordinates ('world'); with --method also 'mass', 'moments'."
+    ),
 ]
 Data = Annotated[
     Path | None, typer.Option("--data", envvar="REGZOO_DATA", help="Folder that a recipe's data.root is relative to.")

@@ -24,7 +24,23 @@ Volume = Annotated[int | None, typer.Option(help="Which volume of a 4-D file, fr
 def register(
     fixed: Annotated[Path, typer.Argument(help="Fixed image; the result lies on its grid.")],
     moving: Annotated[Path, typer.Argument(help="Moving image.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="name, name@version or a folder")],
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="name, name@version or a folder", show_default=False)
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of a model, by optimisation: rigid, similarity, affine, convex, ffd, ddf, dvf, demons; "
+            "several in a row as affine,dvf.",
+            show_default=False,
+        ),
+    ] = None,
+    refine: Annotated[int, typer.Option(help="Steps to improve the result on this pair.")] = 0,
+    loss: Annotated[str, typer.Option(help="Of --method and --refine: ssd, ncc, lncc, mi, nmi, mind.")] = "lncc",
+    iterations: Annotated[int, typer.Option(help="Most steps of --method on each level.")] = 100,
+    guided: Annotated[bool, typer.Option("--guided", help="The labels guide --method and --refine too.")] = False,
+    fixed_mask: Labels = None,
+    moving_mask: Labels = None,
     fixed_labels: Labels = None,
     moving_labels: Labels = None,
     fixed_points: Points = None,
@@ -38,11 +54,21 @@ def register(
     """Register MOVING to FIXED and write the moved image, the transform, figures and a picture."""
     from regzoo.images import Image
 
-    hub.resolve(model)  # this and the images before Keras, which takes seconds
+    if (model is None) == (method is None):
+        raise typer.BadParameter("Give one of --model and --method.")
+    if model is not None:
+        hub.resolve(model)  # this and the images before Keras, which takes seconds
     images = Image.read(fixed, volume=fixed_volume), Image.read(moving, volume=moving_volume)
     result = regzoo.register(
         *images,
         model,
+        method=method,
+        refine=refine,
+        loss=loss,
+        iterations=iterations,
+        guided=guided,
+        fixed_mask=fixed_mask,
+        moving_mask=moving_mask,
         fixed_labels=fixed_labels,
         moving_labels=moving_labels,
         fixed_points=fixed_points,
@@ -131,9 +157,20 @@ def _print_result(facts: dict) -> None:
     if "jacobian" in facts:
         jacobian = facts["jacobian"]
         typer.echo(f"folds {100 * jacobian['folds']:.4f} % of voxels, SDlogJ {jacobian['sdlogj']:.3f}")
+    for step in [*facts.get("optimisation", []), *([facts["refinement"]] if "refinement" in facts else [])]:
+        typer.echo(_descent(step))
     if "transform" in facts:
         typer.echo(f"transform {facts['transform']}")
     seconds = facts["seconds"]
     typer.echo("seconds " + ", ".join(f"{step} {value:.2f}" for step, value in seconds.items()))
     for text in facts["warnings"]:
         typer.echo(f"warning: {text}", err=True)
+
+
+def _descent(step: dict) -> str:
+    """Tells what an optimisation did on its finest level."""
+    level = step["levels"][-1] if "levels" in step else step
+    return (
+        f"{step.get('method', 'refinement')}: loss {level['before']:.4f} to {level['after']:.4f} "
+        f"in {level['iterations']} steps on {' x '.join(map(str, level['voxels']))} voxels"
+    )

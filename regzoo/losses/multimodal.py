@@ -113,14 +113,14 @@ def mind(fixed: object, moved: object, radius: int = 2, dilation: int = 2, floor
         if value < 1:
             raise invalid(name, "at least 1 voxel", value)
     (descriptor_f, content_f), (descriptor_m, content_m) = (
-        _self_similarity(image, radius, dilation, floor) for image in (fixed, moved)
+        self_similarity(image, radius, dilation, floor) for image in (fixed, moved)
     )
     content = ops.maximum(content_f, content_m)
     difference = ops.mean(ops.square(descriptor_f - descriptor_m), axis=-2)
     return (mean(content * difference) + 1e-6) / (mean(content) + 1e-6)
 
 
-def _self_similarity(image: object, radius: int, dilation: int, floor: float) -> tuple:
+def self_similarity(image: object, radius: int, dilation: int, floor: float) -> tuple:
     """Returns the descriptor, shape (B, *S, pairs, C), and 1 where the image is not flat, shape (B, *S, C)."""
     image = standardised(image)
     *spatial, channels = image.shape[1:]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import keras
+import numpy as np
 
 from regzoo import backend
 from regzoo.config import AffineConfig, DDFConfig, DVFConfig, FFDConfig
@@ -65,7 +66,7 @@ class DirectDense(Direct):
 
     def field(self, fixed: object, moving: object) -> dict:
         """Returns `ddf` and, for a dvf, `velocity`."""
-        values = backend.compiled(smooth, size=_WINDOW, window="gaussian")(self.values.value)
+        values = self._smoothed()
         if self.steps is None:
             return {"ddf": self._full(values)}
         return {"ddf": self._full(integrate(values, self.steps)), "velocity": values}
@@ -73,6 +74,13 @@ class DirectDense(Direct):
     def inverse(self, prediction: Mapping[str, object]) -> dict:
         """Returns the field of the negated velocity."""
         return {"ddf": self._full(integrate(-prediction["velocity"], self.steps))}
+
+    def continue_from(self, coarser: "DirectDense") -> None:
+        """Starts from the field of a model on a coarser grid over the same region."""
+        self.values.assign(resize_field(coarser._smoothed(), self.values.shape[1:-1]))
+
+    def _smoothed(self) -> object:
+        return backend.compiled(smooth, size=_WINDOW, window="gaussian")(self.values.value)
 
     def _full(self, field: object) -> object:
         return backend.compiled(resize_field, shape=self.shape)(field)
@@ -92,6 +100,11 @@ class DirectFFD(Direct):
             lattice = [len(control_positions(n, each)) for n, each in zip(shape, step, strict=True)]
             self.control.append(self.transform_weight((*lattice, len(shape)), f"control{i}"))
         self.build()
+
+    def continue_from(self, coarser: "DirectFFD") -> None:
+        """Starts from the field of a model on a coarser grid over the same region, with the same control points."""
+        for control, other in zip(self.control, coarser.control, strict=True):
+            control.assign(other.value * np.divide(coarser.spacing, self.spacing).astype("float32"))
 
     def field(self, fixed: object, moving: object) -> dict:
         """Returns `ddf`."""

@@ -1,0 +1,134 @@
+"""Registration of one pair by optimisation, without a network: coarse to fine in the world, method after method."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+
+from regzoo.checks import invalid, unknown
+from regzoo.classical.convex import convex
+from regzoo.classical.demons import demons
+from regzoo.classical.descent import Descent
+from regzoo.classical.pyramid import Pair
+from regzoo.config import AffineConfig, DDFConfig, DVFConfig, FFDConfig
+from regzoo.images import Image
+from regzoo.transforms import Transform
+
+_SMOOTH = {"gradient": {"weight": 1.0}}
+METHODS: Mapping[str, Callable] = MappingProxyType(
+    {
+        "rigid": Descent(AffineConfig(constraint="rigid")),
+        "similarity": Descent(AffineConfig(constraint="similarity")),
+        "affine": Descent(AffineConfig()),
+        "ffd": Descent(FFDConfig(spacing=(20.0, 10.0)), {"bending": {"weight": 1.0}}, 0.3, (4, 2, 1)),
+        "ddf": Descent(DDFConfig(level=1), _SMOOTH, 0.2, (4, 2, 1)),
+        "dvf": Descent(DVFConfig(level=1), _SMOOTH, 0.2, (4, 2, 1)),
+        "demons": demons,
+        "convex": convex,
+    }
+)
+IMAGE_LOSSES = ("ssd", "ncc", "lncc", "mi", "nmi", "mind")
+_REFINEMENT = Descent(DVFConfig(level=1), _SMOOTH, 0.1, (1,))
+
+
+def optimise(
+    fixed: Image,
+    moving: Image,
+    start: Transform,
+    methods: Sequence[str],
+    *,
+    loss: str = "lncc",
+    iterations: int = 100,
+    fixed_mask: Image | None = None,
+    moving_mask: Image | None = None,
+    labels: tuple[Image, Image] | None = None,
+) -> tuple[Transform, list[dict]]:
+    """Registers by one method after another.
+
+    Args:
+        fixed: Fixed image.
+        moving: Moving image.
+        start: From fixed to moving space.
+        methods: Names of `METHODS`; each starts where the one before ended.
+        loss: Image loss, one of `IMAGE_LOSSES`; demons compare intensities and convex MIND whatever it is.
+        iterations: Most steps on each level of the pyramid; a level ends early once its loss no longer falls.
+        fixed_mask: Label map on the fixed image's grid; only what is not 0 counts.
+        moving_mask: The same on the moving image's grid.
+        labels: Labels of the fixed and of the moving image, one channel each, in [0, 1]; their Dice loss then counts
+            as much as the images do.
+
+    Returns:
+        The transform from fixed to moving space, RAS mm, its grid the fixed image's; and for each method its `method`
+        and `levels`: `voxels` of the grid, `iterations`, loss `before` and `after`.
+
+    Raises:
+        InvalidError: If a name is unknown or `iterations` is below 1.
+    """
+    for name in methods:
+        if name not in METHODS:
+            raise unknown("method", name, METHODS)
+    pair, objective = _problem(fixed, moving, loss, iterations, fixed_mask, moving_mask, labels)
+    found, done = start, []
+    for name in methods:
+        found, levels = METHODS[name](pair, found, objective, iterations)
+        done.append({"method": name, "levels": levels})
+    return Transform(found.steps, fixed.grid), done
+
+
+def refine(
+    fixed: Image,
+    moving: Image,
+    start: Transform,
+    iterations: int,
+    *,
+    loss: str = "lncc",
+    fixed_mask: Image | None = None,
+    moving_mask: Image | None = None,
+    labels: tuple[Image, Image] | None = None,
+) -> tuple[Transform, dict]:
+    """Improves a transform on its pair ("instance optimisation") by a velocity field before it.
+
+    Args:
+        fixed: Fixed image.
+        moving: Moving image.
+        start: From fixed to moving space.
+        iterations: Most steps.
+        loss: Image loss, one of `IMAGE_LOSSES`.
+        fixed_mask: Label map on the fixed image's grid; only what is not 0 counts.
+        moving_mask: The same on the moving image's grid.
+        labels: See `optimise`.
+
+    Returns:
+        The transform, never of a higher loss than `start`; and `iterations`, loss `before` and `after`.
+
+    Raises:
+        InvalidError: If the loss is unknown or `iterations` is below 1.
+
+    Source: Balakrishnan et al., VoxelMorph: a learning framework for deformable medical image registration, 2019.
+    """
+    pair, objective = _problem(fixed, moving, loss, iterations, fixed_mask, moving_mask, labels)
+    # Through `start` even where it is linear: the loss before is then that of `start`, at the first step's zeros.
+    found, (level,) = _REFINEMENT(pair.seen_through(start), Transform(), objective, iterations)
+    return Transform(found.then(start).steps, fixed.grid), level
+
+
+def _problem(
+    fixed: Image,
+    moving: Image,
+    loss: str,
+    iterations: int,
+    fixed_mask: Image | None,
+    moving_mask: Image | None,
+    labels: tuple[Image, Image] | None,
+) -> tuple[Pair, dict]:
+    if loss not in IMAGE_LOSSES:
+        raise unknown("image loss", loss, IMAGE_LOSSES)
+    if iterations < 1:
+        raise invalid("iterations", "at least 1", iterations)
+    masks = {"fixed_mask": fixed_mask, "moving_mask": moving_mask}
+    masks = {name: mask for name, mask in masks.items() if mask is not None}
+    for name, mask in masks.items():
+        if not np.any(mask.array):
+            raise invalid(name, "a mask with something inside", "only 0")
+    objective = {"image": {loss: {}}} | ({"label": {"dice": {}}} if labels else {})
+    return Pair.of(fixed, moving, masks, labels), objective

@@ -1,0 +1,104 @@
+"""Gradient descent: a registration model whose weights are the transform, trained on one pair from coarse to fine."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+from keras import ops
+
+from regzoo import backend
+from regzoo.classical.pyramid import Pair, level_grid
+from regzoo.config import AffineConfig, DDFConfig, DVFConfig, FFDConfig
+from regzoo.images import Grid
+from regzoo.models.direct import DIRECT
+from regzoo.transforms import Transform
+
+_PATIENCE = 10  # steps without a loss lower by a ten-thousandth, after which a level is done
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How one kind of transform is optimised.
+
+    Args:
+        output: What is optimised.
+        deformation: Deformation losses, name -> settings.
+        rate: Learning rate of Adam, in the weights' own unit: voxels, or half sizes of the image for matrices.
+        factors: Levels of the pyramid: how much coarser than the images each is.
+    """
+
+    output: AffineConfig | DDFConfig | DVFConfig | FFDConfig
+    deformation: Mapping[str, Mapping] = field(default_factory=dict)
+    rate: float = 0.01
+    factors: Sequence[float] = (4, 2)
+
+    def __call__(
+        self, pair: Pair, start: Transform, objective: Mapping, iterations: int
+    ) -> tuple[Transform, list[dict]]:
+        """Returns the transform from fixed to moving space that starts with `start`, and what each level did.
+
+        Args:
+            pair: Both images.
+            start: From fixed to moving space.
+            objective: Image and label losses.
+            iterations: Most steps of a level; it ends early once its loss no longer falls.
+        """
+        linear, tail = start.matrix, Transform()
+        if linear is None:  # the moving image is seen through the field that comes before
+            pair, linear, tail = pair.seen_through(start), np.eye(4), start
+        objective = {**objective, "deformation": self.deformation} if self.deformation else objective
+        is_matrix = isinstance(self.output, AffineConfig)
+        model, grid, levels = None, None, []
+        for factor in self.factors:
+            finer = level_grid(pair.fixed.grid, factor)
+            if grid is not None and finer.same_as(grid):
+                continue
+            before, model, grid = model, self._model(pair, finer), finer
+            if before is not None and not is_matrix:
+                model.continue_from(before)
+            levels.append(descend(model, pair.batch(grid, linear, factor), objective, self.rate, iterations))
+            if is_matrix:
+                linear = linear @ _world(model, grid)  # the next level starts from here, with zeros
+        if is_matrix:
+            return Transform.linear(linear).then(tail), levels
+        ddf = ops.convert_to_numpy(model.field(None, None)["ddf"])[0]
+        return pair.field(ddf, grid).then(Transform.linear(linear)).then(tail), levels
+
+    def _model(self, pair: Pair, grid: Grid) -> keras.Model:
+        shape, spacing = grid.shape[: pair.dims], tuple(float(each) for each in grid.spacing[: pair.dims])
+        return DIRECT[self.output.name](self.output, shape, spacing)
+
+
+def descend(model: keras.Model, batch: Mapping, objective: Mapping, rate: float, iterations: int) -> dict:
+    """Trains on one batch until the loss no longer falls, and leaves the weights of the lowest loss.
+
+    Returns:
+        `voxels` of the grid, `iterations`, the loss `before` and `after`.
+    """
+    model.supervise(objective, model.spacing)
+    model.compile(keras.optimizers.Adam(rate), jit_compile=backend.NAME == "jax")
+    best, kept, reference, since, first, step = np.inf, None, np.inf, 0, None, 0
+    for step in range(1, iterations + 2):
+        weights = [ops.convert_to_numpy(each.value).copy() for each in model.trainable_variables]
+        model.reset_metrics()
+        loss = float(model.train_on_batch(batch, return_dict=True)["loss"])  # of the weights before this step
+        first = loss if first is None else first
+        if loss < best:
+            best, kept = loss, weights
+        since += 1
+        if loss < reference - 1e-4 * abs(reference) or step == 1:
+            reference, since = loss, 0
+        if since >= _PATIENCE:
+            break
+    for variable, value in zip(model.trainable_variables, kept, strict=True):
+        variable.assign(value)
+    return {"voxels": list(model.shape), "iterations": step - 1, "before": first, "after": best}
+
+
+def _world(model: keras.Model, grid: Grid) -> np.ndarray:
+    """Returns a matrix in voxels as one in mm, (4, 4)."""
+    matrix = ops.convert_to_numpy(model.field(None, None)["matrix"])[0]
+    full, dims = np.eye(4), len(matrix)
+    full[:dims, :dims], full[:dims, 3] = matrix[:, :dims], matrix[:, dims]
+    return grid.affine @ full @ np.linalg.inv(grid.affine)
