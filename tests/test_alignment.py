@@ -9,7 +9,10 @@ from regzoo.images import Grid, Image
 TURN, SHIFT = rotation(0.2, -0.15, 0.3), np.array([6.0, -4.0, 3.0])
 
 
-def body(grid, turn=np.eye(3), shift=np.zeros(3)):
+NONE = np.eye(3)
+
+
+def body(grid, turn=NONE, shift=(0, 0, 0)):
     """A bright ellipsoid on a dark ground of 10 that is turned and shifted."""
     places = (grid.coordinates() - shift) @ turn
     inside = ((places / (14, 9, 5)) ** 2).sum(-1)
@@ -18,7 +21,6 @@ def body(grid, turn=np.eye(3), shift=np.zeros(3)):
 
 def grids(fixed_name, moving_name):
     middle = Grid((25, 25, 25), np.diag([1.5, 1.5, 1.5, 1]))
-    middle.affine.setflags(write=True)
     there = middle.affine.copy()
     there[:3, 3] = -18
     cube = Grid(middle.shape, there)

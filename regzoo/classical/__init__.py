@@ -20,9 +20,9 @@ METHODS: Mapping[str, Callable] = MappingProxyType(
         "rigid": Descent(AffineConfig(constraint="rigid")),
         "similarity": Descent(AffineConfig(constraint="similarity")),
         "affine": Descent(AffineConfig()),
-        "ffd": Descent(FFDConfig(spacing=(20.0, 10.0)), {"bending": {"weight": 1.0}}, 0.3, (4, 2, 1)),
-        "ddf": Descent(DDFConfig(level=1), _SMOOTH, 0.2, (4, 2, 1)),
-        "dvf": Descent(DVFConfig(level=1), _SMOOTH, 0.2, (4, 2, 1)),
+        "ffd": Descent(FFDConfig(spacing=(20.0, 10.0)), {"bending": {"weight": 1.0}}, 0.3, (2, 1)),
+        "ddf": Descent(DDFConfig(level=1), _SMOOTH, 0.2, (2, 1)),
+        "dvf": Descent(DVFConfig(level=1), _SMOOTH, 0.2, (2, 1)),
         "demons": demons,
         "convex": convex,
     }

@@ -72,7 +72,7 @@ def _update(field: object, batch: Mapping) -> tuple[object, object]:
     if "moving_mask" in batch:
         weight = weight * _read(batch["moving_mask"], field, batch["moving_matrix"])
     gap = weight * (fixed - moved)
-    slope = ops.concatenate([difference((fixed + moved) / 2, axis) for axis in range(1, dims + 1)], axis=-1)
+    slope = ops.concatenate([difference((fixed + moved) / 2, axis) for axis in range(dims)], axis=-1)
     # The second part of the denominator bounds the step by half of _STEP where the slope is small.
     steep = ops.sum(ops.square(slope), axis=-1, keepdims=True) + ops.square(gap) / _STEP**2
     update = ops.where(steep > 1e-9, gap * slope / ops.maximum(steep, 1e-9), 0.0)
