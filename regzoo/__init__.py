@@ -15,9 +15,10 @@ _HOME = {
     "finetune": "training",
     "load": "zoo",
     "register": "registration",
+    "register_points": "point_registration",
 }
-_WITHOUT_KERAS = ("images", "transforms", "recipe")
-__all__ = ["Image", "Recipe", "Transform", "__version__", "evaluate", "finetune", "load", "register"]
+_WITHOUT_KERAS = ("images", "transforms", "recipe", "point_registration")
+__all__ = ["Image", "Recipe", "Transform", "__version__", "evaluate", "finetune", "load", "register", "register_points"]
 
 
 def __getattr__(name: str) -> object:

@@ -118,8 +118,14 @@ def write_field(vectors: np.ndarray, affine: np.ndarray, path: str | os.PathLike
 
 
 def write_itk(step: Step, path: str | os.PathLike) -> None:
-    """Writes one step as an ITK transform file in HDF5: an affine or a displacement field transform."""
+    """Writes one step as an ITK transform file: an affine as text (.tfm) or HDF5, a displacement field as HDF5."""
     kind, parameters, fixed = _itk_affine(step) if isinstance(step, np.ndarray) else _itk_field(*step)
+    if Path(path).suffix == ".tfm":
+        numbers = (" ".join(repr(float(value)) for value in values) for values in (parameters, fixed))
+        lines = "#Insight Transform File V1.0\n#Transform 0\nTransform: {}\nParameters: {}\nFixedParameters: {}\n"
+        with atomic_file(path) as temporary:
+            temporary.write_text(lines.format(kind, *numbers), encoding="ascii")
+        return
     text = h5py.string_dtype("ascii")  # ITK cannot read h5py's usual UTF-8 strings
     with atomic_file(path) as temporary, h5py.File(temporary, "w") as file:
         file.create_dataset("HDFVersion", data=[h5py.version.hdf5_version], dtype=text)

@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,18 @@ def read_points(path: str | os.PathLike) -> np.ndarray:
         MissingError: If there is no such file.
         InvalidError: If a column is absent, there is no row, or a value is not a finite number.
     """
-    path = Path(path)
+    return _read_columns(Path(path), "xyz")
+
+
+def read_normals(path: str | os.PathLike) -> np.ndarray | None:
+    """Reads the columns nx, ny, nz beside landmarks: directions along R, A, S of any length, shape (N, 3).
+
+    Returns None if the file has none of these columns; errors as in `read_points`.
+    """
+    return _read_columns(Path(path), ("nx", "ny", "nz"), needed=False)
+
+
+def _read_columns(path: Path, names: Sequence[str], *, needed: bool = True) -> np.ndarray | None:
     if not path.is_file():
         raise MissingError(f"{path}: no such file.")
     try:
@@ -31,9 +43,12 @@ def read_points(path: str | os.PathLike) -> np.ndarray:
             reader = csv.DictReader(file, skipinitialspace=True)
             header = [name.strip().lower() for name in reader.fieldnames or ()]
             reader.fieldnames = header
-            if not {"x", "y", "z"} <= set(header):
-                raise invalid(path.name, "a header with the columns x,y,z", ",".join(header)[:80] or "an empty file")
-            rows = [_point(path.name, reader.line_num, row) for row in reader]
+            if not needed and not set(names) & set(header):
+                return None
+            if not set(names) <= set(header):
+                expected = f"a header with the columns {','.join(names)}"
+                raise invalid(path.name, expected, ",".join(header)[:80] or "an empty file")
+            rows = [_row(path.name, reader.line_num, row, names) for row in reader]
     except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise InvalidError(f"{path.name} is not a readable CSV file: {error}.") from error
     if not rows:
@@ -56,11 +71,12 @@ def write_points(path: str | os.PathLike, points: np.ndarray) -> None:
         writer.writerows([f"{value:.4f}" for value in point] for point in points)
 
 
-def _point(name: str, line: int, row: dict[str, str | None]) -> list[float]:
+def _row(name: str, line: int, row: dict[str, str | None], names: Sequence[str]) -> list[float]:
+    what = f"numbers for {','.join(names)}"
     try:
-        point = [float(row[axis] or "") for axis in "xyz"]
+        point = [float(row[axis] or "") for axis in names]
     except ValueError as error:
-        raise invalid(f"{name} line {line}", "numbers for x,y,z", [row[axis] for axis in "xyz"]) from error
+        raise invalid(f"{name} line {line}", what, [row[axis] for axis in names]) from error
     if not np.isfinite(point).all():
-        raise invalid(f"{name} line {line}", "finite numbers for x,y,z", point)
+        raise invalid(f"{name} line {line}", f"finite {what}", point)
     return point

@@ -230,21 +230,24 @@ class Transform:
         """Writes the transform for ITK and ANTs; the file is whole or absent.
 
         `.nii` and `.nii.gz` hold a dense displacement field. `.h5` holds an affine transform if every step is linear,
-        a displacement field otherwise. ITK itself refuses NIfTI whose affine has shear.
+        a displacement field otherwise. `.tfm`, which is text, holds an affine transform only. ITK itself refuses NIfTI
+        whose affine has shear.
 
         Args:
             path: Where to.
             grid: Where to sample a field; `self.grid` by default.
 
         Raises:
-            InvalidError: If the name ends otherwise, or a field is to be written and there is no grid.
+            InvalidError: If the name ends otherwise, or a field is to be written as text or without a grid.
         """
         name, matrix, grid = Path(path).name, self.matrix, grid or self.grid
-        if not name.endswith((".nii", ".nii.gz", ".h5")):
-            raise invalid("path", "a name ending in .nii, .nii.gz or .h5", f"'{path}'")
-        if name.endswith(".h5") and matrix is not None:
+        if not name.endswith((".nii", ".nii.gz", ".h5", ".tfm")):
+            raise invalid("path", "a name ending in .nii, .nii.gz, .h5 or .tfm", f"'{path}'")
+        if name.endswith((".h5", ".tfm")) and matrix is not None:
             formats.write_itk(matrix, path)
             return
+        if name.endswith(".tfm"):
+            raise invalid("path", "a name ending in .nii, .nii.gz or .h5, to write a field", f"'{path}'")
         if grid is None:
             raise invalid("grid", "the fixed image's grid, to write a dense field", None)
         vectors = self.displacement(grid)

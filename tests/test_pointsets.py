@@ -95,7 +95,7 @@ def bend(points):
 @pytest.mark.parametrize("low_rank", [False, True])
 def test_cpd_finds_a_smooth_deformation_with_outliers(monkeypatch, low_rank):
     if low_rank:
-        monkeypatch.setattr("regzoo.pointsets.MOST_EXACT", 100)
+        monkeypatch.setattr("regzoo.pointsets.drift.MOST_EXACT", 100)
     moving = shuffled(np.concatenate([bend(CLOUD), RANDOM.uniform(-100, 100, (30, 3)) + CLOUD.mean(axis=0)]))
     found = cpd(CLOUD, moving, "deformable", beta=25, lam=2)
     before = np.linalg.norm(bend(CLOUD) - CLOUD, axis=1).mean()
@@ -110,7 +110,7 @@ def test_cpd_finds_a_smooth_deformation_with_outliers(monkeypatch, low_rank):
 def test_low_rank_agrees_with_the_whole_kernel(monkeypatch):
     moving = shuffled(bend(CLOUD))
     exact = cpd(CLOUD, moving, "deformable", beta=25, iterations=20).transform.apply_points(CLOUD)
-    monkeypatch.setattr("regzoo.pointsets.MOST_EXACT", 100)
+    monkeypatch.setattr("regzoo.pointsets.drift.MOST_EXACT", 100)
     low = cpd(CLOUD, moving, "deformable", beta=25, iterations=20).transform.apply_points(CLOUD)
     assert 0 < np.abs(exact - low).max() < 0.05
 
