@@ -11,6 +11,7 @@ beside pycpd with the same settings; "-" where the other has no such method. Sec
 """
 
 import argparse
+import itertools
 import json
 import time
 from pathlib import Path
@@ -118,7 +119,7 @@ def lungs(folder):
 
 def hippocampi(folder):
     names = json.loads((folder / "splits.json").read_text())["valid"]
-    for pair in zip(names, names[1:], strict=False):
+    for pair in itertools.pairwise(names):
         yield from surfaces([Image.read(folder / "labels" / f"{name}.nii.gz", labels=True) for name in pair])
 
 
