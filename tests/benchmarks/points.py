@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
 
 from regzoo import metrics
 from regzoo.images import Grid, Image
@@ -63,17 +64,22 @@ def pycpd(method, fixed, moving):
     if method == "cpd-rigid":
         sizes[0] = sizes[1]
     a, b = (fixed - centres[0]) / sizes[0], (moving - centres[1]) / sizes[1]
+    width = SETTINGS["beta"] / sizes[0]
     settings = {"X": b, "Y": a, "w": SETTINGS["outliers"], "max_iterations": 150, "tolerance": 1e-5}
     if method == "cpd-rigid":
         found = library.RigidRegistration(**settings, scale=False)
     elif method == "cpd-affine":
         found = library.AffineRegistration(**settings)
     else:
-        found = library.DeformableRegistration(**settings, alpha=SETTINGS["lam"], beta=SETTINGS["beta"] / sizes[0])
+        found = library.DeformableRegistration(**settings, alpha=SETTINGS["lam"], beta=width)
     found.register()
 
     def apply(points):
-        return found.transform_point_cloud((points - centres[0]) / sizes[0]) * sizes[1] + centres[1]
+        points = (points - centres[0]) / sizes[0]
+        if method == "cpd-deformable":  # its own method takes its own points only
+            kernel = np.exp(-cdist(points, a, "sqeuclidean") / (2 * width**2))
+            return (points + kernel @ found.W) * sizes[1] + centres[1]
+        return found.transform_point_cloud(points) * sizes[1] + centres[1]
 
     return apply
 
