@@ -1,6 +1,8 @@
 """Fixtures shared by the tests."""
 
+import gc
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,3 +16,14 @@ def data_home() -> Path:
     if not home.is_dir():
         pytest.skip(f"no real data at {home}; name its folder by REGZOO_DATA")
     return home
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_freed():
+    """Frees what a file's tests compiled: kept to the end, it comes to many gigabytes."""
+    yield
+    backend = sys.modules.get("regzoo.backend")
+    if backend is not None:
+        backend._compiled.cache_clear()
+        backend.keras.utils.clear_session()
+    gc.collect()
