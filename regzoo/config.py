@@ -9,7 +9,7 @@ import itertools
 import reprlib
 from typing import Annotated, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from regzoo.checks import InvalidError, invalid
 
@@ -120,7 +120,12 @@ class FFDConfig(Strict):
 
     name: Literal["ffd"] = "ffd"
     spacing: Annotated[tuple[Annotated[float, Field(ge=1, le=200)], ...], Field(min_length=1, max_length=4)] = (8.0,)
-    """One value in mm for each level of control points."""
+    """One value in mm for each level of control points, or a single number for one level."""
+
+    @field_validator("spacing", mode="before")
+    @classmethod
+    def _one_level(cls, spacing: object) -> object:
+        return (spacing,) if isinstance(spacing, int | float) else spacing
 
 
 class AffineConfig(Strict):
@@ -207,7 +212,7 @@ class InputConfig(Strict):
     """The grid and the intensities that a network was trained on.
 
     The grid has the given axes, spacing (mm) and shape (voxels), and lies on the fixed image's centre.
-    Two numbers are for a 2-D model: its grid has the image's own axes i and j, and every slice k is a pair of its own.
+    Two numbers are for a 2-D model: its grid lies in the image's own slices, and every slice k is a pair of its own.
     """
 
     spacing: Annotated[tuple[Spacing, ...], Field(min_length=2, max_length=3)] = (1.0, 1.0, 1.0)

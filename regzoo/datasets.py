@@ -74,7 +74,9 @@ def _has_test(data: object, root: Path) -> bool:
     """Tells whether there is a test split to keep apart, which who trains need not have; a list is checked whole."""
     if isinstance(data, PairedData):
         return data.test is not None and (root / data.test).is_file()
-    return isinstance(data, FolderData) and not data.splits and all((root / path).is_dir() for path in data.test)
+    if not isinstance(data, FolderData) or data.splits or not data.test:
+        return False
+    return all((root / path).is_dir() for path in data.test)
 
 
 def _unordered(pair: PairFiles) -> str:
@@ -116,6 +118,8 @@ def _in_folders(data: FolderData, root: Path, split: str) -> list:
 def _named(data: FolderData, root: Path, split: str) -> list[tuple[str, object]]:
     """Returns the pairs, images or groups of a split: all that its folders have, or those that a splits file names."""
     read = {"paired": folders.paired, "unpaired": folders.single, "grouped": folders.grouped}[data.layout]
+    if not getattr(data, split):
+        raise invalid(f"data.{split}", "a list of folders", "none")
     layout = folders.Layout(data.images, data.labels, data.spacing)
     found = [item for folder in getattr(data, split) for item in read(root / folder, layout).items()]
     if data.splits is None:

@@ -153,7 +153,9 @@ class Reader:
             other = self._own(moving)
             if other.image.shape != placed.image.shape:  # only slices, of a 2-D network, can differ
                 received = other.image.shape[2]
-                raise invalid(str(moving), f"{placed.image.shape[2]} slices, as {fixed.image.name} has", received)
+                expected = f"{placed.image.shape[2]} slices, as {fixed.image.name} has, for a 2-D model"
+                advice = "Set input.alignment to world to compare them by their places."
+                raise invalid(str(moving.image), expected, received, advice)
             return placed, other
         return placed, self._once((moving, fixed), lambda: self._place(moving, placed.grid))
 

@@ -17,9 +17,22 @@ from regzoo.models import ConditionalModel, RegistrationModel
 from regzoo.pairs import from_batch, own_grid, place, to_batch
 from regzoo.points import read_points
 from regzoo.results import Result, clock
-from regzoo.scores import Side, doubts, in_view, mask, misfits, overlap, present, score, shared_labels, unscored
+from regzoo.scores import (
+    Side,
+    doubts,
+    in_view,
+    label_doubts,
+    mask,
+    misfits,
+    overlap,
+    present,
+    score,
+    shared_labels,
+    unscored,
+)
 from regzoo.transforms import Transform
 
+_ANY_CONTRAST = ("mi", "nmi", "mind")
 Source = str | os.PathLike | Image
 
 
@@ -90,7 +103,8 @@ def register(
             if mask is not None
         }
     _check_points(sides[0].points, sides[1].points)
-    _check_overlap(sides[0].image, sides[1].image, alignment)
+    start_at = alignment or ("center" if model is None else model.card.input.alignment)
+    _check_overlap(sides[0].image, sides[1].image, start_at)
     if masks and not (method or refine):
         raise invalid("masks", "method or refine, which look at them", "a model alone, which does not")
     given = {"loss": loss, "labels": _guides(*sides) if guided else None, **masks}
@@ -99,10 +113,16 @@ def register(
             raise InvalidError("refine: a conditional model has no transform to improve. Leave it out.")
         return _segment(model, _Pair(model, *sides, alignment), seconds)
     if model is None:
-        facts, start, transform = _by_method(*sides, method, iterations, alignment or "center", given, seconds)
+        facts, start, transform = _by_method(*sides, method, iterations, start_at, given, seconds)
     else:
         facts, start, transform = _by_model(model, _Pair(model, *sides, alignment), seconds)
     if refine:
+        if model is not None and len(model.card.input.shape) == 2 and sides[0].image.shape[2] > 1:
+            raise InvalidError(
+                "refine: a 2-D model registers slice by slice, and refinement would move between slices. "
+                "Give one slice, or leave refine out."
+            )
+        facts.setdefault("loss", loss)
         with clock(seconds, "refinement"):
             transform, facts["refinement"] = classical.refine(
                 sides[0].image, sides[1].image, transform, refine, **given
@@ -157,6 +177,9 @@ class _Pair:
             slices = self.moving_grid.shape[2], self.grid.shape[2]
             advice = 'Pass alignment="world" to compare them by their places.'
             raise invalid("moving", f"{slices[1]} slices, as fixed has, for a 2-D model", slices[0], advice)
+        across = [grid.affine[:3, 2] / grid.spacing[2] for grid in (self.grid, self.moving_grid)]
+        if len(self.inputs.shape) == 2 and across[0] @ across[1] < np.sqrt(0.5):
+            raise invalid("moving", "slices in the direction of fixed's, within 45 degrees, for a 2-D model", "others")
         # Both grids have the same voxels: this puts a point of one where the same voxel lies in the other.
         self.start = Transform.linear(self.moving_grid.affine @ np.linalg.inv(self.grid.affine), fixed.image.grid)
 
@@ -194,7 +217,7 @@ def _result(
             "after": score(fixed, moving, transform, moved, seen),
         }
         jacobian = metrics.jacobian_statistics(transform.jacobian_determinant(grid))
-    facts["warnings"] += doubts(scores, jacobian)
+    facts["warnings"] += doubts(scores, jacobian, facts.get("loss") not in _ANY_CONTRAST)
     return Result(
         fixed=fixed.image,
         moving=moving.image,
@@ -254,6 +277,7 @@ def _segment(model: ConditionalModel, pair: _Pair, seconds: dict[str, float]) ->
             laid = pair.start.apply_labels(moving.labels, grid)
             scores = {"before": overlap(fixed.labels, laid, shared), "after": overlap(fixed.labels, labels, shared)}
     facts = pair.facts(model) | {"scores": scores, "seconds": seconds}
+    facts["warnings"] += label_doubts(scores)
     facts["transform"] = "none: a conditional model predicts the labels on the fixed image directly"
     return Result(
         fixed=fixed.image,
@@ -311,9 +335,9 @@ def _check_points(fixed: np.ndarray | None, moving: np.ndarray | None) -> None:
         raise invalid("moving_points", f"{len(fixed)} landmarks, as many as fixed_points", len(moving))
 
 
-def _check_overlap(fixed: Image, moving: Image, alignment: Alignment | None) -> None:
+def _check_overlap(fixed: Image, moving: Image, alignment: Alignment) -> None:
     gap = overlap_gap(fixed.grid, moving.grid)
-    if gap > 0 and alignment in (None, "world"):
+    if gap > 0 and alignment == "world":
         raise InvalidError(
             f"fixed and moving do not overlap in world space (gap {gap:.0f} mm). "
             'Check the affines, or pass alignment="center" (--alignment center).'

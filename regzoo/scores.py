@@ -99,8 +99,15 @@ def unscored(fixed: Side, moving: Side) -> list[str]:
 _STRONG = 0.5
 
 
-def doubts(scores: dict, jacobian: dict) -> list[str]:
-    """Says what makes a registration doubtful."""
+def doubts(scores: dict, jacobian: dict, one_contrast: bool = True) -> list[str]:
+    """Says what makes a registration doubtful.
+
+    Args:
+        scores: Those `before` and `after`.
+        jacobian: Statistics of the field.
+        one_contrast: Whether a registration makes the images correlate more, in one sign or the other.
+    """
+    before, after = scores["before"], scores["after"]
     found = []
     if jacobian["folds"] > 0.001:
         found.append(f"The field folds at {100 * jacobian['folds']:.2f} % of the voxels.")
@@ -109,10 +116,27 @@ def doubts(scores: dict, jacobian: dict) -> list[str]:
             f"The field compresses and stretches strongly (SDlogJ {jacobian['sdlogj']:.2f}); "
             "do not measure volumes by it."
         )
-    if np.isnan(scores["after"]["ncc"]):
+    if np.isnan(after["ncc"]):
         found.append("The images cannot be compared: nothing of the moving image is in view, or it is constant there.")
-    elif scores["after"]["ncc"] < scores["before"]["ncc"]:
+    elif one_contrast and abs(after["ncc"]) < abs(before["ncc"]):
         found.append("The images correlate less after the registration than before; look at the picture.")
+    if "tre" in after and after["tre"]["mean"] > before["tre"]["mean"]:
+        found.append("The landmarks lie further apart after the registration than before.")
+    return found + label_doubts(scores)
+
+
+def label_doubts(scores: dict) -> list[str]:
+    """Says what makes moved labels doubtful."""
+    before, after = scores["before"], scores["after"]
+    found = []
+    if after.get("mean_dice", 0.0) < before.get("mean_dice", 0.0):
+        found.append(
+            f"The labels overlap less after the registration than before: mean Dice {before['mean_dice']:.3f} "
+            f"to {after['mean_dice']:.3f}."
+        )
+    lost = [str(label) for label, dice in after.get("dice", {}).items() if dice == 0 < before["dice"][label]]
+    if lost:
+        found.append(f"Labels that overlapped before and do not any more: {', '.join(lost)}.")
     return found
 
 

@@ -75,7 +75,8 @@ class FolderData(_Grouping):
     train: Folders = (".",)
     """Folders, relative to `root`, each with `images` (paired: `moving_images` and `fixed_images`), labels likewise."""
     valid: Folders = (".",)
-    test: Folders = (".",)
+    test: Annotated[tuple[PathText, ...], Field(max_length=64)] = (".",)
+    """Empty: there are no test images."""
     images: PathText = "images"
     labels: PathText | None = "labels"
     """Null, or a name that no folder has: there are no labels."""

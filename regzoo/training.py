@@ -246,9 +246,9 @@ def _moved(moving: Placed, ddf: object, dims: int) -> np.ndarray:
     if moving.labels is None:
         return np.zeros(0)
     if moving.soft:
-        return from_batch(ops.convert_to_numpy(warp(to_batch(moving.labels, dims), ddf)), dims) >= 0.5
+        return from_batch(ops.convert_to_numpy(warp(to_batch(moving.labels, dims), ddf, "zero")), dims) >= 0.5
     numbers = to_batch(moving.labels[..., None].astype("int32"), dims)
-    return from_batch(ops.convert_to_numpy(warp(numbers, ddf, method="nearest")), dims)
+    return from_batch(ops.convert_to_numpy(warp(numbers, ddf, "zero", "nearest")), dims)
 
 
 def _dice(fixed: Placed, moving: Placed, moved: np.ndarray) -> list[float]:

@@ -228,7 +228,7 @@ def test_an_unknown_key_is_named_wherever_it_stands(config):
     [
         ("train.optimizer.name", "SGD", "train.optimizer.name: regzoo trains by Adam and not by SGD"),
         ("train.optimizer.beta_1", 0.8, "train.optimizer.beta_1: regzoo's Adam has Keras's own value."),
-        ("train.loss.image.wieght", 1, "train.loss.image.wieght: unknown key, left out; did you mean 'weight'?."),
+        ("train.loss.image.wieght", 1, "train.loss.image.wieght: unknown key, left out; nearest is 'weight'."),
         ("train.loss.label.binary", True, "train.loss.label.binary: regzoo's label losses have no thresholded form"),
         ("train.loss.label.scales", [0, 32], "train.loss.label.scales: regzoo's scales go up to 16 voxels; 32 is left"),
         (
@@ -273,7 +273,7 @@ def test_an_unknown_key_is_named_wherever_it_stands(config):
         (
             "dataset.valid.dir",
             None,
-            "dataset.valid.dir: no folder is given, and the model chooses its weights on its im",
+            "dataset.valid.dir: no folder is given, and weights are chosen on its im",
         ),
         (
             "dataset.valid.dir",

@@ -45,7 +45,7 @@ def test_a_recipe_is_what_deepreg_s_config_is_imported_as(key):
         assert getattr(found, part) == getattr(expected, part)
     data, root = found.data.model_dump(), found.data.root
     for split in ("train", "valid", "test"):
-        data[split] = tuple(each if each == "no-test-images" else f"{root}/{each}" for each in data[split])
+        data[split] = tuple(f"{root}/{each}" for each in data[split])
     assert data | {"root": "."} == expected.data.model_dump()
 
 

@@ -31,7 +31,7 @@ def convex(pair: Pair, start: Transform, objective: Mapping, iterations: int) ->
     weight = np.ones(shape, "float32")
     for name in ("fixed_mask", "moving_mask"):
         if name in moving.others:
-            weight = weight * pair.tensor(moving.others[name], grid)[0, ..., 0]
+            weight = weight * pair.tensor(moving.others[name], grid, 0.0)[0, ..., 0]
     reach = [min(round(_REACH * max(grid.spacing * grid.shape) / each), 8) for each in grid.spacing[: pair.dims]]
     moves = np.array(list(itertools.product(*(range(-r, r + 1) for r in reach))), "float32")
     nodes = [np.arange(min(_NODE // 2, n - 1), n, _NODE) for n in shape]
@@ -60,7 +60,9 @@ def _choose(costs: np.ndarray, moves: np.ndarray) -> tuple[np.ndarray, float, fl
     dims, still = moves.shape[1], int(np.flatnonzero((moves == 0).all(axis=1))[0])
     span = np.square(np.abs(moves).max())
     scale = costs.std() + 1e-12
-    smooth = _smoothed(moves[costs.argmin(axis=0)])
+    # Where all displacements cost the same (flat background, outside a mask), none is the choice.
+    little = 1e-3 * scale / span * np.square(moves).sum(axis=1)
+    smooth = _smoothed(moves[(costs + little.reshape(-1, *(1,) * dims)).argmin(axis=0)])
     for coupling in _COUPLING:
         best, picked = np.full(costs.shape[1:], np.inf), np.zeros(costs.shape[1:], int)
         for i, move in enumerate(moves):

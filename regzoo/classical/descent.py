@@ -45,7 +45,7 @@ class Descent:
             iterations: Most steps of a level; it ends early once its loss no longer falls.
         """
         linear, tail = start.matrix, Transform()
-        if linear is None:  # the moving image is seen through the field that comes before
+        if linear is None or pair.in_volume:  # the moving image is seen through what comes before
             pair, linear, tail = pair.seen_through(start), np.eye(4), start
         objective = {**objective, "deformation": self.deformation} if self.deformation else objective
         is_matrix = isinstance(self.output, AffineConfig)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from regzoo.config import PercentileIntensity
-from regzoo.images import Grid, Image, normalise, resample
+from regzoo.images import Grid, Image, Outside, normalise, resample
 from regzoo.transforms import Transform
 
 _VOXELS = 600_000  # of the finest level; more detail than that costs more time than it gives accuracy
@@ -43,6 +43,11 @@ class Pair:
         """2 where the fixed image is one slice."""
         return 2 if self.fixed.shape[2] == 1 else 3
 
+    @property
+    def in_volume(self) -> bool:
+        """Whether the fixed image is one slice and the moving image is not: `start` says where the slice lies in it."""
+        return self.dims == 2 and self.moving.shape[2] > 1
+
     def seen_through(self, transform: Transform) -> "Pair":
         """Returns the pair with the moving image moved to the fixed image's grid."""
         grid, others = self.fixed.grid, dict(self.others)
@@ -61,14 +66,17 @@ class Pair:
         """
         other = level_grid(self.moving.grid, factor)
         seen = {"fixed": self.fixed, "moving": self.moving, **self.others}
-        batch = {name: self.tensor(each, grid if name.startswith("fixed") else other) for name, each in seen.items()}
+        grids = {name: grid if name.startswith("fixed") else other for name in seen}
+        # Labels and masks end where their image does.
+        outside = {name: "edge" if name in ("fixed", "moving") else 0.0 for name in seen}
+        batch = {name: self.tensor(each, grids[name], outside[name]) for name, each in seen.items()}
         matrix = np.linalg.solve(other.affine, linear @ grid.affine)[: self.dims]
         batch["moving_matrix"] = np.concatenate([matrix[:, : self.dims], matrix[:, 3:]], axis=1)[None].astype("float32")
         return batch
 
-    def tensor(self, image: Image, grid: Grid) -> np.ndarray:
+    def tensor(self, image: Image, grid: Grid, outside: Outside = "edge") -> np.ndarray:
         """Returns an image on a grid as a batch of one, (1, *S, C)."""
-        array = resample(image, grid, outside="edge").array
+        array = resample(image, grid, outside=outside).array
         array = array if image.channels else array[..., None]
         return (array[:, :, 0] if self.dims == 2 else array)[None].astype("float32")
 
@@ -85,7 +93,9 @@ def level_grid(grid: Grid, factor: float) -> Grid:
     The finest (`factor` 1) has the grid's own spacing, or a larger one where there are more than 600,000 voxels.
     """
     extent = grid.spacing * grid.shape
-    finest = max(float(np.prod(extent[np.array(grid.shape) > 1]) / _VOXELS) ** (1 / 3), float(grid.spacing.min()))
+    long = np.array(grid.shape) > 1
+    even = float(np.prod(extent[long]) / _VOXELS) ** (1 / max(1, long.sum()))
+    finest = max(even, float(grid.spacing[long].min(initial=np.inf)) if long.any() else 0.0)
     wanted = np.maximum(np.minimum(finest * factor, extent.max() / _LEAST), grid.spacing)
     shape = np.maximum(np.rint(extent / wanted), np.minimum(grid.shape, 4)).astype(int)
     linear = grid.affine[:3, :3] * (np.array(grid.shape) / shape)

@@ -12,7 +12,7 @@ from regzoo.recipe import data_home
 from regzoo.sources import FolderData
 
 _SPLITS = ("train", "valid", "test")
-_ABSENT = {"train": "train", "valid": "no-validation-images", "test": "no-test-images"}
+_NO_VALID = "no-validation-images"
 """Folders that nobody has, where a split has none, so that nothing else is taken for its images."""
 
 
@@ -73,7 +73,7 @@ def _folders(dataset: Section) -> tuple[dict[str, list[str]], dict[str, bool]]:
     if "h5" in formats:
         section, key = found["train"]
         section.note(key, "HDF5 files hold no spacing; data.spacing is null, which is 1 mm along each axis of an image")
-    if labelled["train"] and not all(labelled[split] for split in _SPLITS if paths[split] != [_ABSENT[split]]):
+    if labelled["train"] and not all(labelled[split] for split in _SPLITS if paths[split] not in ([], [_NO_VALID])):
         section, _ = found["valid"]
         section.note("labeled", "regzoo uses the labels of every split where those of the training images are used")
     return paths, labelled
@@ -85,9 +85,11 @@ def _paths(section: Section, key: str, split: str) -> list[str]:
     if value in (None, "", []):
         if split == "train":
             raise InvalidError(f"{section.at(key)}: the key is missing; expected a folder of training images.")
-        use = {"valid": "chooses its weights on", "test": "would be scored on"}[split]
-        section.note(key, f"no folder is given, and the model {use} its images; data.{split} says '{_ABSENT[split]}'")
-        return [_ABSENT[split]]
+        if split == "test":
+            section.note(key, "no folder is given, so there is nothing to score the model on; data.test is empty")
+            return []
+        section.note(key, f"no folder is given, and weights are chosen on its images; data.valid says '{_NO_VALID}'")
+        return [_NO_VALID]
     if not all(isinstance(path, str) for path in paths):
         raise invalid(section.at(key), "a folder or a list of folders", repr(value))
     return paths
@@ -103,8 +105,8 @@ def _check_apart(paths: dict[str, list[str]], found: dict[str, tuple[Section, st
             section, key = found["test"]
             use = {"valid": "validation", "train": "training"}[other]
             key = None if key == "dir" else key  # since 1.0 the split is a section, of which nothing is used
-            section.note(key, f"the {use} images, which regzoo keeps apart; data.test says '{_ABSENT['test']}'")
-            paths["test"] = [_ABSENT["test"]]
+            section.note(key, f"the {use} images, which regzoo keeps apart; data.test is empty")
+            paths["test"] = []
 
 
 def count_samples(source: dict, home: str | os.PathLike | None) -> int:

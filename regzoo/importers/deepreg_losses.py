@@ -123,6 +123,8 @@ def _over_scales(name: str) -> Callable[[Section], tuple[str, dict]]:
         if name == "cross_entropy":
             old = section.number("neg_weight", 0.0)
             settings["background_weight"] = section.number("background_weight", old)
+            if settings["background_weight"] == 0:
+                section.note("background_weight", "0, DeepReg's default: too large a moved label costs nothing")
         else:
             section.only("background_weight", 0, f"regzoo's {name} counts the foreground")
             section.only("neg_weight", 0, f"regzoo's {name} counts the foreground")

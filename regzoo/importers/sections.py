@@ -141,4 +141,4 @@ class Section:
         for key in list(self._rest):
             near = difflib.get_close_matches(str(key), known, n=1)
             if self._rest.pop(key) is not None or key not in known:
-                self.note(key, "unknown key, left out" + (f"; did you mean '{near[0]}'?" if near else ""))
+                self.note(key, "unknown key, left out" + (f"; nearest is '{near[0]}'" if near else ""))

@@ -60,10 +60,10 @@ def _resolved(name: str, loss: Callable, settings: dict, spacing: tuple[float, .
 
 
 def settings_of(loss: Callable) -> dict[str, object]:
-    """Returns the settings of a loss that an objective may give, and their defaults; the spacing is the grid's."""
+    """Returns the settings of a loss that an objective may give, and their defaults, which are not spacing and mask."""
     parameters = inspect.signature(loss).parameters.values()
     return {
         parameter.name: parameter.default
         for parameter in parameters
-        if parameter.default is not parameter.empty and parameter.name != "spacing"
+        if parameter.default is not parameter.empty and parameter.name not in ("spacing", "mask")
     }

@@ -6,33 +6,42 @@ from regzoo.filters import Window, smooth
 from regzoo.losses.common import float32, mean, standardised
 
 
-def ssd(fixed: object, moved: object) -> object:
+def ssd(fixed: object, moved: object, mask: object | None = None) -> object:
     """Mean squared difference, in squared intensities.
 
     Args:
         fixed: Shape (B, *S, C).
         moved: Shape (B, *S, C).
+        mask: How much each voxel counts, in [0, 1], shape (B, *S, 1). None: all alike.
 
     Returns:
         Shape (B,), from 0 (match).
     """
-    return mean(ops.square(float32(fixed) - float32(moved)))
+    return mean(ops.square(float32(fixed) - float32(moved)), mask)
 
 
-def ncc(fixed: object, moved: object) -> object:
+def ncc(fixed: object, moved: object, mask: object | None = None) -> object:
     """One minus the squared global correlation; the same for any `a * image + b`.
 
     Args:
         fixed: Shape (B, *S, C).
         moved: Shape (B, *S, C).
+        mask: How much each voxel counts, in [0, 1], shape (B, *S, 1). None: all alike.
 
     Returns:
         Shape (B,), from 0 (match, in one contrast or its negative) to 1 (unrelated, or a constant image).
     """
-    return 1 - ops.square(mean(standardised(fixed) * standardised(moved)))
+    return 1 - ops.square(mean(standardised(fixed, mask) * standardised(moved, mask), mask))
 
 
-def lncc(fixed: object, moved: object, size: int = 9, window: Window = "box", floor: float = 1e-4) -> object:
+def lncc(
+    fixed: object,
+    moved: object,
+    mask: object | None = None,
+    size: int = 9,
+    window: Window = "box",
+    floor: float = 1e-4,
+) -> object:
     """One minus the squared correlation in a window around every voxel, averaged where either image has content.
 
     A window is flat where its variance is below `floor` times the variance of its image. Windows that are flat in both
@@ -41,6 +50,7 @@ def lncc(fixed: object, moved: object, size: int = 9, window: Window = "box", fl
     Args:
         fixed: Shape (B, *S, C).
         moved: Shape (B, *S, C).
+        mask: How much each voxel counts, in [0, 1], shape (B, *S, 1). None: all alike.
         size: Window width in voxels, odd.
         window: `"box"`, `"triangular"` or `"gaussian"`.
         floor: Share of the image's variance below which a window is flat.
@@ -54,12 +64,15 @@ def lncc(fixed: object, moved: object, size: int = 9, window: Window = "box", fl
     Source: Avants et al., Symmetric diffeomorphic image registration with cross-correlation, 2008. Unlike most
     implementations, means are taken inside the image only and flat windows are no match.
     """
-    fixed, moved = standardised(fixed), standardised(moved)
+    fixed, moved = standardised(fixed, mask), standardised(moved, mask)
     channels = fixed.shape[-1]
     stack = ops.concatenate([fixed, moved, fixed * fixed, moved * moved, fixed * moved], axis=-1)
-    average = smooth(stack, size, window)
+    if mask is None:
+        average = smooth(stack, size, window)
+    else:  # over the part of the window inside the mask; its centre is there, so that part is not nothing
+        average = smooth(mask * stack, size, window) / ops.maximum(smooth(mask, size, window), 1e-6)
     f, m, ff, mm, fm = (average[..., i * channels : (i + 1) * channels] for i in range(5))
     variance_f, variance_m = ff - f * f, mm - m * m
     correlation = ops.square(fm - f * m) / (ops.maximum(variance_f, floor) * ops.maximum(variance_m, floor))
     content = ops.stop_gradient(ops.cast((variance_f > floor) | (variance_m > floor), fixed.dtype))
-    return (mean(content * (1 - correlation)) + 1e-6) / (mean(content) + 1e-6)
+    return (mean(content * (1 - correlation), mask) + 1e-6) / (mean(content, mask) + 1e-6)

@@ -10,7 +10,9 @@ from regzoo.filters import shift, smooth
 from regzoo.losses.common import float32, mean, standardised
 
 
-def mi(fixed: object, moved: object, num_bins: int = 23, sigma_ratio: float = 0.5) -> object:
+def mi(
+    fixed: object, moved: object, mask: object | None = None, num_bins: int = 23, sigma_ratio: float = 0.5
+) -> object:
     """Minus the mutual information of the intensities, in nats: how much one image tells about the other.
 
     The bins of each image span its own minimum to its maximum, so that contrast and offset do not matter; an outlier
@@ -20,6 +22,7 @@ def mi(fixed: object, moved: object, num_bins: int = 23, sigma_ratio: float = 0.
     Args:
         fixed: Shape (B, *S, C).
         moved: Shape (B, *S, C).
+        mask: How much each voxel counts, in [0, 1], shape (B, *S, 1). None: all alike.
         num_bins: Bins of each image.
         sigma_ratio: Standard deviation of the Gaussian, in bins.
 
@@ -32,16 +35,19 @@ def mi(fixed: object, moved: object, num_bins: int = 23, sigma_ratio: float = 0.
 
     Source: Guo, Multi-modal image registration with unsupervised deep learning, 2019, section 3.1.
     """
-    entropy_f, entropy_m, joint = _entropies(fixed, moved, num_bins, sigma_ratio)
+    entropy_f, entropy_m, joint = _entropies(fixed, moved, mask, num_bins, sigma_ratio)
     return joint - entropy_f - entropy_m
 
 
-def nmi(fixed: object, moved: object, num_bins: int = 23, sigma_ratio: float = 0.5) -> object:
+def nmi(
+    fixed: object, moved: object, mask: object | None = None, num_bins: int = 23, sigma_ratio: float = 0.5
+) -> object:
     """Two minus the normalised mutual information (H(fixed) + H(moved)) / H(fixed, moved); less bound to overlap.
 
     Args:
         fixed: Shape (B, *S, C).
         moved: Shape (B, *S, C).
+        mask: How much each voxel counts, in [0, 1], shape (B, *S, 1). None: all alike.
         num_bins: Bins of each image, as in `mi`.
         sigma_ratio: Standard deviation of the Gaussian, in bins.
 
@@ -54,26 +60,34 @@ def nmi(fixed: object, moved: object, num_bins: int = 23, sigma_ratio: float = 0
 
     Source: Studholme et al., An overlap invariant entropy measure of 3D medical image alignment, 1999.
     """
-    entropy_f, entropy_m, joint = _entropies(fixed, moved, num_bins, sigma_ratio)
+    entropy_f, entropy_m, joint = _entropies(fixed, moved, mask, num_bins, sigma_ratio)
     return 2 - (entropy_f + entropy_m + 1e-6) / (joint + 1e-6)
 
 
-def _entropies(fixed: object, moved: object, num_bins: int, sigma_ratio: float) -> tuple:
+def _entropies(fixed: object, moved: object, mask: object | None, num_bins: int, sigma_ratio: float) -> tuple:
     """Returns the entropies of the fixed, the moved and the joint histogram in nats, shape (B,) each."""
     if num_bins < 2:
         raise invalid("num_bins", "at least 2", num_bins)
     if not sigma_ratio > 0:
         raise invalid("sigma_ratio", "a number above 0", sigma_ratio)
-    share_f, share_m = (_bin_shares(image, num_bins, sigma_ratio) for image in (fixed, moved))
-    joint = ops.matmul(share_f, ops.transpose(share_m, (0, 2, 1))) / share_f.shape[-1]
-    return _entropy(ops.mean(share_f, axis=-1)), _entropy(ops.mean(share_m, axis=-1)), _entropy(joint)
+    if mask is not None:  # one value for every voxel and channel, shape (B, 1, voxels)
+        mask = ops.reshape(mask * ops.ones_like(float32(fixed)), (ops.shape(mask)[0], 1, -1))
+    share_f, share_m = (_bin_shares(image, mask, num_bins, sigma_ratio) for image in (fixed, moved))
+    total = share_f.shape[-1] if mask is None else ops.maximum(ops.sum(mask, axis=-1, keepdims=True), 1e-6)
+    share_f = share_f / total if mask is None else share_f * (mask / total)
+    joint = ops.matmul(share_f, ops.transpose(share_m, (0, 2, 1)))
+    return _entropy(ops.sum(joint, axis=2)), _entropy(ops.sum(joint, axis=1)), _entropy(joint)
 
 
-def _bin_shares(image: object, num_bins: int, sigma_ratio: float) -> object:
+def _bin_shares(image: object, mask: object | None, num_bins: int, sigma_ratio: float) -> object:
     """Returns the share of every voxel in every bin, shape (B, bins, voxels)."""
     image = float32(image)
     voxels = int(np.prod(image.shape[1:]))
     values = ops.reshape(image, (ops.shape(image)[0], 1, voxels))
+    if mask is not None:  # outside, any value of the inside, so that bins span what counts
+        inside = mask > 0
+        somewhere = ops.max(ops.where(inside, values, -1e30), axis=-1, keepdims=True)
+        values = ops.where(inside, values, ops.stop_gradient(somewhere))
     low, high = (ops.stop_gradient(bound(values, axis=-1, keepdims=True)) for bound in (ops.min, ops.max))
     place = (values - low) * ((num_bins - 1) / ops.maximum(high - low, 1e-30))
     centres = ops.convert_to_tensor(np.arange(num_bins)[None, :, None], dtype="float32")
@@ -84,7 +98,14 @@ def _entropy(shares: object) -> object:
     return -ops.sum(shares * ops.log(shares + 1e-9), axis=tuple(range(1, len(shares.shape))))
 
 
-def mind(fixed: object, moved: object, radius: int = 2, dilation: int = 2, floor: float = 1e-3) -> object:
+def mind(
+    fixed: object,
+    moved: object,
+    mask: object | None = None,
+    radius: int = 2,
+    dilation: int = 2,
+    floor: float = 1e-3,
+) -> object:
     """Mean squared difference of the images' self-similarity: which of a voxel's neighbours look like each other.
 
     The descriptor of a voxel has one channel for each pair of its neighbours, `dilation` voxels away along two
@@ -96,6 +117,7 @@ def mind(fixed: object, moved: object, radius: int = 2, dilation: int = 2, floor
     Args:
         fixed: Shape (B, *S, C).
         moved: Shape (B, *S, C).
+        mask: How much each voxel counts, in [0, 1], shape (B, *S, 1). None: all alike.
         radius: A patch is `2 * radius + 1` voxels wide.
         dilation: Distance of the neighbours in voxels; outside the image, its edge is repeated.
         floor: Share of the image's mean v below which a voxel is flat.
@@ -117,7 +139,7 @@ def mind(fixed: object, moved: object, radius: int = 2, dilation: int = 2, floor
     )
     content = ops.maximum(content_f, content_m)
     difference = ops.mean(ops.square(descriptor_f - descriptor_m), axis=-2)
-    return (mean(content * difference) + 1e-6) / (mean(content) + 1e-6)
+    return (mean(content * difference, mask) + 1e-6) / (mean(content, mask) + 1e-6)
 
 
 def self_similarity(image: object, radius: int, dilation: int, floor: float) -> tuple:

@@ -1,5 +1,6 @@
 """RegistrationModel: a Keras model that turns a pair into a field and learns by image, label and deformation losses."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -40,7 +41,8 @@ class RegistrationModel(keras.Model):
         inputs: Dictionary with `fixed` and `moving`, each (B, *S, 1) on one grid. For training with labels, also
             `fixed_labels` and `moving_labels`, (B, *S, L), one channel a label. In training, the moving image may lie
             on a grid of its own: `moving_matrix`, (B, D, D + 1), leads from fixed voxels to its voxels; and where
-            `fixed_mask` or `moving_mask`, (B, *S, 1), is 0 the images are not compared.
+            `fixed_mask` or `moving_mask`, (B, *S, 1), is 0 the images are not compared. Outside its grid, the moving
+            image continues with its edge, and labels and masks with 0.
 
     Returns:
         Dictionary with `ddf`, (B, *S, D) in voxels. Where the map has a linear part, also `matrix`, (B, D, D + 1) in
@@ -88,7 +90,11 @@ class RegistrationModel(keras.Model):
         terms = losses.weighted_terms(objective, spacing)
         strange = [f"{kind}.{name}" for kind, name, *_ in terms if kind not in self.kinds]
         if strange:
-            raise InvalidError(f"loss.{strange[0]}: a model with output '{self.name}' has nothing to compare by it.")
+            takes = " and ".join(self.kinds)
+            raise InvalidError(
+                f"loss.{strange[0]}: a model with output '{self.name}' takes only {takes} losses. "
+                "Leave the term out, or give it weight 0."
+            )
         if symmetric and not self.invertible:
             raise InvalidError(f"loss.symmetric: output '{self.name}' has no inverse. Use dvf or affine, or false.")
         needs_labels = any(kind == "label" for kind, *_ in terms)
@@ -110,16 +116,15 @@ class RegistrationModel(keras.Model):
     def compared(self, inputs: Mapping[str, object], prediction: Mapping[str, object], labels: bool) -> dict:
         """Returns the arguments of the losses of each kind; all that moves is sampled together, once."""
         names = ["moving", *["moving_labels"] * labels, *["moving_mask"] * ("moving_mask" in inputs)]
-        stack = ops.concatenate([inputs[name] for name in names], axis=-1)
+        stack = _framed(*(inputs[name] for name in names))
         # Nothing is learned through the images; without the stop, XLA would compute their gradient all the same.
-        moved = sample(ops.stop_gradient(stack), _places(prediction["ddf"], inputs.get("moving_matrix")))
+        moved = sample(ops.stop_gradient(stack), _places(prediction["ddf"], inputs.get("moving_matrix")) + 1.0)
         ends = np.cumsum([inputs[name].shape[-1] for name in names])
         parts = {name: moved[..., end - inputs[name].shape[-1] : end] for name, end in zip(names, ends, strict=True)}
-        fixed, image = inputs["fixed"], parts["moving"]
-        for mask in (inputs.get("fixed_mask"), parts.get("moving_mask")):
-            if mask is not None:  # the same value in both images is no match and no difference
-                fixed, image = fixed * ops.stop_gradient(mask), image * ops.stop_gradient(mask)
-        arguments = {"image": (fixed, image), "deformation": (prediction["dense"],)}
+        masks = [mask for mask in (inputs.get("fixed_mask"), parts.get("moving_mask")) if mask is not None]
+        # No gradient through masks: a registration would otherwise gain by moving what does not match out of them.
+        mask = ops.stop_gradient(math.prod(masks)) if masks else None
+        arguments = {"image": (inputs["fixed"], parts["moving"], mask), "deformation": (prediction["dense"],)}
         if labels:
             arguments["label"] = (inputs["fixed_labels"], parts["moving_labels"])
         return arguments
@@ -141,6 +146,19 @@ class RegistrationModel(keras.Model):
         for tracker, value in zip(self._supervision.trackers, values, strict=True):
             tracker.update_state(value)
         return sum(weight * value for weight, value in zip(self._supervision.weights, values, strict=True))
+
+
+def _framed(image: object, *others: object) -> object:
+    """Stacks an image, its edge repeated one voxel outside, and labels and masks, 0 there, along the channels.
+
+    A label that reaches the image's border then ends there, as it does when a transform moves it.
+    """
+    sides = [(0, 0), *[(1, 1)] * (len(image.shape) - 2), (0, 0)]
+    for axis in range(1, len(image.shape) - 1):
+        last = image.shape[axis] - 1
+        ends = [ops.take(image, [index], axis=axis) for index in (0, last)]
+        image = ops.concatenate([ends[0], image, ends[1]], axis=axis)
+    return ops.concatenate([image, *(ops.pad(each, sides) for each in others)], axis=-1)
 
 
 def _places(ddf: object, matrix: object | None) -> object:
