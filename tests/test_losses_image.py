@@ -5,7 +5,7 @@ import pytest
 from keras import ops
 from loss_cases import images, value
 from scipy.ndimage import gaussian_filter
-from tensors import array, run, tensor
+from tensors import array, check_gradient, run, tensor
 
 from regzoo import backend, losses
 from regzoo.checks import InvalidError
@@ -147,3 +147,59 @@ def test_settings_that_mean_nothing_are_refused(loss, settings, message):
     image = tensor(np.zeros((1, 4, 5, 1)))
     with pytest.raises(InvalidError, match=message):
         loss(image, image, **settings)
+
+
+def half_mask(shape, seed=3):
+    return (np.random.default_rng(seed).uniform(size=(*shape[:-1], 1)) < 0.5).astype("float64")
+
+
+@pytest.mark.parametrize("loss", losses.IMAGE.values())
+@pytest.mark.parametrize("shape", [(2, 8, 9, 2), (2, 5, 6, 7, 1)])
+def test_a_mask_of_ones_is_none(loss, shape):
+    pair = images(shape)
+    np.testing.assert_allclose(value(loss, *pair, np.ones((*shape[:-1], 1))), value(loss, *pair), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", [losses.ssd, losses.ncc, losses.mi, losses.nmi])
+def test_what_a_mask_leaves_out_is_as_if_it_were_not_there(loss):
+    pair = images((1, 6, 7, 8, 1))
+    mask = half_mask(pair[0].shape)
+    inside = [image[mask > 0].reshape(1, 1, -1, 1) for image in pair]
+    outside = [np.where(mask > 0, image, 50 * image) for image in pair]
+    np.testing.assert_allclose(value(loss, *outside, mask), value(loss, *inside), rtol=1e-3)
+
+
+def test_a_masked_window_is_only_its_part_inside():
+    fixed, moved = images((1, 9, 9, 1))
+    mask = np.zeros((1, 9, 9, 1))
+    mask[:, 2:6, 3:8] = 1
+    spoilt = [np.where(mask > 0, image, 1e3 * image) for image in (fixed, moved)]
+    inside = [image[:, 2:6, 3:8] for image in (fixed, moved)]  # the windows of a cut image end at its border
+    np.testing.assert_allclose(
+        value(losses.lncc, *spoilt, mask, size=5), value(losses.lncc, *inside, size=5), rtol=1e-3
+    )
+
+
+def test_a_mask_chooses_where_self_similarity_is_compared():
+    fixed = textures((1, 24, 20, 1))
+    moved = np.where(np.arange(20)[None, None, :, None] < 10, fixed, textures((1, 24, 20, 1), seed=4))
+    mask = np.zeros((1, 24, 20, 1))
+    mask[:, :, :5] = 1
+    assert value(losses.mind, fixed, moved, mask)[0] < 0.02 < value(losses.mind, fixed, moved)[0] / 3
+    assert value(losses.mind, fixed, moved, 1 - mask)[0] > value(losses.mind, fixed, moved)[0]
+
+
+@pytest.mark.parametrize("loss", [losses.ssd, losses.ncc, losses.lncc, losses.mind])
+def test_gradients_through_a_mask(loss):
+    fixed, moved = textures((1, 7, 8, 1)), textures((1, 7, 8, 1), seed=2)
+    mask = half_mask(fixed.shape)
+    mask[:, :3] = 0  # also where windows hold nothing
+    check_gradient(lambda x: ops.sum(loss(tensor(fixed), x, tensor(mask))), moved, step=1e-3, tolerance=3e-2)
+
+
+def test_nothing_inside_a_mask_is_no_match():
+    pair = images((1, 8, 9, 1))
+    for loss in (losses.ncc, losses.lncc, losses.mind):
+        np.testing.assert_allclose(value(loss, *pair, np.zeros((1, 8, 9, 1))), 1, atol=1e-3)
+    for loss, none in ((losses.ssd, 0), (losses.mi, 0), (losses.nmi, 1)):
+        np.testing.assert_allclose(value(loss, *pair, np.zeros((1, 8, 9, 1))), none, atol=1e-3)

@@ -245,3 +245,27 @@ def test_compiled_is_what_the_layers_compute():
     batch = {"fixed": images[0], "moving": images[1]}
     compiled = array(model.predict_on_batch(batch)["ddf"])
     np.testing.assert_allclose(compiled, array(model(batch)["ddf"]), atol=1e-6)
+
+
+@pytest.mark.parametrize("matrix", [None, np.eye(2, 3)])
+def test_labels_and_masks_end_at_the_image_s_border_and_the_image_goes_on(matrix):
+    """A label that fills the last two columns is moved three further in: its columns, and none that repeat them."""
+    image = np.arange(56, dtype="float32").reshape(1, 7, 8, 1)
+    label = np.zeros((1, 7, 8, 1), "float32")
+    label[:, :, 6:] = 1
+    inputs = {
+        "fixed": image,
+        "moving": image,
+        "fixed_labels": label,
+        "moving_labels": label,
+        "moving_mask": 1 + 0 * image,
+    }
+    if matrix is not None:
+        inputs["moving_matrix"] = matrix[None].astype("float32")
+    ddf = tensor(np.broadcast_to((0.0, 3.25), (1, 7, 8, 2)))
+    inputs = {key: tensor(each) for key, each in inputs.items()}
+    compared = new().compared(inputs, {"ddf": ddf, "dense": ddf}, labels=True)
+    _, moved, mask = (array(each) for each in compared["image"])
+    np.testing.assert_allclose(moved[0, 0, :, 0], [3.25, 4.25, 5.25, 6.25, 7, 7, 7, 7], atol=1e-5)
+    np.testing.assert_allclose(mask[0, 0, :, 0], [1, 1, 1, 1, 0.75, 0, 0, 0], atol=1e-5)
+    np.testing.assert_allclose(array(compared["label"][1])[0, 0, :, 0], [0, 0, 0.25, 1, 0.75, 0, 0, 0], atol=1e-5)

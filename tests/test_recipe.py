@@ -412,3 +412,9 @@ def test_pairs_in_another_encoding_or_absent(pairs, tmp_path):
         read_pairs(pairs("fixed,moving\na,\xe9\n", "latin-1"))
     with pytest.raises(MissingError, match=r"no\.csv does not exist"):
         read_pairs(tmp_path / "no.csv")
+
+
+@pytest.mark.parametrize("spacing", ["8", "[8]", "8.0"])
+def test_one_spacing_of_control_points_may_be_a_number(tmp_path, spacing):
+    change = "output: {name: dvf, level: 1, steps: 7}", f"output: {{name: ffd, spacing: {spacing}}}"
+    assert Recipe.read(write(tmp_path, change)).model.output.spacing == (8.0,)

@@ -12,7 +12,7 @@ from regzoo import backend
 from regzoo.checks import InvalidError, MissingError
 from regzoo.images import Grid, Image
 from regzoo.models import build
-from regzoo.scores import misfits
+from regzoo.scores import doubts, misfits
 
 pytestmark = pytest.mark.backend
 
@@ -321,6 +321,31 @@ class TestWarnings:
     def test_correlation(self, model):
         (warning,) = self.warnings(model, moving=picture_of(self.grid, SHIFT))
         assert "correlate less" in warning
+
+    @pytest.mark.parametrize(("one_contrast", "after", "doubted"), [(True, 0.3, 1), (False, 0.3, 0), (True, -0.7, 0)])
+    def test_correlation_of_either_sign_counts_unless_contrasts_differ(self, one_contrast, after, doubted):
+        found = doubts({"before": {"ncc": 0.5}, "after": {"ncc": after}}, {"folds": 0, "sdlogj": 0}, one_contrast)
+        assert len(found) == doubted
+
+    def test_labels(self, model):
+        fixed, moving = picture_of(self.grid, SHIFT), picture_of(self.grid, SHIFT)
+        labels = Image(boxes((1, (4, 4, 4)), (2, (10, 10, 4)), shape=self.grid.shape), self.grid.affine)
+        warnings = regzoo.register(fixed, moving, model, fixed_labels=labels, moving_labels=labels).facts["warnings"]
+        assert any(text.startswith("The labels overlap less after") and "1.000 to 0." in text for text in warnings)
+
+    def test_a_label_that_is_lost(self, tmp_path):
+        far = regzoo.load(constant_model(tmp_path / "far", (0, 12, 0)))
+        image = picture_of(self.grid)
+        labels = Image(boxes((1, (4, 4, 4)), (2, (10, 10, 4)), shape=self.grid.shape), self.grid.affine)
+        warnings = regzoo.register(image, image, far, fixed_labels=labels, moving_labels=labels).facts["warnings"]
+        assert "Labels that overlapped before and do not any more: 1, 2." in warnings
+
+    def test_landmarks(self, model, tmp_path):
+        points = tmp_path / "points.csv"
+        points.write_text("x,y,z\n0,0,20\n1,2,19\n")
+        image = picture_of(self.grid)
+        warnings = regzoo.register(image, image, model, fixed_points=points, moving_points=points).facts["warnings"]
+        assert "The landmarks lie further apart after the registration than before." in warnings
 
     def test_nothing_left(self, tmp_path):
         far = regzoo.load(constant_model(tmp_path / "far", (0, 90, 0)))

@@ -84,10 +84,10 @@ SLICES = {
 
 @pytest.mark.parametrize("alignment", ["world", "center"])
 @pytest.mark.parametrize("name", SLICES)
-def test_a_2d_model_moves_every_slice_along_the_image_s_own_axes(name, alignment):
+def test_a_2d_model_moves_every_slice_in_its_plane(name, alignment):
     grid, away = SLICES[name], np.array([200.0, 100, -50]) * (alignment == "center")
     model = constant({"backbone": UNET, "output": {"name": "ddf"}}, {"field": [1.5, -2.0]}, (2.0, 3.0), (16, 12))
-    directions = grid.affine[:3, :3] / grid.spacing
+    directions = grid.affine[:3, :3] / grid.spacing * (1, -1 if name == "stack" else 1, 1)  # R and A, nearly
     way = directions[:, 0] * 3.0 - directions[:, 1] * 6.0
     moving = ramp(grid)
     there = grid.affine.copy()
@@ -99,6 +99,37 @@ def test_a_2d_model_moves_every_slice_along_the_image_s_own_axes(name, alignment
     expected = ramp(Grid(grid.shape, affine(grid.affine[:3, :3], grid.affine[:3, 3] + way))).array
     np.testing.assert_allclose(result.moved.array[inner], expected[inner], atol=2e-3)
     assert result.facts["jacobian"]["folds"] == 0
+
+
+@pytest.mark.parametrize("stored", [np.diag([-1, 1, 1]), np.diag([1, -1, -1]), np.eye(3)[[1, 0, 2]]], ids=str)
+def test_slices_stored_the_other_way_round_are_the_same_slices(stored):
+    """One stack of closed form, whose file keeps other axes first or backwards, against itself, centre on centre."""
+    grid = SLICES["stack"]
+    model = constant({"backbone": UNET, "output": {"name": "ddf"}}, {"field": [1.5, 0]}, (2.0, 3.0), (16, 12), "center")
+    shape = tuple(int(n) for n in np.abs(stored) @ grid.shape)
+    corner = np.where(stored.sum(0) < 0, np.array(grid.shape) - 1, 0)
+    other = Grid(shape, grid.affine @ affine(stored.T, corner))
+    np.testing.assert_allclose(np.sort(other.box(), axis=0), np.sort(grid.box(), axis=0), atol=1e-9)
+    result = regzoo.register(ramp(grid), ramp(other), model)
+    points = grid.coordinates()[::4, ::5].reshape(-1, 3)
+    way = 3.0 * grid.affine[:3, 0] / grid.spacing[0] + other.centre - grid.centre  # less than a voxel, of even sizes
+    np.testing.assert_allclose(result.transform.apply_points(points), points + way, atol=1e-3)
+    assert np.abs(other.centre - grid.centre).max() < 1.6
+    assert result.facts["jacobian"]["min"] > 0
+
+
+def test_slices_of_other_directions_are_refused():
+    model = constant({"backbone": UNET, "output": {"name": "ddf"}}, {}, (2.0, 3.0), (16, 12), "center")
+    grid = SLICES["stack"]
+    other = Grid(grid.shape, affine(rotation(1.5, 0, 0) @ grid.affine[:3, :3], grid.affine[:3, 3]))
+    with pytest.raises(InvalidError, match="moving: expected slices in the direction of fixed's, within 45 degrees"):
+        regzoo.register(ramp(grid), ramp(other), model)
+
+
+def test_refinement_does_not_go_across_the_slices_of_a_2d_model():
+    model = constant({"backbone": UNET, "output": {"name": "ddf"}}, {}, (2.0, 3.0), (16, 12), "center")
+    with pytest.raises(InvalidError, match="refine: a 2-D model registers slice by slice"):
+        regzoo.register(ramp(SLICES["stack"]), ramp(SLICES["stack"]), model, refine=2)
 
 
 def test_a_2d_picture_has_one_plane(tmp_path):

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 
 Labels = Annotated[Path | None, typer.Option(help="Label map on this image's grid.", show_default=False)]
+Mask = Annotated[
+    Path | None,
+    typer.Option(help="On this image's grid: --method and --refine compare where it is not 0.", show_default=False),
+]
 Points = Annotated[Path | None, typer.Option(help="Landmarks, CSV x,y,z in RAS mm.", show_default=False)]
 Volume = Annotated[int | None, typer.Option(help="Which volume of a 4-D file, from 0.", show_default=False)]
 
@@ -36,11 +40,19 @@ def register(
         ),
     ] = None,
     refine: Annotated[int, typer.Option(help="Steps to improve the result on this pair.")] = 0,
-    loss: Annotated[str, typer.Option(help="Of --method and --refine: ssd, ncc, lncc, mi, nmi, mind.")] = "lncc",
+    loss: Annotated[
+        str,
+        typer.Option(
+            help="Of --method and --refine: ssd, ncc, lncc; across modalities mi, nmi, mind. "
+            "Demons compare intensities and convex MIND, whatever it is."
+        ),
+    ] = "lncc",
     iterations: Annotated[int, typer.Option(help="Most steps of --method on each level.")] = 100,
-    guided: Annotated[bool, typer.Option("--guided", help="The labels guide --method and --refine too.")] = False,
-    fixed_mask: Labels = None,
-    moving_mask: Labels = None,
+    guided: Annotated[
+        bool, typer.Option("--guided", help="The labels of both images guide --method and --refine as much as they do.")
+    ] = False,
+    fixed_mask: Mask = None,
+    moving_mask: Mask = None,
     fixed_labels: Labels = None,
     moving_labels: Labels = None,
     fixed_points: Points = None,

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
+from keras import ops
 
 from regzoo import backend
 from regzoo.config import AffineConfig, DDFConfig, DVFConfig, FFDConfig
@@ -104,7 +105,8 @@ class DirectFFD(Direct):
     def continue_from(self, coarser: "DirectFFD") -> None:
         """Starts from the field of a model on a coarser grid over the same region, with the same control points."""
         for control, other in zip(self.control, coarser.control, strict=True):
-            control.assign(other.value * np.divide(coarser.spacing, self.spacing).astype("float32"))
+            scale = ops.convert_to_tensor(np.divide(coarser.spacing, self.spacing).astype("float32"))
+            control.assign(ops.stop_gradient(other.value) * scale)
 
     def field(self, fixed: object, moving: object) -> dict:
         """Returns `ddf`."""
