@@ -211,7 +211,7 @@ class WindowIntensity(Strict):
 class InputConfig(Strict):
     """The grid and the intensities that a network was trained on.
 
-    The grid has the given axes, spacing (mm) and shape (voxels), and lies on the fixed image's centre.
+    The grid has the given axes, spacing (mm) and shape (voxels), and lies on the fixed image's centre or its lungs'.
     Two numbers are for a 2-D model: its grid lies in the image's own slices, and every slice k is a pair of its own.
     """
 
@@ -220,6 +220,8 @@ class InputConfig(Strict):
     axes: Axes = "RAS"
     """Where the index of each of three axes grows to: R or L (right, left), A or P (front, back), S or I (up, down)."""
     intensity: Annotated[PercentileIntensity | WindowIntensity, Field(discriminator="name")] = PercentileIntensity()
+    around: Literal["image", "lungs"] = "image"
+    """What the grid lies around: the image's centre, or the middle of the lungs, which are found in a chest CT."""
     alignment: Literal["center", "world"] = "center"
     """`center`: the moving image's centre is put on the fixed image's; `world`: scanner coordinates are trusted."""
 
@@ -229,6 +231,8 @@ class InputConfig(Strict):
             raise ValueError(f"spacing and shape: expected as many values, received {self.spacing} and {self.shape}")
         if len(self.shape) == 2 and self.axes != "RAS":
             raise ValueError("axes: a 2-D grid has the image's own axes; leave the key out")
+        if self.around == "lungs" and (len(self.shape) == 2 or self.axes != "RAS"):
+            raise ValueError("around: a grid around the lungs has three axes along RAS")
         return self
 
     def check(self, model: ModelConfig) -> None:

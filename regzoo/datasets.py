@@ -8,11 +8,15 @@ import numpy as np
 
 from regzoo import folders, formats
 from regzoo.checks import InvalidError, MissingError, invalid
+from regzoo.chest import Chest, prepare
+from regzoo.config import InputConfig
+from regzoo.images import Image
+from regzoo.lungs import lung_mask
 from regzoo.objective import active
 from regzoo.pairing import Draw, Files, Grouped, Paired, Unpaired, different, sides
 from regzoo.pairs_csv import PairFiles, read_pairs
 from regzoo.recipe import Recipe, data_home
-from regzoo.sources import FolderData, GroupedData, PairedData, UnpairedData
+from regzoo.sources import BreathingData, FolderData, GroupedData, PairedData, UnpairedData
 from regzoo.splits import list_subjects, read_names, refuse_overlap
 
 Groups = list[list[Files]]
@@ -34,6 +38,10 @@ def split_pairs(recipe: Recipe, split: str, home: str | Path | None = None) -> l
     if split not in ("valid", "test"):
         raise invalid("split", "'valid' or 'test'", split)
     data, root = recipe.data, data_home(home) / recipe.data.root
+    if isinstance(data, BreathingData):
+        if split == "valid":
+            raise invalid("split", "'test', since the pairs to validate on are simulated", "'valid'")
+        return [PairFiles(**{side: path and root / path for side, path in pair}) for pair in data.test]
     if _is_paired(data):
         return _pairs(data, root, split)
     if isinstance(data, UnpairedData | GroupedData) and split == "test":
@@ -42,6 +50,32 @@ def split_pairs(recipe: Recipe, split: str, home: str | Path | None = None) -> l
             files = {name: Files(each.image, each.labels) for name, each in subjects.items()}
             return [_pair(files[fixed], files[moving]) for moving, fixed in listed]
     return _drawn(recipe, split, _groups(data, root, split), root)
+
+
+def chests(recipe: Recipe, inputs: InputConfig, split: str, home: str | Path | None = None) -> list[Chest]:
+    """Reads the CTs of a split of a recipe with `data.kind` breathing, made ready for simulation.
+
+    Args:
+        recipe: Its `data` names the files.
+        inputs: The network's input.
+        split: `"train"` or `"valid"`.
+        home: Folder that `data.root` is relative to; see `data_home`.
+
+    Raises:
+        RegzooError: If a file is missing or unfit, or a CT is in both splits.
+    """
+    data, root = recipe.data, data_home(home) / recipe.data.root
+    names = {each: {str((root / path).resolve()) for path in getattr(data, each)} for each in ("train", "valid")}
+    refuse_overlap(root, names)
+    found = []
+    for name in getattr(data, split):
+        ct = Image.read(_existing(Files(root / name)).image)
+        if data.mask_suffix is None:
+            lungs = lung_mask(ct)
+        else:
+            lungs = Image.read(_suffixed(root / name, data.mask_suffix), labels=True)
+        found.append(prepare(ct, lungs, inputs.spacing, inputs.shape))
+    return found
 
 
 def train_draw(recipe: Recipe, home: str | Path | None = None) -> Draw:
@@ -64,6 +98,12 @@ def train_draw(recipe: Recipe, home: str | Path | None = None) -> Draw:
     if getattr(data, "layout", None) == "grouped":
         refuse_overlap(root, {split: {f"group {name}" for name, _ in _named(data, root, split)} for split in splits})
     return _draw(data, [[_wanted(recipe, _existing(files)) for files in group] for group in found["train"]])
+
+
+def _suffixed(path: Path, suffix: str) -> Path:
+    """Returns FOLDER/NAME<suffix>.ENDING of FOLDER/NAME.ENDING."""
+    stem, dot, ending = path.name.partition(".")
+    return path.with_name(f"{stem}{suffix}{dot}{ending}")
 
 
 def _is_paired(data: object) -> bool:

@@ -121,22 +121,37 @@ class DeformationLoss(Strict):
     folding: MarginTerm | None = None
 
 
+class DistanceTerm(Term):
+    """A distance in millimetres; a voxel outside the mask counts `outside` beside one inside."""
+
+    outside: Annotated[float, Field(ge=0, le=1)] = 0.02
+
+
+class KnownLoss(Strict):
+    """Terms that compare the field with the known one; for simulated pairs."""
+
+    distance: DistanceTerm | None = None
+
+
 class Loss(Strict):
-    """The loss of a registration: a weighted sum of terms of three kinds."""
+    """The loss of a registration: a weighted sum of terms of four kinds."""
 
     image: ImageLoss = ImageLoss()
     label: LabelLoss = LabelLoss()
     deformation: DeformationLoss = DeformationLoss()
+    known: KnownLoss = KnownLoss()
     symmetric: bool = False
     """Whether every term is also taken the other way round, by the inverse field; needs an output that has one."""
 
     @model_validator(mode="after")
     def _compares_something(self) -> "Loss":
-        if not active(self.image) and not active(self.label):
+        if not active(self.image) and not active(self.label) and not active(self.known):
             raise ValueError("expected an image or label loss with a weight above 0")
+        if self.symmetric and active(self.known):
+            raise ValueError("symmetric: expected false, since the inverse of a known field is not known")
         return self
 
 
-def active(terms: ImageLoss | LabelLoss | DeformationLoss) -> dict[str, Term]:
+def active(terms: ImageLoss | LabelLoss | DeformationLoss | KnownLoss) -> dict[str, Term]:
     """Returns the terms of a loss that have a weight above 0: name -> term."""
     return {name: term for name, term in terms if term is not None and term.weight > 0}

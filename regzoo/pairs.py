@@ -11,6 +11,7 @@ import numpy as np
 from regzoo.checks import InvalidError, invalid
 from regzoo.config import InputConfig
 from regzoo.images import Grid, Image, network_grid, normalise, resample
+from regzoo.lungs import centred_grid, lung_mask
 from regzoo.pairing import Files
 
 
@@ -103,8 +104,16 @@ def _chosen(found: np.ndarray, values: Sequence[int]) -> np.ndarray:
     return labels
 
 
-def own_grid(image: Image, config: InputConfig) -> Grid:
-    """Returns the network's grid on an image: its axes, spacing and shape, at the image's centre."""
+def own_grid(image: Image, config: InputConfig, lungs: Image | None = None) -> Grid:
+    """Returns the network's grid on an image: its axes, spacing and shape, at the image's centre or its lungs'.
+
+    Args:
+        image: The fixed image.
+        config: The network's input.
+        lungs: Where they are, for a grid around them; None: they are found.
+    """
+    if config.around == "lungs":
+        return centred_grid(lung_mask(image) if lungs is None else lungs, config.spacing, config.shape)
     return network_grid(image, config.spacing, config.shape, config.axes)
 
 

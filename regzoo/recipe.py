@@ -12,7 +12,7 @@ from regzoo.config import InputConfig, ModelConfig, Strict, validate
 from regzoo.documents import dump_yaml, parse_yaml, read_text
 from regzoo.files import atomic_file
 from regzoo.objective import Loss, active
-from regzoo.sources import Augmentation, FolderData, GroupedData, PairedData, UnpairedData
+from regzoo.sources import Augmentation, BreathingData, FolderData, GroupedData, PairedData, UnpairedData
 
 RECIPE_LIMIT = 64 * 1024
 
@@ -47,7 +47,7 @@ class Recipe(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     model: ModelConfig | None = None
     input: InputConfig | None = None
-    data: Annotated[UnpairedData | GroupedData | PairedData | FolderData, Field(discriminator="kind")]
+    data: Annotated[UnpairedData | GroupedData | PairedData | FolderData | BreathingData, Field(discriminator="kind")]
     loss: Loss
     augmentation: Augmentation = Augmentation()
     training: Training
@@ -63,8 +63,21 @@ class Recipe(Strict):
         return self
 
     @model_validator(mode="after")
+    def _only_simulated_fields_are_known(self) -> "Recipe":
+        simulated = isinstance(self.data, BreathingData)
+        if active(self.loss.known) and not simulated:
+            raise ValueError("loss.known: expected data.kind breathing, where the field between the images is known")
+        if simulated and self.input and (self.input.around, self.input.intensity.name) != ("lungs", "window"):
+            raise ValueError(
+                "input: expected around: lungs and an intensity window in HU, since data.kind is breathing"
+            )
+        if simulated and self.augmentation != Augmentation():
+            raise ValueError("augmentation: expected none, since data.prior says how simulated pairs vary")
+        return self
+
+    @model_validator(mode="after")
     def _has_labels(self) -> "Recipe":
-        if not isinstance(self.data, PairedData) and active(self.loss.label) and self.data.labels is None:
+        if active(self.loss.label) and getattr(self.data, "labels", "their own") is None:
             raise ValueError("data.labels: expected a folder, since loss.label has a weight above 0")
         return self
 

@@ -66,7 +66,8 @@ def register(
         iterations: Most steps of `method` on each level of resolution.
         guided: Whether the labels of both images guide `method` and `refine` too. What is then scored on them says
             how well they were fitted, not how good the registration is.
-        fixed_mask: Label map on the fixed image's grid; `method` and `refine` compare only where it is not 0.
+        fixed_mask: Label map on the fixed image's grid; `method` and `refine` compare only where it is not 0, and a
+            model that looks around the lungs takes it for them.
         moving_mask: The same on the moving image's grid.
         fixed_labels: Label map on the fixed image's grid; unless `guided` only scored, never shown to the model.
         moving_labels: Label map on the moving image's grid; moved, and scored if both are given.
@@ -105,17 +106,17 @@ def register(
     _check_points(sides[0].points, sides[1].points)
     start_at = alignment or ("center" if model is None else model.card.input.alignment)
     _check_overlap(sides[0].image, sides[1].image, start_at)
-    if masks and not (method or refine):
-        raise invalid("masks", "method or refine, which look at them", "a model alone, which does not")
+    if masks and not (method or refine or model.card.input.around == "lungs"):
+        raise invalid("masks", "method, refine or a model of lungs, which look at them", "a model that does not")
     given = {"loss": loss, "labels": _guides(*sides) if guided else None, **masks}
     if isinstance(model, ConditionalModel):
         if refine:
             raise InvalidError("refine: a conditional model has no transform to improve. Leave it out.")
-        return _segment(model, _Pair(model, *sides, alignment), seconds)
+        return _segment(model, _Pair(model, *sides, alignment, masks), seconds)
     if model is None:
         facts, start, transform = _by_method(*sides, method, iterations, start_at, given, seconds)
     else:
-        facts, start, transform = _by_model(model, _Pair(model, *sides, alignment), seconds)
+        facts, start, transform = _by_model(model, _Pair(model, *sides, alignment, masks), seconds)
     if refine:
         if model is not None and len(model.card.input.shape) == 2 and sides[0].image.shape[2] > 1:
             raise InvalidError(
@@ -167,12 +168,19 @@ def _by_model(model: RegistrationModel, pair: "_Pair", seconds: dict) -> tuple[d
 class _Pair:
     """Both sides of a pair and the network's grids on them."""
 
-    def __init__(self, model: RegistrationModel, fixed: Side, moving: Side, alignment: Alignment | None) -> None:
+    def __init__(
+        self,
+        model: RegistrationModel,
+        fixed: Side,
+        moving: Side,
+        alignment: Alignment | None,
+        masks: Mapping[str, Image],
+    ) -> None:
         self.inputs = model.card.input.model_copy(update={"alignment": alignment} if alignment else {})
         self.fixed, self.moving = fixed, moving
-        self.grid = own_grid(fixed.image, self.inputs)
+        self.grid = own_grid(fixed.image, self.inputs, masks.get("fixed_mask"))
         centred = self.inputs.alignment == "center"
-        self.moving_grid = own_grid(moving.image, self.inputs) if centred else self.grid
+        self.moving_grid = own_grid(moving.image, self.inputs, masks.get("moving_mask")) if centred else self.grid
         if self.moving_grid.shape != self.grid.shape:
             slices = self.moving_grid.shape[2], self.grid.shape[2]
             advice = 'Pass alignment="world" to compare them by their places.'

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import ndimage
 
 from regzoo.batches import MadeAhead
 from regzoo.breathing import Simulator
@@ -52,15 +53,17 @@ class BreathingBatches(MadeAhead):
         """Returns a batch.
 
         Returns:
-            `fixed` and `moving` (B, *S, 1) in [0, 1], float32; `fixed_labels` and `moving_labels` (B, *S, 1), the
-            lungs, uint8; and the known `ddf` (B, *S, 3) in voxels, float32.
+            `fixed` and `moving` (B, *S, 1) in [0, 1]; `fixed_labels` and `moving_labels` (B, *S, 1), the lungs;
+            `fixed_mask`, the lungs and the voxels next to them; and the `known` field (B, *S, 3) in voxels; float32.
         """
         random = np.random.default_rng([self.seed, epoch, step])
         pairs = [self._pair(random) for _ in range(self.batch_size)]
         hu, masks, ddf = (np.stack(each) for each in zip(*pairs, strict=True))
-        images, masks = normalise(hu, self.window)[..., None], masks[..., None]
-        batch = {"fixed": images[:, 0], "moving": images[:, 1], "ddf": ddf}
-        return {**batch, "fixed_labels": masks[:, 0], "moving_labels": masks[:, 1]}
+        images, masks = normalise(hu, self.window)[..., None], masks[..., None].astype("float32")
+        fixed, moving = masks[:, 0], masks[:, 1]
+        near = ndimage.maximum_filter(fixed, (1, 3, 3, 3, 1))
+        batch = {"fixed": images[:, 0], "moving": images[:, 1], "known": ddf, "fixed_mask": near}
+        return {**batch, "fixed_labels": fixed, "moving_labels": moving}
 
     def _pair(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         simulator = self.simulators[random.integers(len(self.simulators))]

@@ -6,6 +6,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from regzoo.cards import Line
 from regzoo.config import Spacing, Strict
+from regzoo.motion import BreathingPrior
 
 PathText = Annotated[Line, StringConstraints(min_length=1)]
 LabelValue = Annotated[int, Field(ge=1, le=65535)]
@@ -94,6 +95,31 @@ class FolderData(_Grouping):
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name}: the layout '{self.layout}' has no use for it")
         return self
+
+
+class TestPair(Strict):
+    """The files of a pair to score on, relative to `root`."""
+
+    fixed: PathText
+    moving: PathText
+    fixed_points: PathText | None = None
+    moving_points: PathText | None = None
+
+
+class BreathingData(Strict):
+    """Pairs that are simulated from single chest CTs (see `regzoo.breathing`); the field between them is known."""
+
+    kind: Literal["breathing"]
+    root: PathText = "."
+    train: Annotated[tuple[PathText, ...], Field(min_length=1, max_length=1024)]
+    """Chest CTs in HU, relative to `root`."""
+    valid: Annotated[tuple[PathText, ...], Field(min_length=1, max_length=64)]
+    test: Annotated[tuple[TestPair, ...], Field(max_length=1024)] = ()
+    """Real pairs, never simulated ones."""
+    mask_suffix: PathText | None = None
+    """What names of lung masks add before the ending, as `_lungmask`; null: lungs are found by `regzoo.lungs`."""
+    prior: BreathingPrior = BreathingPrior()
+    validation_pairs: Annotated[int, Field(ge=1, le=1000)] = 12
 
 
 class FieldAugmentation(Strict):

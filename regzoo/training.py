@@ -3,34 +3,31 @@
 import contextlib
 import itertools
 import json
-import math
 import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import numpy as np
 from filelock import FileLock, Timeout
-from keras import ops
 
 from regzoo import backend, cards, datasets, hub
-from regzoo.batches import Batches
+from regzoo.batches import Batches, MadeAhead
 from regzoo.callbacks import Bar, Checkpoint, Logs, StopAt, StopOnNaN
 from regzoo.checks import InvalidError, invalid
 from regzoo.config import InputConfig, ModelConfig
-from regzoo.fields import jacobian_determinant
 from regzoo.files import atomic_file
-from regzoo.losses import ncc
 from regzoo.models import RegistrationModel, build, weights
 from regzoo.objective import active
-from regzoo.pairing import Draw, Files, Paired, sides
-from regzoo.pairs import Placed, Reader, from_batch, label_values, to_batch
+from regzoo.pairing import Draw, Paired, sides
+from regzoo.pairs import Reader, label_values
 from regzoo.recipe import Recipe
-from regzoo.warping import warp
+from regzoo.simulated import BreathingBatches
+from regzoo.sources import BreathingData
+from regzoo.validation import KnownField, Validation
 
 
 def finetune(
@@ -55,19 +52,17 @@ def finetune(
         return folder
     backend.seed(recipe.seed)
     model, config, inputs = _model(recipe)
-    files = _data(recipe, data)
-    reader = Reader(inputs, files.values)
     objective = recipe.loss.model_dump(exclude_none=True, exclude={"symmetric"})
     model.supervise(objective, inputs.spacing, recipe.loss.symmetric)
     model.compile(optimizer=_optimizer(recipe), jit_compile=backend.NAME == "jax")
-    validation = Validation(model, reader, files.valid)
-    reader.check(files.draw.items)
-    validation()  # what cannot be scored is found out now, not after the first epoch
+    source = _source(recipe, inputs, model, data)
+    source.check()
+    source.validation()  # what cannot be scored is found out now, not after the first epoch
     with _claimed(folder, recipe):
-        checkpoint = Checkpoint(folder / "checkpoint.safetensors", validation)
+        checkpoint = Checkpoint(folder / "checkpoint.safetensors", source.validation)
         checkpoint.set_model(model)
         checkpoint.restore()
-        _fit(recipe, folder, model, checkpoint, reader, files.draw)
+        _fit(recipe, folder, model, checkpoint, source.batches)
         _publish(folder, recipe, config, inputs, checkpoint)
     return folder
 
@@ -100,23 +95,12 @@ def _claimed(folder: Path, recipe: Recipe) -> Iterator[None]:
         raise InvalidError(message) from None
 
 
-def _fit(
-    recipe: Recipe, folder: Path, model: RegistrationModel, checkpoint: Checkpoint, reader: Reader, draw: Draw
-) -> None:
+def _fit(recipe: Recipe, folder: Path, model: RegistrationModel, checkpoint: Checkpoint, batches: MadeAhead) -> None:
     """Trains from the checkpoint's epoch to the last."""
     settings = recipe.training
     epochs = -(-settings.steps // settings.steps_per_epoch)
     if checkpoint.epoch == epochs:
         return
-    batches = Batches(
-        reader,
-        draw,
-        steps=settings.steps_per_epoch,
-        batch_size=settings.batch_size,
-        seed=recipe.seed,
-        augmentation=recipe.augmentation,
-        labels=recipe.data.label_sampling if active(recipe.loss.label) else None,
-    )
     start = keras.callbacks.LambdaCallback(on_epoch_begin=batches.start)
     bar = Bar(settings.steps, settings.steps_per_epoch, checkpoint)
     stops = StopOnNaN(), StopAt(settings.steps, settings.steps_per_epoch)
@@ -151,22 +135,59 @@ def _check_precision(precision: str) -> None:
 
 
 @dataclass(frozen=True)
-class _Data:
-    """What a run reads: the draw of training pairs, (fixed, moving) for validation, the label values."""
+class _Source:
+    """What a run trains and validates on; `check` reads everything once."""
 
-    draw: Draw
-    valid: list[tuple[Files, Files]]
-    values: tuple[int, ...]
+    batches: MadeAhead
+    validation: Validation | KnownField
+    check: Callable[[], object]
 
 
-def _data(recipe: Recipe, home: str | os.PathLike | None) -> _Data:
-    """Finds the files of a recipe."""
+def _source(recipe: Recipe, inputs: InputConfig, model: RegistrationModel, home: str | os.PathLike | None) -> _Source:
+    if isinstance(recipe.data, BreathingData):
+        return _simulated(recipe, inputs, model, home)
+    return _read(recipe, inputs, model, home)
+
+
+def _read(recipe: Recipe, inputs: InputConfig, model: RegistrationModel, home: str | os.PathLike | None) -> _Source:
+    """Pairs of files."""
     valid = [sides(pair) for pair in datasets.split_pairs(recipe, "valid", home)]
     draw = datasets.train_draw(recipe, home)
     if active(recipe.loss.label):
         _check_labels(draw, alone=not active(recipe.loss.image))
     values = recipe.data.label_values or label_values([*draw.items, *itertools.chain(*valid)])
-    return _Data(draw, valid, values)
+    reader = Reader(inputs, values)
+    batches = Batches(
+        reader,
+        draw,
+        steps=recipe.training.steps_per_epoch,
+        batch_size=recipe.training.batch_size,
+        seed=recipe.seed,
+        augmentation=recipe.augmentation,
+        labels=recipe.data.label_sampling if active(recipe.loss.label) else None,
+    )
+    return _Source(batches, Validation(model, reader, valid), lambda: reader.check(draw.items))
+
+
+def _simulated(
+    recipe: Recipe, inputs: InputConfig, model: RegistrationModel, home: str | os.PathLike | None
+) -> _Source:
+    """Pairs that are simulated from single images, those to validate on from images of their own."""
+    train, valid = (datasets.chests(recipe, inputs, split, home) for split in ("train", "valid"))
+    settings, prior = recipe.training, recipe.data.prior
+    batches = BreathingBatches(
+        train,
+        inputs.intensity,
+        steps=settings.steps_per_epoch,
+        batch_size=settings.batch_size,
+        seed=recipe.seed,
+        prior=prior,
+    )
+    real = prior.model_copy(update={"anatomy": 0.0})  # a patient as he is
+    count = recipe.data.validation_pairs
+    pairs = BreathingBatches(valid, inputs.intensity, steps=count, batch_size=1, seed=recipe.seed, prior=real)
+    made = [pairs.make(0, step) for step in range(count)]
+    return _Source(batches, KnownField(model, made, inputs.spacing), lambda: None)
 
 
 def _check_labels(draw: Draw, alone: bool) -> None:
@@ -195,77 +216,6 @@ def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
     )
     # A name of its own would be numbered on a second run in one session, and its checkpoint not fit.
     return keras.optimizers.Adam(schedule, global_clipnorm=settings.clip_norm, name="adam")
-
-
-class Validation:
-    """Scores a model on fixed pairs, on the network's grid: hard Dice, or image similarity.
-
-    Dice is over the labels that both images have: integers are moved by nearest neighbour, channels linearly and cut at
-    0.5. Of pairs some of which have labels, the others count for the folds alone.
-
-    Args:
-        model: The model.
-        reader: Reads a pair.
-        pairs: (fixed, moving) files.
-    """
-
-    def __init__(self, model: RegistrationModel, reader: Reader, pairs: list[tuple[Files, Files]]) -> None:
-        self.model, self.reader, self.pairs = model, reader, pairs
-        self.labelled = any(fixed.labels and moving.labels for fixed, moving in pairs)
-
-    def __call__(self) -> dict[str, float]:
-        """Returns the means over the pairs: `valid_dice` (or `valid_ncc` without labels) and `valid_folds`.
-
-        Raises:
-            ValueError: If no validation pair has one of the labels.
-        """
-        rows = [self._score(*self.reader.pair(*pair)) for pair in self.pairs]
-        figures = {key: _mean([row[key] for row in rows]) for key in rows[0]}
-        if math.isnan(figures.get("valid_dice", 0.0)):
-            raise invalid("validation data", f"one of the label values {self.reader.values}", "none in any pair")
-        return figures
-
-    def _score(self, fixed: Placed, moving: Placed) -> dict[str, float]:
-        dims = len(self.reader.config.shape)
-        batch = {"fixed": to_batch(fixed.image, dims), "moving": to_batch(moving.image, dims)}
-        if "deformation" not in self.model.kinds:  # it has no field, and moves labels itself
-            labels = to_batch(moving.channels(range(len(self.reader.values))), dims)
-            moved = self.model.predict_on_batch(batch | {"moving_labels": labels})["labels"]
-            return {"valid_dice": _mean(_dice(fixed, moving, from_batch(ops.convert_to_numpy(moved), dims) >= 0.5))}
-        ddf = self.model.predict_on_batch(batch)["ddf"]
-        folds = float(np.mean(ops.convert_to_numpy(backend.compiled(jacobian_determinant)(ddf)) <= 0))
-        if not self.labelled:
-            moved = warp(batch["moving"], ddf)
-            values = ops.convert_to_numpy(ncc(batch["fixed"], moved))
-            return {"valid_ncc": 1 - float(values.mean()), "valid_folds": folds}
-        return {"valid_dice": _mean(_dice(fixed, moving, _moved(moving, ddf, dims))), "valid_folds": folds}
-
-
-def _moved(moving: Placed, ddf: object, dims: int) -> np.ndarray:
-    """Returns which voxels the labels are moved to: (*S, L), or (*S, 1) with label numbers."""
-    if moving.labels is None:
-        return np.zeros(0)
-    if moving.soft:
-        return from_batch(ops.convert_to_numpy(warp(to_batch(moving.labels, dims), ddf, "zero")), dims) >= 0.5
-    numbers = to_batch(moving.labels[..., None].astype("int32"), dims)
-    return from_batch(ops.convert_to_numpy(warp(numbers, ddf, "zero", "nearest")), dims)
-
-
-def _dice(fixed: Placed, moving: Placed, moved: np.ndarray) -> list[float]:
-    """Returns the Dice overlap of every label that both images have."""
-    scores = []
-    for label in sorted(fixed.present & moving.present):
-        there = fixed.channels([label])[..., 0] >= 0.5
-        here = moved[..., label] if moved.dtype == bool else moved[..., 0] == label + 1
-        total = int(here.sum()) + int(there.sum())
-        scores.append(2 * int((here & there).sum()) / total if total else math.nan)
-    return scores
-
-
-def _mean(values: Sequence[float]) -> float:
-    """Returns the mean of the values that are a number, or NaN if there is none."""
-    known = [value for value in values if not math.isnan(value)]
-    return float(np.mean(known)) if known else math.nan
 
 
 def _publish(folder: Path, recipe: Recipe, config: ModelConfig, inputs: InputConfig, checkpoint: Checkpoint) -> None:

@@ -257,9 +257,9 @@ def test_batches_hold_pairs_in_the_models_form(lying):
         assert (batch[name].min(), batch[name].max()) == (0, 1)
         assert batch[name + "_labels"].shape == (2, *SHAPE, 1)
         assert set(np.unique(batch[name + "_labels"])) == {0, 1}
-    assert batch["ddf"].shape == (2, *SHAPE, 3)
-    assert np.abs(batch["ddf"][0] - batch["ddf"][1]).max() > 0.5
-    for fixed, moving, ddf in zip(batch["fixed"][..., 0], batch["moving"][..., 0], batch["ddf"], strict=True):
+    assert batch["known"].shape == (2, *SHAPE, 3)
+    assert np.abs(batch["known"][0] - batch["known"][1]).max() > 0.5
+    for fixed, moving, ddf in zip(batch["fixed"][..., 0], batch["moving"][..., 0], batch["known"], strict=True):
         gaps = [np.abs(warped(moving, sign * ddf) - fixed).mean() for sign in (1, 0, -1)]
         assert gaps[0] < min(gaps[1:])
 
@@ -271,7 +271,7 @@ def test_batches_depend_on_seed_epoch_and_step_alone(lying):
     later = source[0][0]
     np.testing.assert_array_equal(batches(lying)[1][0]["fixed"], second["fixed"])
     for other in (second, later, batches(lying, seed=6)[0][0]):
-        assert np.abs(first["ddf"] - other["ddf"]).max() > 0.1
+        assert np.abs(first["known"] - other["known"]).max() > 0.1
 
 
 def test_batches_need_chests_for_one_grid(lying):

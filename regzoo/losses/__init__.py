@@ -1,4 +1,4 @@
-"""Losses: two images, two label maps or one field in; one value a batch item out, lower is better."""
+"""Losses: two images, two label maps, one field or two in; one value a batch item out, lower is better."""
 
 import functools
 import inspect
@@ -8,20 +8,22 @@ from collections.abc import Callable, Mapping, Sequence
 from regzoo.checks import invalid, unknown
 from regzoo.losses.deformation import bending, elastic, folding, gradient
 from regzoo.losses.image import lncc, ncc, ssd
+from regzoo.losses.known import distance
 from regzoo.losses.label import centroid, cross_entropy, dice, jaccard, label_ssd
 from regzoo.losses.multimodal import mi, mind, nmi
 
 IMAGE = {"ssd": ssd, "ncc": ncc, "lncc": lncc, "mi": mi, "nmi": nmi, "mind": mind}
 LABEL = {"dice": dice, "jaccard": jaccard, "cross_entropy": cross_entropy, "ssd": label_ssd, "centroid": centroid}
 DEFORMATION = {"gradient": gradient, "bending": bending, "elastic": elastic, "folding": folding}
-KINDS = {"image": IMAGE, "label": LABEL, "deformation": DEFORMATION}
+KNOWN = {"distance": distance}
+KINDS = {"image": IMAGE, "label": LABEL, "deformation": DEFORMATION, "known": KNOWN}
 
 
 def weighted_terms(objective: Mapping[str, Mapping[str, Mapping]], spacing: Sequence[float]) -> list[tuple]:
     """Resolves the names of an objective.
 
     Args:
-        objective: Kind ("image", "label", "deformation") -> loss name -> `weight` and the loss's own parameters.
+        objective: Kind, of `KINDS` -> loss name -> `weight` and the loss's own parameters.
         spacing: Millimetres a voxel, given to the losses that take it.
 
     Returns:

@@ -14,10 +14,10 @@ from regzoo.grids import identity_grid
 from regzoo.warping import sample
 
 Objective = Mapping[str, Mapping[str, Mapping[str, object]]]
-"""Kind of term ("image", "label", "deformation") -> name of the loss -> `weight` and the loss's own parameters."""
+"""Kind of term, of `losses.KINDS` -> name of the loss -> `weight` and the loss's own parameters."""
 
 _SIDES = ("fixed", "moving")
-_INPUTS = (*_SIDES, *(f"{side}_{kind}" for side in _SIDES for kind in ("labels", "mask")), "moving_matrix")
+_INPUTS = (*_SIDES, "known", *(f"{side}_{kind}" for side in _SIDES for kind in ("labels", "mask")), "moving_matrix")
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,15 @@ class RegistrationModel(keras.Model):
             `fixed_labels` and `moving_labels`, (B, *S, L), one channel a label. In training, the moving image may lie
             on a grid of its own: `moving_matrix`, (B, D, D + 1), leads from fixed voxels to its voxels; and where
             `fixed_mask` or `moving_mask`, (B, *S, 1), is 0 the images are not compared. Outside its grid, the moving
-            image continues with its edge, and labels and masks with 0.
+            image continues with its edge, and labels and masks with 0. `known`, (B, *S, D), is the field that the model
+            should give, in voxels, where that is known.
 
     Returns:
         Dictionary with `ddf`, (B, *S, D) in voxels. Where the map has a linear part, also `matrix`, (B, D, D + 1) in
         voxels about voxel 0; where both, `dense`, with `ddf(x) = matrix(x + dense(x)) - x`. A dvf adds `velocity`.
     """
 
-    kinds = ("image", "label", "deformation")
+    kinds = ("image", "label", "deformation", "known")
     """Kinds of losses that the model can be trained by."""
     invertible = False
     """Whether the model gives the inverse field too."""
@@ -125,6 +126,8 @@ class RegistrationModel(keras.Model):
         # No gradient through masks: a registration would otherwise gain by moving what does not match out of them.
         mask = ops.stop_gradient(ops.convert_to_tensor(math.prod(masks))) if masks else None
         arguments = {"image": (inputs["fixed"], parts["moving"], mask), "deformation": (prediction["dense"],)}
+        if "known" in inputs:
+            arguments["known"] = (inputs["known"], prediction["ddf"], inputs.get("fixed_mask"))
         if labels:
             arguments["label"] = (inputs["fixed_labels"], parts["moving_labels"])
         return arguments
