@@ -21,9 +21,10 @@ VARIANTS = {
     ("deformation", "gradient"): [{}, {"norm": "l1"}],
     ("deformation", "elastic"): [{}, {"mu": 0.3, "lam": 2.0}],
     ("deformation", "folding"): [{}, {"margin": 0.5}],
+    ("known", "distance"): [{}],
 }
 CASES = [(kind, name, settings) for kind, name in LOSSES for settings in VARIANTS.get((kind, name), [{}])]
-SPACED = {"centroid", "gradient", "bending", "elastic"}
+SPACED = {"centroid", "gradient", "bending", "elastic", "distance"}
 
 
 def spaced(name, settings, dims):
@@ -51,6 +52,8 @@ def inputs(kind, shape, seed=0):
         fixed, moved = random.uniform(0.1, 0.9, size=(2, 2, *shape, 3))
         fixed[0, ..., 1] = moved[0, ..., 1] = fixed[1, ..., 2] = 0  # in neither map; in one map
         return fixed, moved
+    if kind == "known":
+        return tuple(random.normal(size=(2, 2, *shape, len(shape))))
     return (random.normal(size=(2, *shape, len(shape))),)
 
 

@@ -86,6 +86,10 @@ def self_similarity(image, radius, dilation, floor):
     return np.exp(-distance / np.maximum(scale, floor * scale.mean())[..., None]), scale
 
 
+def distance(known, ddf, spacing):
+    return np.mean([np.hypot.reduce(gap * spacing) for gap in (known - ddf).reshape(-1, known.shape[-1])])
+
+
 def blurred(labels, sigma, kernel):
     """Sums over all pairs of voxels along one axis after the other; what lies outside is 0."""
     reach = int({"gaussian": 3, "cauchy": 5}[kernel] * sigma)

@@ -2,16 +2,22 @@ import numpy as np
 import phantom
 import pytest
 from scipy import ndimage
+from tiny_run import read_log
 
-from regzoo import backend, chest, motion
+import regzoo
+from regzoo import backend, cards, chest, datasets, motion, registration
 from regzoo.breathing import Simulator, breathing_pair
-from regzoo.checks import InvalidError
+from regzoo.checks import InvalidError, RegzooError
 from regzoo.config import WindowIntensity
 from regzoo.images import Grid, Image, map_points, resample
 from regzoo.metrics import dice
 from regzoo.motion import BreathingPrior
+from regzoo.recipe import Recipe
+from regzoo.scores import Side
 from regzoo.simulated import BreathingBatches
+from regzoo.training import finetune
 from regzoo.transforms import Transform
+from regzoo.validation import KnownField
 
 pytestmark = pytest.mark.backend
 
@@ -281,6 +287,123 @@ def test_batches_need_chests_for_one_grid(lying):
     for chests in ([], [lying, wider]):
         with pytest.raises(InvalidError, match="chests: expected at least one, all for a grid of one shape"):
             BreathingBatches(chests, WindowIntensity(low=-1000, high=200), steps=1, batch_size=1, seed=0)
+
+
+RECIPE = {
+    "name": "phantom-ct-ddf",
+    "model": {"backbone": {"name": "unet", "channels": [4, 8, 8], "convolutions": 1}, "output": {"name": "ddf"}},
+    "input": {
+        "spacing": [12, 12, 12],
+        "shape": [24, 20, 20],
+        "around": "lungs",
+        "alignment": "world",
+        "intensity": {"name": "window", "low": -1000, "high": 200},
+    },
+    "data": {"kind": "breathing", "train": ["a.nii.gz", "b.nii.gz"], "valid": ["v.nii.gz"], "mask_suffix": "_lungs"},
+    "loss": {"known": {"distance": {}}, "image": {"lncc": {"size": 3}}, "deformation": {"bending": {"weight": 10}}},
+    "training": {"steps": 4, "steps_per_epoch": 2, "batch_size": 1},
+}
+
+
+def recipe(**changes):
+    """The recipe, with changes merged into its parts."""
+    merged = {key: RECIPE[key] | change for key, change in changes.items()}
+    return Recipe.model_validate(RECIPE | merged)
+
+
+@pytest.fixture(scope="module")
+def chests(tmp_path_factory):
+    """Three chests of different places, with their lung masks."""
+    home = tmp_path_factory.mktemp("chests")
+    for name, shift in (("a", (0, 0, 0)), ("b", (30, -20, 10)), ("v", MIDDLE)):
+        ct, lungs = phantom.chest_ct(phantom.grid_at(shift=shift), shift)
+        ct.save(home / f"{name}.nii.gz")
+        lungs.save(home / f"{name}_lungs.nii.gz")
+    return home
+
+
+@pytest.mark.slow
+def test_a_recipe_trains_on_simulated_pairs_and_its_model_looks_around_the_lungs(chests, tmp_path):
+    folder = finetune(recipe(data={"validation_pairs": 2}), tmp_path / "run", chests)
+    rows = read_log(folder)
+    assert [float(row["valid_folds"]) for row in rows] == [0, 0]
+    assert all(0 < float(row["valid_tre"]) < float(row["valid_tre_p95"]) for row in rows)
+    assert all(float(row["known_distance"]) > 1 for row in rows)
+    model = regzoo.load(folder)
+    fixed, lungs = phantom.chest_ct(phantom.grid_at(shift=MIDDLE), MIDDLE)
+    box = fixed.grid.coordinates()[lungs.array > 0]
+    left = Image(np.where(fixed.grid.coordinates()[..., 0] < MIDDLE[0], lungs.array, 0), fixed.affine)
+
+    def centre(**masks):
+        return registration._Pair(model, Side(fixed), Side(fixed), None, masks).grid.centre
+
+    np.testing.assert_allclose(centre(), (box.min(0) + box.max(0)) / 2, atol=6)
+    np.testing.assert_allclose(centre(fixed_mask=lungs), (box.min(0) + box.max(0)) / 2, atol=3)
+    assert centre(fixed_mask=left)[0] < centre()[0] - 40
+    assert regzoo.register(fixed, fixed, folder, fixed_mask=lungs).facts["start"] == "world"
+
+
+def test_the_best_epoch_is_that_of_the_least_error(chests, tmp_path, monkeypatch):
+    errors = iter((9.0, 5.0, 4.0, 6.0))
+    monkeypatch.setattr(KnownField, "__call__", lambda self: {"valid_tre": next(errors)})
+    training = {"steps": 3, "steps_per_epoch": 1, "batch_size": 1}
+    folder = finetune(recipe(data={"validation_pairs": 1}, training=training), tmp_path / "run", chests)
+    assert cards.read(folder).training["chosen_at_step"] == 2
+
+
+def test_known_field_measures_millimetres_inside_the_label():
+    class Shift:
+        def predict_on_batch(self, batch):
+            return {"ddf": np.broadcast_to(np.float32([1, 0, -0.5]), (1, 6, 7, 8, 3))}
+
+    known, inside = np.zeros((1, 6, 7, 8, 3), "float32"), np.zeros((1, 6, 7, 8, 1), "float32")
+    inside[:, 2:4] = 1
+    known[:, 2] = (1, 0, -0.5)
+    batch = {"fixed": inside, "moving": inside, "fixed_labels": inside, "known": known}
+    found = KnownField(Shift(), [batch], (3.0, 1.0, 8.0))()
+    assert found == pytest.approx({"valid_tre": 2.5, "valid_tre_p95": 5, "valid_folds": 0})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": {"valid": ["a.nii.gz"]}}, "a.nii.gz"),
+        ({"data": {"train": ["absent.nii.gz"]}}, "absent.nii.gz"),
+        ({"data": {"mask_suffix": "_none"}}, "a_none.nii.gz"),
+    ],
+)
+def test_chests_that_cannot_be_used_are_named(chests, changes, message):
+    value = recipe(**changes)
+    with pytest.raises(RegzooError, match=message):
+        datasets.chests(value, value.input, "train", chests)
+
+
+def test_real_pairs_to_score_on_are_listed_and_simulated_ones_are_not(chests):
+    pair = {"fixed": "a.nii.gz", "moving": "b.nii.gz", "fixed_points": "a.csv", "moving_points": "b.csv"}
+    (found,) = datasets.split_pairs(recipe(data={"test": [pair]}), "test", chests)
+    assert (found.fixed, found.moving_points) == (chests / "a.nii.gz", chests / "b.csv")
+    with pytest.raises(InvalidError, match="split: expected 'test', since the pairs to validate on are simulated"):
+        datasets.split_pairs(recipe(), "valid", chests)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"input": {"around": "image"}}, "input: expected around: lungs and an intensity window"),
+        ({"input": {"axes": "LPS"}}, "around: a grid around the lungs has three axes along RAS"),
+        ({"loss": {"symmetric": True}}, "symmetric: expected false"),
+    ],
+)
+def test_recipes_that_make_no_sense(changes, message):
+    with pytest.raises(ValueError, match=message):
+        recipe(**changes)
+
+
+def test_a_field_is_known_only_where_it_is_simulated():
+    with pytest.raises(ValueError, match=r"loss\.known: expected data\.kind breathing"):
+        Recipe.model_validate(RECIPE | {"data": {"kind": "unpaired"}})
+    with pytest.raises(ValueError, match=r"augmentation: expected none, since data\.prior says"):
+        Recipe.model_validate(RECIPE | {"augmentation": {"affine": 0.1}})
 
 
 @pytest.mark.data

@@ -21,7 +21,7 @@ EVERYTHING = {
         "centroid": {"weight": 0.05},
     },
     "deformation": {"gradient": {"norm": "l1"}, "bending": {}, "elastic": {"mu": 0}, "folding": {"margin": 0.1}},
-    "symmetric": True,
+    "known": {"distance": {"outside": 0.5}},
 }
 
 
@@ -29,9 +29,10 @@ def test_every_term_is_read_and_written():
     loss = validate(Loss, EVERYTHING, "recipe")
     assert loss.label.dice.scales == (0, 1, 2, 4, 8, 16)
     assert list(active(loss.label)) == ["dice", "jaccard", "cross_entropy", "centroid"]
-    assert loss.symmetric
     assert validate(Loss, loss.model_dump(mode="json", exclude_none=True), "recipe") == loss
-    assert not Loss(image={"ssd": {}}).symmetric
+    assert not loss.symmetric
+    with pytest.raises(InvalidError, match="symmetric: expected false, since the inverse of a known field"):
+        validate(Loss, EVERYTHING | {"symmetric": True}, "recipe")
 
 
 @pytest.mark.parametrize(

@@ -331,6 +331,10 @@ def test_a_file_that_cannot_be_used_ends_the_run_before_it_starts(own_data, tmp_
 PAIRS = {"kind": "pairs", "root": "blobs", "train": "train.csv", "valid": "valid.csv"}
 
 
+def source(recipe, home):
+    return training._read(recipe, recipe.input, None, home)
+
+
 def write_partly(path, *lines):
     path.write_text("\n".join(["fixed,moving,fixed_labels,moving_labels", *lines]))
 
@@ -340,23 +344,23 @@ def test_images_without_labels_are_refused_only_where_nothing_else_can_be_compar
     write_partly(
         train, "images/a.nii.gz,images/b.nii.gz,labels/a.nii.gz,labels/b.nii.gz", "images/c.nii.gz,images/d.nii.gz"
     )
-    assert len(training._data(tiny_run.recipe(data=PAIRS), own_data).draw.items) == 4
+    assert len(source(tiny_run.recipe(data=PAIRS), own_data).batches.draw.items) == 4
     with pytest.raises(
         InvalidError, match=r"training data: .*, since no image loss is used, received none for .*c\.nii"
     ):
-        training._data(tiny_run.recipe(data=PAIRS, loss={"image": {}}), own_data)
+        source(tiny_run.recipe(data=PAIRS, loss={"image": {}}), own_data)
     write_partly(
         train, "images/a.nii.gz,images/b.nii.gz,labels/a.nii.gz,", "images/c.nii.gz,images/d.nii.gz,,labels/d.nii.gz"
     )
     with pytest.raises(
         InvalidError, match=r"training data: expected a pair with labels, since loss\.label has a weight"
     ):
-        training._data(tiny_run.recipe(data=PAIRS), own_data)
+        source(tiny_run.recipe(data=PAIRS), own_data)
     rows = [f"images/{name}.nii.gz,{'labels/a.nii.gz' if name == 'a' else ''},train" for name in "abc"]
     rows += ["images/v.nii.gz,,valid", "images/w.nii.gz,,valid"]
     (own_data / "blobs" / "all.csv").write_text("\n".join(["image,labels,split", *rows]))
     with pytest.raises(InvalidError, match=r"training data: expected a pair with labels"):
-        training._data(tiny_run.recipe(data={"splits": "all.csv"}), own_data)
+        source(tiny_run.recipe(data={"splits": "all.csv"}), own_data)
 
 
 def test_pairs_without_labels_train_on_their_images(own_data, tmp_path):
@@ -370,13 +374,13 @@ def test_pairs_without_labels_train_on_their_images(own_data, tmp_path):
 
 
 def test_label_values_are_found_and_training_labels_left_unread_where_no_loss_needs_them(home):
-    found = training._data(tiny_run.recipe(), home)
-    assert found.values == (1,)
-    assert found.draw.items[0].labels is not None
-    found = training._data(tiny_run.recipe(loss={"label": {}}), home)
-    assert found.values == (1,)
-    assert {file.labels for file in found.draw.items} == {None}
-    assert found.valid[0][0].labels is not None
+    found = source(tiny_run.recipe(), home)
+    assert found.batches.reader.values == (1,)
+    assert found.batches.draw.items[0].labels is not None
+    found = source(tiny_run.recipe(loss={"label": {}}), home)
+    assert found.batches.reader.values == (1,)
+    assert {file.labels for file in found.batches.draw.items} == {None}
+    assert found.validation.pairs[0][0].labels is not None
 
 
 class Shift:
