@@ -52,14 +52,18 @@ class Checkpoint(keras.callbacks.Callback):
         for name, value in values.items():
             if not np.isfinite(value).all():  # the last step's loss was taken before its update
                 raise _diverged(name)
-        figures = self.score()
+        trained = weights.arrays(self.model.variables)
+        # Puts the running average in the place of the weights, if the optimizer keeps one.
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        figures, averaged = self.score(), weights.arrays(self.model.variables)
+        weights.assign(self.model.variables, trained, "", "the last step")
         chosen = next(iter(figures))
         if not math.isfinite(figures[chosen]):
             raise _diverged(chosen)
         self.epoch, self.seconds = epoch + 1, self.seconds + time.monotonic() - self._start
         self.history.append({"epoch": self.epoch, "seconds": round(self.seconds, 1), **(logs or {}), **figures})
         if self.best_epoch < 0 or self.score.better(figures[chosen], self.history[self.best_epoch - 1][chosen]):
-            self.best, self.best_epoch = weights.arrays(self.model.variables), self.epoch
+            self.best, self.best_epoch = averaged, self.epoch
         values |= {"best/" + name: value for name, value in self.best.items()}
         facts = {key: getattr(self, key) for key in ("epoch", "seconds", "history", "best_epoch")}
         weights.save(self.path, values, facts)

@@ -25,6 +25,8 @@ class Training(Strict):
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 6e-4
     warmup: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     schedule: Literal["cosine", "constant"] = "cosine"
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share that a running average of the weights keeps in each step; it, not the last step, is scored. 0: none."""
     clip_norm: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     steps_per_epoch: Annotated[int, Field(ge=1, le=1_000_000)] = 250

@@ -215,7 +215,8 @@ def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
         **start,
     )
     # A name of its own would be numbered on a second run in one session, and its checkpoint not fit.
-    return keras.optimizers.Adam(schedule, global_clipnorm=settings.clip_norm, name="adam")
+    average = {"use_ema": True, "ema_momentum": settings.average} if settings.average else {}
+    return keras.optimizers.Adam(schedule, global_clipnorm=settings.clip_norm, name="adam", **average)
 
 
 def _publish(folder: Path, recipe: Recipe, config: ModelConfig, inputs: InputConfig, checkpoint: Checkpoint) -> None:

@@ -237,6 +237,41 @@ def test_the_weights_of_the_best_epoch_are_published(home, tmp_path, monkeypatch
     assert cards.read(folder).training["chosen_at_step"] == 4
 
 
+def test_the_running_average_of_the_weights_is_scored_and_published(home, tmp_path, monkeypatch):
+    steps, scored = [], []
+    monkeypatch.setattr(
+        callbacks.StopOnNaN,
+        "on_train_batch_end",
+        lambda self, batch, logs=None: steps.append(weights.arrays(self.model.variables)),
+    )
+
+    def score(self):
+        scored.append(weights.arrays(self.model.variables))
+        return {"valid_dice": float(len(scored)), "valid_folds": 0.0}
+
+    monkeypatch.setattr(training.Validation, "__call__", score)
+    folder = finetune(tiny_run.recipe(training={"average": 0.7}), tmp_path / "run", home)
+    published, _ = weights.read(folder / "model.safetensors")
+    assert len(steps) == 6
+    for name in steps[-1]:
+        average = steps[0][name]
+        for step in steps[1:]:
+            average = 0.7 * average + 0.3 * step[name]
+        np.testing.assert_allclose(published[name], average, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(scored[-1][name], average, atol=1e-5)
+    assert any(np.abs(published[name] - last).max() > 1e-3 for name, last in steps[-1].items())
+
+
+def test_a_resumed_average_is_that_of_the_whole_run(home, tmp_path, monkeypatch):
+    recipe = tiny_run.recipe(training={"average": 0.7})
+    whole = finetune(recipe, tmp_path / "whole", home)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3, KeyboardInterrupt)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(recipe, tmp_path / "run", home)
+    check_same_run(finetune(recipe, tmp_path / "run", home), whole)
+
+
 def test_fine_tuning_starts_from_the_parents_weights(whole, home, tmp_path, monkeypatch):
     seen, score = [], training.Validation.__call__
 
