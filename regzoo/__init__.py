@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Image": "images",
+    "candidates": "choosing",
     "Transform": "transforms",
     "Recipe": "recipe",
     "evaluate": "evaluation",
@@ -17,8 +18,19 @@ _HOME = {
     "register": "registration",
     "register_points": "point_registration",
 }
-_WITHOUT_KERAS = ("images", "transforms", "recipe", "point_registration")
-__all__ = ["Image", "Recipe", "Transform", "__version__", "evaluate", "finetune", "load", "register", "register_points"]
+_WITHOUT_KERAS = ("images", "choosing", "transforms", "recipe", "point_registration")
+__all__ = [
+    "Image",
+    "Recipe",
+    "Transform",
+    "__version__",
+    "candidates",
+    "evaluate",
+    "finetune",
+    "load",
+    "register",
+    "register_points",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -11,6 +11,7 @@ from regzoo import backend, classical, metrics, zoo
 from regzoo.alignment import Alignment, aligned
 from regzoo.cards import Card
 from regzoo.checks import InvalidError, invalid
+from regzoo.choosing import misfits
 from regzoo.config import InputConfig
 from regzoo.images import Grid, Image, overlap_gap, resample
 from regzoo.models import ConditionalModel, RegistrationModel
@@ -23,7 +24,6 @@ from regzoo.scores import (
     in_view,
     label_doubts,
     mask,
-    misfits,
     overlap,
     present,
     score,
@@ -85,7 +85,8 @@ def register(
     """
     seconds: dict[str, float] = {}
     if (model is None) == (method is None):
-        raise invalid("model and method", "one of the two", "both" if model else "neither")
+        advice = "" if model else "regzoo.candidates(fixed, moving) lists the models that fit two images."
+        raise invalid("model and method", "one of the two", "both" if model else "neither", advice)
     if alignment not in (None, *get_args(Alignment)[: 2 if model else None]):
         names = "'center' or 'world'" if model else "'center', 'world', 'mass' or 'moments'"
         raise invalid("alignment", names, repr(alignment))

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from regzoo import metrics
-from regzoo.cards import Card
-from regzoo.config import InputConfig
 from regzoo.images import Grid, Image
 from regzoo.transforms import Transform
 
@@ -138,39 +136,3 @@ def label_doubts(scores: dict) -> list[str]:
     if lost:
         found.append(f"Labels that overlapped before and do not any more: {', '.join(lost)}.")
     return found
-
-
-def misfits(card: Card, fixed: Image, moving: Image) -> list[str]:
-    """Says where an image is not what a model was made for."""
-    found = []
-    trained = np.array(card.input.spacing)
-    for name, image in (("fixed", fixed), ("moving", moving)):
-        spacing, extent = _geometry(image, card.input)
-        if np.any(spacing > 2 * trained) or np.any(spacing < trained / 4):
-            found.append(
-                f"{name}: spacing {_size(image.spacing)} is far from {_size(trained)}, which {card.name} was made for."
-            )
-        field = trained * card.input.shape
-        if np.any(extent > 1.5 * field):
-            found.append(
-                f"{name}: {_size(extent.round())} wide, while {card.name} sees {_size(field.round())} "
-                "around its centre; beyond, the field is only continued."
-            )
-        elif np.any(extent < 0.4 * field):
-            found.append(
-                f"{name}: {_size(extent.round())} wide is far less than the {_size(field.round())} "
-                f"that {card.name} was made for."
-            )
-    return found
-
-
-def _geometry(image: Image, inputs: InputConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Returns an image's spacing and extent in mm along the axes of a network's grid, near enough."""
-    if len(inputs.shape) == 2:
-        return image.spacing[:2], image.spacing[:2] * image.shape[:2]
-    order = [max("RAS".find(axis), "LPI".find(axis)) for axis in inputs.axes]
-    return np.abs(image.affine[:3, :3]).sum(axis=1)[order], np.ptp(image.grid.box(), axis=0)[order]
-
-
-def _size(values: np.ndarray) -> str:
-    return " x ".join(f"{value:.4g}" for value in values) + " mm"

@@ -338,3 +338,12 @@ def test_keras_stays_out(files, arguments):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=True)
     assert done.stdout.endswith("[]\n")
+
+
+def test_register_without_a_model_tells_which_there_are(files, bundled):
+    code, out, err = run("register", "fixed.nii.gz", "moving.nii.gz")
+    assert code == 2
+    assert "hippocampus-mr-dvf" in out
+    assert "against" in out
+    assert "--model NAME" in err
+    assert not (files / "out").exists()

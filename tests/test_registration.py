@@ -10,9 +10,10 @@ from worlds import AFFINES, affine, around
 import regzoo
 from regzoo import backend
 from regzoo.checks import InvalidError, MissingError
+from regzoo.choosing import candidates, misfits
 from regzoo.images import Grid, Image
 from regzoo.models import build
-from regzoo.scores import doubts, misfits
+from regzoo.scores import doubts
 
 pytestmark = pytest.mark.backend
 
@@ -300,6 +301,27 @@ class TestWarnings:
         narrow = Grid((20, 8, 22), self.grid.affine)
         (warning,) = self.warnings(model, fixed=picture_of(narrow, SHIFT))
         assert warning.startswith("fixed: 30 x 10 x 33 mm wide is far less than the 32 x 30 x 36 mm")
+
+    @pytest.mark.parametrize(
+        ("modality", "offset", "amiss"),
+        [("CT", 0, 2), ("MR (T1)", 0, 0), ("MR (T1)", -500, 2), ("CT", -500, 0), ("US", 0, 0)],
+    )
+    def test_modality(self, model, modality, offset, amiss):
+        images = [Image(picture_of(self.grid).array + offset, self.grid.affine)] * 2
+        found = misfits(model.card.model_copy(update={"modality": modality}), *images)
+        assert len(found) == amiss
+        assert all(
+            f"look like {'MR' if offset == 0 else 'CT'}, while constant-ddf was made for" in text for text in found
+        )
+
+    def test_candidates_that_fit_come_first(self, model):
+        good = model.card.model_copy(update={"name": "good", "modality": "MR"})
+        bad = model.card.model_copy(update={"name": "bad", "modality": "CT"})
+        found = candidates(picture_of(self.grid), picture_of(self.grid), [bad, good])
+        assert [(card.name, len(against)) for card, against in found] == [("good", 0), ("bad", 2)]
+        assert "hippocampus-mr-dvf" in {
+            card.name for card, _ in candidates(picture_of(self.grid), picture_of(self.grid))
+        }
 
     def test_folds(self, noisy):
         warnings = self.warnings(noisy, moving=picture_of(self.grid, SHIFT))

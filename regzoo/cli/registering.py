@@ -66,11 +66,14 @@ def register(
     """Register MOVING to FIXED and write the moved image, the transform, figures and a picture."""
     from regzoo.images import Image
 
-    if (model is None) == (method is None):
+    if model is not None and method is not None:
         raise typer.BadParameter("Give one of --model and --method.")
     if model is not None:
         hub.resolve(model)  # this and the images before Keras, which takes seconds
     images = Image.read(fixed, volume=fixed_volume), Image.read(moving, volume=moving_volume)
+    if model is None and method is None:
+        _print_candidates(*images)
+        raise typer.BadParameter("Choose a model by --model NAME, or optimise without one by --method affine,dvf.")
     result = regzoo.register(
         *images,
         model,
@@ -153,6 +156,14 @@ def demo(
 
     for line in demo.run(output, data):
         typer.echo(line)
+
+
+def _print_candidates(fixed: "regzoo.images.Image", moving: "regzoo.images.Image") -> None:
+    from regzoo import cards
+    from regzoo.choosing import candidates
+
+    rows = [cards.row(card) | {"against": " ".join(against) or "-"} for card, against in candidates(fixed, moving)]
+    print_table([{key: row[key] for key in ("name", "anatomy", "modality", "score", "against")} for row in rows])
 
 
 def _print_result(facts: dict) -> None:
