@@ -14,7 +14,8 @@ from regzoo.images import Grid
 from regzoo.models.direct import DIRECT
 from regzoo.transforms import Transform
 
-_PATIENCE = 10  # steps without a loss lower by a ten-thousandth, after which a level is done
+_PATIENCE = 10  # steps without a loss lower by a ten-thousandth, after which the rate falls, or a level is done
+_FALLS = 2  # times that the learning rate falls to a quarter before a level is done
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Descent:
     output: AffineConfig | DDFConfig | DVFConfig | FFDConfig
     deformation: Mapping[str, Mapping] = field(default_factory=dict)
     rate: float = 0.01
-    factors: Sequence[float] = (4, 2)
+    factors: Sequence[float] = (2,)
 
     def __call__(
         self, pair: Pair, start: Transform, objective: Mapping, iterations: int
@@ -78,7 +79,7 @@ def descend(model: keras.Model, batch: Mapping, objective: Mapping, rate: float,
     """
     model.supervise(objective, model.spacing)
     model.compile(keras.optimizers.Adam(rate), jit_compile=backend.NAME == "jax")
-    best, kept, reference, since, first, step = np.inf, None, np.inf, 0, None, 0
+    best, kept, reference, since, falls, first, step = np.inf, None, np.inf, 0, 0, None, 0
     for step in range(1, iterations + 2):
         weights = [ops.convert_to_numpy(each.value).copy() for each in model.trainable_variables]
         model.reset_metrics()
@@ -90,10 +91,18 @@ def descend(model: keras.Model, batch: Mapping, objective: Mapping, rate: float,
         if loss < reference - 1e-4 * abs(reference) or step == 1:
             reference, since = loss, 0
         if since >= _PATIENCE:
-            break
-    for variable, value in zip(model.trainable_variables, kept, strict=True):
-        variable.assign(value)
+            if falls == _FALLS:
+                break
+            falls, since = falls + 1, 0
+            model.optimizer.learning_rate.assign(rate / 4**falls)
+            _set(model, kept)
+    _set(model, kept)
     return {"voxels": list(model.shape), "iterations": step - 1, "before": first, "after": best}
+
+
+def _set(model: keras.Model, values: Sequence[np.ndarray]) -> None:
+    for variable, value in zip(model.trainable_variables, values, strict=True):
+        variable.assign(value)
 
 
 def _world(model: keras.Model, grid: Grid) -> np.ndarray:
