@@ -7,8 +7,9 @@ A zoo entry is a folder with `README.md`, `config.json`, `model.safetensors`, an
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints, field_validator
@@ -19,8 +20,12 @@ from regzoo.documents import dump_yaml, parse_json, parse_yaml, read_text
 from regzoo.files import atomic_file, sha256
 
 README, CONFIG, WEIGHTS, RECIPE, SCORES = "README.md", "config.json", "model.safetensors", "recipe.yaml", "scores.json"
+SAMPLE = "sample.png"
 REQUIRED = (CONFIG, WEIGHTS)
 """Files that a model cannot be loaded without: a card must list them, or they would be read unverified."""
+
+DERIVED = ("base_model", "datasets", "model-index")
+"""What a hub's pages read of a card, in their own words; it is derived from the rest when a model is pushed."""
 
 CARD_LIMIT = 256 * 1024
 CONFIG_LIMIT = 64 * 1024
@@ -158,7 +163,8 @@ def read(folder: str | os.PathLike) -> Card:
     """
     path = Path(folder) / README
     front, _ = _split(path)
-    return validate(Card, parse_yaml(front, str(path)), str(path))
+    fields = parse_yaml(front, str(path))
+    return validate(Card, {key: value for key, value in fields.items() if key not in DERIVED}, str(path))
 
 
 def read_body(folder: str | os.PathLike) -> str:
@@ -177,12 +183,17 @@ def write(folder: str | os.PathLike, card: Card, body: str) -> None:
     Raises:
         InvalidError: If the result would not be read back as the same card (it is too large).
     """
-    fields = card.model_dump(mode="json", exclude_none=True)
-    front = dump_yaml({key: fields[key] for key in _ORDER if key in fields})
     with atomic_file(Path(folder) / README) as path:
-        path.write_text(f"---\n{front}---\n\n{body.strip()}\n", encoding="utf-8", newline="\n")
+        path.write_text(text(card, body), encoding="utf-8", newline="\n")
         if read(path.parent) != card:
             raise InvalidError(f"The card of {card.name} is not read back as it was written.")
+
+
+def text(card: Card, body: str, derived: Mapping[str, object] = MappingProxyType({})) -> str:
+    """Returns the text of a `README.md`: the card, and what is derived from it, as front matter, then the body."""
+    fields = card.model_dump(mode="json", exclude_none=True)
+    front = dump_yaml({key: fields[key] for key in _ORDER if key in fields} | dict(derived))
+    return f"---\n{front}---\n\n{body.strip()}\n"
 
 
 def manifest(folder: str | os.PathLike) -> tuple[FileEntry, ...]:
@@ -192,7 +203,7 @@ def manifest(folder: str | os.PathLike) -> tuple[FileEntry, ...]:
         folder: The entry's folder.
 
     Returns:
-        Entries for `config.json`, `model.safetensors`, `recipe.yaml` and `scores.json`, as far as they exist.
+        Entries for config, weights, recipe, scores and sample picture, as far as they exist.
 
     Raises:
         MissingError: If there is no config or no weights.
@@ -201,7 +212,7 @@ def manifest(folder: str | os.PathLike) -> tuple[FileEntry, ...]:
     for name in REQUIRED:
         if not (folder / name).is_file():
             raise MissingError(f"{folder} has no {name}.")
-    paths = [folder / name for name in (CONFIG, WEIGHTS, RECIPE, SCORES) if (folder / name).is_file()]
+    paths = [folder / name for name in (CONFIG, WEIGHTS, RECIPE, SCORES, SAMPLE) if (folder / name).is_file()]
     return tuple(FileEntry(path=path.name, sha256=sha256(path), bytes=path.stat().st_size) for path in paths)
 
 
