@@ -83,6 +83,8 @@ class Score(Strict):
     data: Line
     pairs: Count
     command: Line | None = None
+    tolerance: Annotated[float, Field(ge=0, le=1)] = 1e-3
+    """The largest difference of a figure that is measured again, in its unit."""
     baseline: Annotated[dict[Line, float | None], Field(default_factory=dict, max_length=32)]
     """The same figure by other means, such as `unregistered`."""
 
@@ -148,11 +150,12 @@ _ORDER = (
 )
 
 
-def read(folder: str | os.PathLike) -> Card:
+def read(folder: str | os.PathLike, source: str | None = None) -> Card:
     """Reads the card of a zoo entry.
 
     Args:
         folder: The entry's folder.
+        source: What to call the file in an error; None: its path.
 
     Returns:
         The card.
@@ -162,14 +165,16 @@ def read(folder: str | os.PathLike) -> Card:
         InvalidError: If it has no front matter, or a field is wrong: file, dotted path, expected, received.
     """
     path = Path(folder) / README
-    front, _ = _split(path)
-    fields = parse_yaml(front, str(path))
-    return validate(Card, {key: value for key, value in fields.items() if key not in DERIVED}, str(path))
+    source = source or str(path)
+    front, _ = _split(path, source)
+    fields = parse_yaml(front, source)
+    return validate(Card, {key: value for key, value in fields.items() if key not in DERIVED}, source)
 
 
 def read_body(folder: str | os.PathLike) -> str:
     """Returns the text of an entry's `README.md` below the front matter."""
-    return _split(Path(folder) / README)[1]
+    path = Path(folder) / README
+    return _split(path, str(path))[1]
 
 
 def write(folder: str | os.PathLike, card: Card, body: str) -> None:
@@ -283,10 +288,10 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _split(path: Path) -> tuple[str, str]:
+def _split(path: Path, source: str) -> tuple[str, str]:
     """Returns the front matter and the body of a card."""
     text = read_text(path, CARD_LIMIT)
     match = re.match(r"---[ \t]*\n(.*?\n)---[ \t]*(?:\n(.*))?\Z", text, re.DOTALL)
     if not match:
-        raise InvalidError(f"{path}: expected front matter between two lines of '---'.")
+        raise InvalidError(f"{source}: expected front matter between two lines of '---'.")
     return match[1], (match[2] or "").strip("\n")

@@ -25,6 +25,7 @@ class HubServer:
         self.commits, self.refs, self.private, self.objects, self.requests = {}, {}, set(), {}, []
         self.fault = lambda handler, kind, path: False
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self.http.handle_error = lambda *_: None  # of clients that went away
         self.url = f"http://127.0.0.1:{self.http.server_port}"
         self.cdn = f"http://localhost:{self.http.server_port}/cdn"  # another host, as a hub's large files have
 

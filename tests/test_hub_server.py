@@ -158,11 +158,11 @@ class TestPull:
         server.fault = cut
         assert (hub.pull(NAME) / "model.safetensors").read_bytes() == data
         assert ranges[0] is None
-        assert ranges[1].startswith("bytes=")
+        assert len(ranges) == 2
 
     def test_slow(self, server, monkeypatch):
         monkeypatch.setattr(remote, "TIMEOUT", 0.2)
-        server.fault = lambda handler, kind, path: kind == "info" and bool(time.sleep(0.6)) or False
+        server.fault = lambda *_: time.sleep(0.6)
         fails(TransportError, "did not answer (ReadTimeout). Try again later.")
 
     def test_no_server(self, server, monkeypatch):
@@ -196,9 +196,9 @@ class TestPull:
         assert leftovers(tmp_path) == []
 
     def test_wrong_sha256_in_the_card(self, server, tmp_path):
-        edit_card(tmp_path / "entry", hashlib.sha256(b"weights").hexdigest(), "0" * 64)
+        edit_card(tmp_path / "entry", hashlib.sha256(b"weights").hexdigest(), "a" * 64)
         server.commit(REPO, tmp_path / "entry")
-        fails(DamagedError, "expected 000000000000…")
+        fails(DamagedError, "expected aaaaaaaaaaaa…")
         assert leftovers(tmp_path) == []
 
     def test_a_card_without_end(self, server, tmp_path):
@@ -210,7 +210,7 @@ class TestPull:
     def test_hostile_names_in_the_card(self, server, tmp_path, name):
         edit_card(tmp_path / "entry", "path: scores.json", f"path: '{name}'")
         server.commit(REPO, server.files(REPO, "main") | {"README.md": (tmp_path / "entry/README.md").read_bytes()})
-        fails(InvalidError, "files[2].path: expected")
+        fails(InvalidError, f"{NAME}@{commit_of(server)}: README.md: files[2].path: ")
         assert leftovers(tmp_path) == []
 
     @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "../../config.json"])
@@ -226,7 +226,7 @@ class TestPull:
         folder = hub.pull(NAME)
         (folder / "model.safetensors").rename(tmp_path / "elsewhere")
         (folder / "model.safetensors").symlink_to(tmp_path / "elsewhere")
-        with pytest.raises(DamagedError, match="model.safetensors is a link that leaves the folder"):
+        with pytest.raises(DamagedError, match="is a link that leaves the folder"):
             hub.resolve(NAME)
 
     def test_a_redirect_to_a_server_that_is_not_there(self, server, tmp_path):
@@ -356,7 +356,9 @@ class TestConfiguredHub:
         assert hub.pull("lung-ct-ddf") == hub.pull(NAME)
         with pytest.raises(InvalidError, match=r"expected lung-ct-ddf@2, received lung-ct-ddf@1"):
             hub.pull("lung-ct-ddf@2")
-        with pytest.raises(InvalidError, match="Unknown model 'liver-ct-ddf'"):
+        with pytest.raises(
+            MissingError, match="Unknown model 'liver-ct-ddf'. On http.*: the hub shows no such repository"
+        ):
             hub.pull("liver-ct-ddf")
 
     def test_a_repository_of_another_name(self, server, tmp_path):

@@ -196,7 +196,7 @@ def _find_pulled(address: Address) -> Entry:
 
 
 def _find_configured(name: str, version: str | None, fresh: bool) -> Entry | None:
-    """Returns a name's entry on the configured hub, or None if there is no hub or it has none of the name."""
+    """Returns a name's entry on the configured hub, or None if there is no hub or its folder has none."""
     hub = configured()
     if hub is None:
         return None
@@ -209,8 +209,8 @@ def _find_configured(name: str, version: str | None, fresh: bool) -> Entry | Non
         known = None if fresh else remote.pulled(place)
         try:
             entry = _find_pulled(known or remote.pull(place))
-        except MissingError:
-            return None
+        except MissingError as error:
+            raise MissingError(f"Unknown model '{name}'. On {os.environ['REGZOO_HUB']}: {error}") from None
     if entry.card.name != name or version not in (None, entry.card.version):
         raise invalid(f"model '{name}' on {os.environ['REGZOO_HUB']}", f"{name}@{version or '…'}", entry.card.id)
     return entry

@@ -103,7 +103,7 @@ def read_card(address: Address) -> Card | None:
             _download(found, cards.README, Path(folder))
         except MissingError:
             return None
-        return cards.read(folder)
+        return cards.read(folder, str(found))
 
 
 def client() -> "huggingface_hub.HfApi":
@@ -214,7 +214,7 @@ def _fill(folder: Path, address: Address, sizes: dict[str, int]) -> None:
     if sizes.get(cards.README, 0) > cards.CARD_LIMIT:
         raise InvalidError(f"{address}: expected a card of at most {cards.CARD_LIMIT // 1024} KiB.")
     _download(address, cards.README, folder)
-    card = cards.read(folder)
+    card = cards.read(folder, f"{address}: {cards.README}")
     for file in card.files:  # before a byte of a large file is fetched
         if sizes.get(file.path, file.bytes) != file.bytes:
             problem = f"{file.path} has {sizes[file.path]} bytes, expected {file.bytes}"
