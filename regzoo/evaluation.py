@@ -76,7 +76,7 @@ class Evaluation:
         cards.write(folder, changed, cards.read_body(folder))
 
     def check(self, scores: Sequence[cards.Score]) -> list[dict]:
-        """Compares a card's figures with these, within their tolerance; seconds, which hang on the machine, are left out.
+        """Compares a card's figures with these, within their tolerance; seconds hang on the machine and are left out.
 
         Args:
             scores: Figures of the card that were measured on the same pairs.

@@ -357,7 +357,7 @@ class TestConfiguredHub:
         with pytest.raises(InvalidError, match=r"expected lung-ct-ddf@2, received lung-ct-ddf@1"):
             hub.pull("lung-ct-ddf@2")
         with pytest.raises(
-            MissingError, match="Unknown model 'liver-ct-ddf'. On http.*: the hub shows no such repository"
+            MissingError, match=r"Unknown model 'liver-ct-ddf'\. On http.*: the hub shows no such repository"
         ):
             hub.pull("liver-ct-ddf")
 

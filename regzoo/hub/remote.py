@@ -200,7 +200,9 @@ def _look_up(address: Address) -> tuple[Address, dict[str, int]]:
     """Asks the server for the commit of a revision, and the sizes of its files as far as it tells them."""
     info = _patiently(
         address,
-        lambda: client().model_info(address.repo, revision=address.revision, files_metadata=True, timeout=TIMEOUT),
+        lambda: client().model_info(
+            address.repo, revision=address.revision or "main", files_metadata=True, timeout=TIMEOUT
+        ),
     )
     found = address.at(info.sha or "")
     if found.commit is None:
