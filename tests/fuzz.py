@@ -150,6 +150,24 @@ def documents(document):
     return st.lists(change, min_size=1, max_size=3).map(changed)
 
 
+def generate(document, count, use):
+    """Calls `use` with hypothesis's variants of a document, the same ones each time."""
+
+    @seed(SEED)
+    @settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(documents(document))
+    def examine(value):
+        use(value)
+
+    examine()
+
+
 def main(count):
     report = {"inputs": 0, "seconds": 0.0, "slowest": 0.0, "slowest_kind": "", "errors": Counter(), "loads": Counter()}
     with tempfile.TemporaryDirectory() as name:
@@ -175,21 +193,7 @@ def main(count):
         }
         share = count // 10
         for kind, write in texts.items():
-            document = sound_document(kinds, kind)
-
-            @seed(SEED)
-            @settings(
-                max_examples=share,
-                database=None,
-                deadline=None,
-                phases=[Phase.generate],
-                suppress_health_check=list(HealthCheck),
-            )
-            @given(documents(document))
-            def examine(value, kind=kind, write=write):
-                attempt(kind, write(value))
-
-            examine()
+            generate(sound_document(kinds, kind), share, lambda value, k=kind, w=write: attempt(k, w(value)))
         draw = random.Random(SEED)
         for i in range(count - report["inputs"]):
             kind = list(kinds.sound)[i % len(kinds.sound)]

@@ -1,7 +1,8 @@
-"""list, show, pull, push, cache, verify: which models there are, and their bytes."""
+"""list, show, pull, push, export, cache, verify: which models there are, and their bytes."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -72,6 +73,20 @@ def push(
         typer.echo(f"Nothing was uploaded to {ready.address}.", err=True)
         return
     typer.echo(upload(ready, private))
+
+
+@commands.command()
+def export(
+    model: Model,
+    output: Annotated[Path, typer.Option("-o", "--output", help="FILE.keras, or a new folder.")],
+    kind: Annotated[Literal["keras", "saved-model"], typer.Option("--format", help="What to write.")] = "keras",
+) -> None:
+    """Write a model as a Keras file or a SavedModel (under TensorFlow), checked by running it."""
+    hub.resolve(model)  # before Keras, which takes seconds
+    from regzoo import backend  # noqa: F401 - first, since it keeps start-up chatter away
+    from regzoo.export import export as write
+
+    typer.echo(write(model, output, kind))
 
 
 @commands.command()
