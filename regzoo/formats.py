@@ -233,7 +233,7 @@ def _check_size(path: Path, file: SpatialImage | _Dataset) -> None:
         return
     holder = Path(file.file_map["image"].filename)
     held = holder.stat().st_size * (_GZIP_RATIO if holder.suffix in (".gz", ".mgz") else 1)
-    needed = math.prod(file.shape) * file.get_data_dtype().itemsize
+    needed = math.prod(map(int, file.shape)) * file.get_data_dtype().itemsize
     if needed > held and holder.suffix not in (".bz2", ".zst"):
         message = f"its header tells of {needed} bytes of voxels, but the file has {holder.stat().st_size}"
         raise InvalidError(f"{_name(path)} is not a readable image, or it is damaged: {message}.")

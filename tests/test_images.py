@@ -568,7 +568,7 @@ def test_a_header_of_more_voxels_than_the_file_holds(tmp_path, name):
     kind = nibabel.MGHImage if name.endswith("mgz") else nibabel.Nifti1Image
     nibabel.save(kind(np.arange(60, dtype="float32").reshape(3, 4, 5), np.eye(4)), tmp_path / name)
     opener = gzip.open if name.endswith("z") else Path.open
-    with opener(tmp_path / name) as file:
+    with opener(tmp_path / name, "rb") as file:
         data = bytearray(file.read())
     at, form = (4, ">3i") if name.endswith("mgz") else (42, "<3h")
     struct.pack_into(form, data, at, 2000, 2000, 2000)
