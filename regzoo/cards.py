@@ -7,8 +7,9 @@ A zoo entry is a folder with `README.md`, `config.json`, `model.safetensors`, an
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints, field_validator
@@ -19,8 +20,12 @@ from regzoo.documents import dump_yaml, parse_json, parse_yaml, read_text
 from regzoo.files import atomic_file, sha256
 
 README, CONFIG, WEIGHTS, RECIPE, SCORES = "README.md", "config.json", "model.safetensors", "recipe.yaml", "scores.json"
+SAMPLE = "sample.png"
 REQUIRED = (CONFIG, WEIGHTS)
 """Files that a model cannot be loaded without: a card must list them, or they would be read unverified."""
+
+DERIVED = ("base_model", "datasets", "model-index")
+"""What a hub's pages read of a card, in their own words; it is derived from the rest when a model is pushed."""
 
 CARD_LIMIT = 256 * 1024
 CONFIG_LIMIT = 64 * 1024
@@ -78,6 +83,8 @@ class Score(Strict):
     data: Line
     pairs: Count
     command: Line | None = None
+    tolerance: Annotated[float, Field(ge=0, le=1)] = 1e-3
+    """The largest difference of a figure that is measured again, in its unit."""
     baseline: Annotated[dict[Line, float | None], Field(default_factory=dict, max_length=32)]
     """The same figure by other means, such as `unregistered`."""
 
@@ -143,11 +150,12 @@ _ORDER = (
 )
 
 
-def read(folder: str | os.PathLike) -> Card:
+def read(folder: str | os.PathLike, source: str | None = None) -> Card:
     """Reads the card of a zoo entry.
 
     Args:
         folder: The entry's folder.
+        source: What to call the file in an error; None: its path.
 
     Returns:
         The card.
@@ -157,13 +165,16 @@ def read(folder: str | os.PathLike) -> Card:
         InvalidError: If it has no front matter, or a field is wrong: file, dotted path, expected, received.
     """
     path = Path(folder) / README
-    front, _ = _split(path)
-    return validate(Card, parse_yaml(front, str(path)), str(path))
+    source = source or str(path)
+    front, _ = _split(path, source)
+    fields = parse_yaml(front, source)
+    return validate(Card, {key: value for key, value in fields.items() if key not in DERIVED}, source)
 
 
 def read_body(folder: str | os.PathLike) -> str:
     """Returns the text of an entry's `README.md` below the front matter."""
-    return _split(Path(folder) / README)[1]
+    path = Path(folder) / README
+    return _split(path, str(path))[1]
 
 
 def write(folder: str | os.PathLike, card: Card, body: str) -> None:
@@ -177,12 +188,17 @@ def write(folder: str | os.PathLike, card: Card, body: str) -> None:
     Raises:
         InvalidError: If the result would not be read back as the same card (it is too large).
     """
-    fields = card.model_dump(mode="json", exclude_none=True)
-    front = dump_yaml({key: fields[key] for key in _ORDER if key in fields})
     with atomic_file(Path(folder) / README) as path:
-        path.write_text(f"---\n{front}---\n\n{body.strip()}\n", encoding="utf-8", newline="\n")
+        path.write_text(text(card, body), encoding="utf-8", newline="\n")
         if read(path.parent) != card:
             raise InvalidError(f"The card of {card.name} is not read back as it was written.")
+
+
+def text(card: Card, body: str, derived: Mapping[str, object] = MappingProxyType({})) -> str:
+    """Returns the text of a `README.md`: the card, and what is derived from it, as front matter, then the body."""
+    fields = card.model_dump(mode="json", exclude_none=True)
+    front = dump_yaml({key: fields[key] for key in _ORDER if key in fields} | dict(derived))
+    return f"---\n{front}---\n\n{body.strip()}\n"
 
 
 def manifest(folder: str | os.PathLike) -> tuple[FileEntry, ...]:
@@ -192,7 +208,7 @@ def manifest(folder: str | os.PathLike) -> tuple[FileEntry, ...]:
         folder: The entry's folder.
 
     Returns:
-        Entries for `config.json`, `model.safetensors`, `recipe.yaml` and `scores.json`, as far as they exist.
+        Entries for config, weights, recipe, scores and sample picture, as far as they exist.
 
     Raises:
         MissingError: If there is no config or no weights.
@@ -201,7 +217,7 @@ def manifest(folder: str | os.PathLike) -> tuple[FileEntry, ...]:
     for name in REQUIRED:
         if not (folder / name).is_file():
             raise MissingError(f"{folder} has no {name}.")
-    paths = [folder / name for name in (CONFIG, WEIGHTS, RECIPE, SCORES) if (folder / name).is_file()]
+    paths = [folder / name for name in (CONFIG, WEIGHTS, RECIPE, SCORES, SAMPLE) if (folder / name).is_file()]
     return tuple(FileEntry(path=path.name, sha256=sha256(path), bytes=path.stat().st_size) for path in paths)
 
 
@@ -272,10 +288,10 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _split(path: Path) -> tuple[str, str]:
+def _split(path: Path, source: str) -> tuple[str, str]:
     """Returns the front matter and the body of a card."""
     text = read_text(path, CARD_LIMIT)
     match = re.match(r"---[ \t]*\n(.*?\n)---[ \t]*(?:\n(.*))?\Z", text, re.DOTALL)
     if not match:
-        raise InvalidError(f"{path}: expected front matter between two lines of '---'.")
+        raise InvalidError(f"{source}: expected front matter between two lines of '---'.")
     return match[1], (match[2] or "").strip("\n")

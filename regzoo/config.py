@@ -18,6 +18,8 @@ Spacing = Annotated[float, Field(gt=0.01, le=100)]
 Size = Annotated[int, Field(ge=4, le=512)]
 Level = Annotated[int, Field(ge=0, le=5)]
 Levels = Annotated[tuple[Level, ...], Field(min_length=1, max_length=6)]
+WEIGHTS_LIMIT = 2**27
+"""The most weights, roughly counted, that a config may ask for: half a gigabyte."""
 Widths = Annotated[tuple[Channels, ...], Field(min_length=2, max_length=7)]
 
 
@@ -166,6 +168,13 @@ class _Network(Strict):
         return self
 
 
+def _weights(backbone: Backbone, dims: int) -> int:
+    """Returns roughly how many weights a backbone has, rather more than less."""
+    widths = backbone.channels if backbone.name != "voxelmorph" else (*backbone.encoder, *backbone.decoder)
+    layers = 3 * getattr(backbone, "convolutions", 2)  # down, up, and up's skips
+    return layers * 3**dims * sum(wide * (wide + narrow) for narrow, wide in itertools.pairwise(widths))
+
+
 class StageConfig(_Network):
     """A network whose field another one continues."""
 
@@ -181,6 +190,13 @@ class ModelConfig(_Network):
     """Networks that go first; each sees the moving image as the ones before have moved it."""
     backbone: Backbone = UNetConfig()
     output: Annotated[FieldOutput | ConditionalConfig, Field(discriminator="name")] = DVFConfig()
+
+    @model_validator(mode="after")
+    def _is_no_larger_than_memory(self) -> "ModelConfig":
+        count = sum(_weights(stage.backbone, self.dims) for stage in (*self.before, self))
+        if count > WEIGHTS_LIMIT:
+            raise ValueError(f"channels: expected a network of at most {WEIGHTS_LIMIT} weights, received about {count}")
+        return self
 
     @model_validator(mode="after")
     def _affine_goes_first(self) -> "ModelConfig":

@@ -75,6 +75,26 @@ class Evaluation:
         changed = card.model_copy(update={"scores": tuple(scores), "files": cards.manifest(folder)})
         cards.write(folder, changed, cards.read_body(folder))
 
+    def check(self, scores: Sequence[cards.Score]) -> list[dict]:
+        """Compares a card's figures with these, within their tolerance; seconds hang on the machine and are left out.
+
+        Args:
+            scores: Figures of the card that were measured on the same pairs.
+
+        Returns:
+            One record a figure: metric, card, now, tolerance, agrees.
+        """
+        summary = self.summary()
+        rows = []
+        for score in scores:
+            if score.unit == "s":
+                continue
+            now = summary.get(score.metric, summary.get(f"{score.metric}_after", {})).get("mean")
+            agrees = now is not None and abs(now - score.value) <= score.tolerance
+            rows.append({"metric": score.metric, "card": score.value, "now": now, "tolerance": score.tolerance})
+            rows[-1]["agrees"] = agrees
+        return rows
+
     def _keys(self) -> list[str]:
         return list(dict.fromkeys(key for row in self.rows for key in row))
 

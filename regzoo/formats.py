@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import struct
 import zlib
@@ -198,6 +199,7 @@ def _open(path: Path, spacing: Sequence[float] | None = None) -> tuple[SpatialIm
 def _values(path: Path, file: SpatialImage | _Dataset, volume: int | None, channels: bool) -> np.ndarray:
     """Returns the file's values as (I, J, K), or (I, J, K, C) where `channels` allows it."""
     shape = _checked_shape(_name(path), file, volume, channels)
+    _check_size(path, file)
     with _readable(path):
         values = np.asanyarray(file.dataobj if volume is None else file.dataobj[..., volume]).reshape(shape)
     return values[..., None] if values.ndim == 2 else values
@@ -219,6 +221,22 @@ def _checked_shape(name: str, file: SpatialImage | _Dataset, volume: int | None,
         advice = f"; choose one volume with {options}" if len(shape) == 4 else ""
         raise InvalidError(f"{name} has {len(shape)} dimensions {shape}. Expected 3{advice}.")
     return shape
+
+
+_GZIP_RATIO = 1032
+"""The most that deflate compresses."""
+
+
+def _check_size(path: Path, file: SpatialImage | _Dataset) -> None:
+    """Refuses a file that is too small for the voxels its header tells of, before memory is taken for them."""
+    if isinstance(file, _Dataset) or not isinstance(file.dataobj, nibabel.arrayproxy.ArrayProxy):
+        return
+    holder = Path(file.file_map["image"].filename)
+    held = holder.stat().st_size * (_GZIP_RATIO if holder.suffix in (".gz", ".mgz") else 1)
+    needed = math.prod(map(int, file.shape)) * file.get_data_dtype().itemsize
+    if needed > held and holder.suffix not in (".bz2", ".zst"):
+        message = f"its header tells of {needed} bytes of voxels, but the file has {holder.stat().st_size}"
+        raise InvalidError(f"{_name(path)} is not a readable image, or it is damaged: {message}.")
 
 
 def _intensity_array(name: str, values: np.ndarray, _shape: tuple[int, ...]) -> np.ndarray:

@@ -45,7 +45,7 @@ class Recipe(Strict):
     name: Name
     version: Version = "1"
     parent: Annotated[Line, StringConstraints(min_length=1)] | None = None
-    """Name or folder of a model to start from."""
+    """Name, folder or `hf://owner/repo[@revision]` of a model to start from; a run pins it to a commit."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     model: ModelConfig | None = None
     input: InputConfig | None = None

@@ -9,7 +9,6 @@ from keras import ops
 
 from regzoo import backend, classical, metrics, zoo
 from regzoo.alignment import Alignment, aligned
-from regzoo.cards import Card
 from regzoo.checks import InvalidError, invalid
 from regzoo.choosing import misfits
 from regzoo.config import InputConfig
@@ -205,7 +204,7 @@ class _Pair:
     def facts(self, model: RegistrationModel) -> dict:
         """Returns what is known of a registration by a network before it is scored."""
         return {
-            "model": _model_facts(model.card),
+            "model": _model_facts(model),
             "start": self.inputs.alignment,
             "warnings": unscored(self.fixed, self.moving) + misfits(model.card, self.fixed.image, self.moving.image),
         }
@@ -365,6 +364,8 @@ def _moved(transform: Transform, moving: Image, grid: Grid) -> Image:
     return transform.apply_image(moving, grid, outside=float(moving.array.min()))
 
 
-def _model_facts(card: Card) -> dict:
+def _model_facts(model: RegistrationModel) -> dict:
+    card = model.card
     digest = next(file.sha256 for file in card.files if file.path == "model.safetensors")
-    return {"name": card.name, "version": card.version, "sha256": digest, "backend": backend.NAME}
+    facts = {"name": card.name, "version": card.version, "sha256": digest, "backend": backend.NAME}
+    return facts | ({"source": model.source} if getattr(model, "source", None) else {})

@@ -48,6 +48,7 @@ def finetune(
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
     folder = Path(output or Path("runs") / recipe.name)
+    recipe = _pinned(recipe, folder)
     if _is_finished(folder, recipe):
         return folder
     backend.seed(recipe.seed)
@@ -65,6 +66,16 @@ def finetune(
         _fit(recipe, folder, model, checkpoint, source.batches)
         _publish(folder, recipe, config, inputs, checkpoint)
     return folder
+
+
+def _pinned(recipe: Recipe, folder: Path) -> Recipe:
+    """Returns the recipe with its parent pinned: as an earlier call did in this folder, else to what is here."""
+    if recipe.parent is None:
+        return recipe
+    kept = folder / cards.RECIPE
+    earlier = Recipe.read(kept).parent if kept.exists() else None
+    resumes = earlier and earlier.partition("@")[0] == recipe.parent
+    return recipe.model_copy(update={"parent": earlier if resumes else hub.pin(recipe.parent)})
 
 
 def _is_finished(folder: Path, recipe: Recipe) -> bool:

@@ -1,7 +1,6 @@
 """load: a name becomes a model with verified weights, under whatever backend Keras runs."""
 
 import os
-from pathlib import Path
 
 from regzoo import cards, hub
 from regzoo.models import RegistrationModel, build, weights
@@ -11,18 +10,18 @@ def load(name: str | os.PathLike) -> RegistrationModel:
     """Loads a model.
 
     Args:
-        name: `name`, `name@version` or a folder, such as a run folder.
+        name: `name`, `name@version`, a folder, such as a run folder, or `hf://owner/repo[@revision]`.
 
     Returns:
-        The Keras model; `model.card` is its `Card`.
+        The Keras model; `model.card` is its `Card`, `model.source` the name by which these very bytes are found again.
 
     Raises:
         RegzooError: If there is no such model, or its files are damaged or do not fit its config.
     """
-    folder = Path(hub.resolve(name))
+    folder = hub.resolve(name)
     card, config = cards.read(folder), cards.read_config(folder)
     card.input.check(config)
     model = build(config, card.input.spacing)
     weights.load(model, folder / cards.WEIGHTS)
-    model.card = card
+    model.card, model.source = card, hub.pin(name)
     return model

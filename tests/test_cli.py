@@ -1,5 +1,6 @@
 import errno
 import json
+import shutil
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 from worlds import AFFINES, blobs
 
 import regzoo
-from regzoo import cli, report
+from regzoo import cards, cli, report
 from regzoo.cli import door
 from regzoo.images import Grid, Image
 from regzoo.points import read_points
@@ -347,3 +348,26 @@ def test_register_without_a_model_tells_which_there_are(files, bundled):
     assert "against" in out
     assert "--model NAME" in err
     assert not (files / "out").exists()
+
+
+@backend
+def test_evaluate_check(home, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(home / "model", "model")
+    code, _, err = run("evaluate", "model", "--check", "--data", str(home))
+    assert (code, err) == (
+        1,
+        "error: constant-ddf: its scores' command: expected regzoo evaluate NAME --split SPLIT, received None.\n",
+    )
+    assert run("evaluate", "model", "--split", "test", "--data", str(home), "--record")[0] == 0
+    code, out, _ = run("evaluate", "model", "--check", "--data", str(home))
+    assert code == 0
+    assert "tre" in out
+    assert "differs" not in out
+    card = cards.read("model")
+    wrong = card.scores[0].model_copy(update={"value": card.scores[0].value + 0.0011})
+    cards.write("model", card.model_copy(update={"scores": (wrong, *card.scores[1:])}), "x")
+    code, out, _ = run("evaluate", "model", "--check", "--data", str(home), "--json")
+    assert code == 1
+    assert [row["agrees"] for row in json.loads(out)].count(False) == 1
+    assert run("evaluate", "model", "--check", "--split", "test")[0] == 2

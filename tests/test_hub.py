@@ -77,7 +77,7 @@ def test_a_name_wins_over_a_folder_of_the_same_name(zoo, tmp_path):
         ("zzz", "Unknown model 'zzz'. All names: regzoo list."),
         ("lung-ct-ddf@2", "model 'lung-ct-ddf': expected version 1, received '2'."),
         ("zzz@1", "Unknown model 'zzz'. All names: regzoo list."),
-        ("hf://a/b", "model: expected a name, name@version or a folder, received 'hf://a/b'. All names: regzoo list."),
+        ("hf://a/b/c", "model: expected hf://owner/repo or hf://owner/repo@revision, received 'hf://a/b/c'."),
     ],
 )
 def test_unknown_names(name, message):
@@ -319,7 +319,7 @@ def test_remnants_of_a_killed_pull_are_unseen_and_swept(cache):
     remnant = cache / ".lung-ct-ddf@1-abcd"
     remnant.mkdir(parents=True)
     (remnant / "README.md").write_text("half")
-    assert [source for _, source in hub.models()] == ["bundled", "bundled"]
+    assert [entry.source for entry in hub.models()] == ["bundled", "bundled"]
     hub.pull("lung-ct-ddf")
     assert leftovers(cache) == ["lung-ct-ddf@1"]
 
@@ -367,7 +367,7 @@ def test_models_lists_bundled_and_pulled_once(tmp_path):
     hub.pull("lung-ct-ddf")
     hub.pull(make_entry(tmp_path / "x", name="a-run", version="10"))
     hub.pull(make_entry(tmp_path / "x", name="a-run", version="9"))
-    assert [(card.id, source) for card, source in hub.models()] == [
+    assert [(entry.card.id, entry.source) for entry in hub.models()] == [
         ("a-run@9", "cached"),
         ("a-run@10", "cached"),
         ("brain-mr-dvf@1.2", "bundled"),

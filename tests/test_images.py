@@ -1,6 +1,8 @@
 import gzip
 import itertools
 import os
+import struct
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
@@ -559,3 +561,18 @@ class TestHDF5:
             Image.read(path / "image.1")
         own = write(tmp_path / "a.nii.gz", noise())
         np.testing.assert_allclose(Image.read(own, spacing=(9, 9, 9)).affine, AFFINES["oblique"], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["x.nii", "x.nii.gz", "x.mgz"])
+def test_a_header_of_more_voxels_than_the_file_holds(tmp_path, name):
+    kind = nibabel.MGHImage if name.endswith("mgz") else nibabel.Nifti1Image
+    nibabel.save(kind(np.arange(60, dtype="float32").reshape(3, 4, 5), np.eye(4)), tmp_path / name)
+    opener = gzip.open if name.endswith("z") else Path.open
+    with opener(tmp_path / name, "rb") as file:
+        data = bytearray(file.read())
+    at, form = (4, ">3i") if name.endswith("mgz") else (42, "<3h")
+    struct.pack_into(form, data, at, 2000, 2000, 2000)
+    with opener(tmp_path / name, "wb") as file:
+        file.write(data)
+    with pytest.raises(InvalidError, match="its header tells of 32000000000 bytes of voxels, but the file has"):
+        Image.read(tmp_path / name)

@@ -39,6 +39,7 @@ def test_bytes_are_the_listed_ones(name):
         "model.safetensors",
         "recipe.yaml",
         "scores.json",
+        "sample.png",
     }
 
 

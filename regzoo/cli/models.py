@@ -1,11 +1,14 @@
-"""list, show, pull: which models there are."""
+"""list, show, pull, push, export, cache, verify: which models there are, and their bytes."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from regzoo import hub
+from regzoo.checks import RegzooError
+from regzoo.cli.door import message
 from regzoo.cli.options import Json, Model
 from regzoo.cli.output import print_facts, print_json, print_markdown, print_table
 
@@ -17,10 +20,14 @@ commands = typer.Typer()
 
 @commands.command("list")
 def list_models(as_json: Json = False) -> None:
-    """List the models: bundled with regzoo, and pulled."""
+    """List the models: bundled with regzoo, pulled, and on the hub that REGZOO_HUB names."""
     from regzoo import cards
 
-    models = hub.models()
+    models = [(entry.card, _source(entry)) for entry in hub.models()]
+    try:
+        models += [(card, str(address)) for card, address in hub.offered()]
+    except hub.TransportError as error:
+        typer.echo(f"warning: {message(error)}", err=True)
     if as_json:
         print_json([_facts(card, source) for card, source in models])
     else:
@@ -33,18 +40,98 @@ def show(model: Model, as_json: Json = False) -> None:
     from regzoo import cards
 
     entry = hub.find(model)
+    picture = entry.folder / cards.SAMPLE
+    places = {"folder": str(entry.folder), "picture": str(picture) if picture.is_file() else ""}
     if as_json:
-        print_json(_facts(entry.card, entry.source) | {"folder": str(entry.folder)})
+        print_json(_facts(entry.card, _source(entry)) | places)
         return
-    print_facts(cards.row(entry.card) | {"summary": entry.card.summary, "folder": str(entry.folder)})
+    print_facts(cards.row(entry.card) | {"summary": entry.card.summary, "source": _source(entry)} | places)
     _print_scores(entry.card.scores)
     print_markdown(cards.read_body(entry.folder))
 
 
 @commands.command()
 def pull(model: Model) -> None:
-    """Copy a model into the cache, verified, and print its folder."""
+    """Bring a model into the cache, verified, and print its folder."""
     typer.echo(hub.pull(model))
+
+
+@commands.command()
+def push(
+    model: Model,
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="hf://owner/repo")],
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and list the files; upload nothing.")] = False,
+) -> None:
+    """Upload a model in one commit and print the commit's address; needs 'hf auth login' or HF_TOKEN."""
+    from regzoo.hub.push import package
+    from regzoo.hub.push import push as upload
+
+    ready = package(model, target)
+    if dry_run:
+        print_table([{"file": name, "bytes": str(size)} for name, size in ready.sizes().items()])
+        typer.echo(f"Nothing was uploaded to {ready.address}.", err=True)
+        return
+    typer.echo(upload(ready, private))
+
+
+@commands.command()
+def export(
+    model: Model,
+    output: Annotated[Path, typer.Option("-o", "--output", help="FILE.keras, or a new folder.")],
+    kind: Annotated[Literal["keras", "saved-model"], typer.Option("--format", help="What to write.")] = "keras",
+) -> None:
+    """Write a model as a Keras file or a SavedModel (under TensorFlow), checked by running it."""
+    hub.resolve(model)  # before Keras, which takes seconds
+    from regzoo import backend  # noqa: F401 - first, since it keeps start-up chatter away
+    from regzoo.export import export as write
+
+    typer.echo(write(model, output, kind))
+
+
+@commands.command()
+def cache(
+    remove: Annotated[
+        list[str] | None, typer.Option(help="name, name@version, hf://owner/repo or one of its commits; repeatable.")
+    ] = None,
+) -> None:
+    """List the pulled models with their folders, or remove some."""
+    from regzoo.cards import human_size
+
+    for name in remove or ():
+        for folder in hub.remove(name):
+            typer.echo(f"Removed {folder}.", err=True)
+    if not remove:
+        rows = hub.cached()
+        print_table(
+            [
+                {"model": entry.card.id, "size": human_size(entry.card.size), "folder": str(entry.folder)}
+                for entry in rows
+            ]
+        )
+
+
+@commands.command()
+def verify(
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="Without it: every model that is here.")
+    ] = None,
+) -> None:
+    """Check the bytes of a model against its card; exit code 1 if any are wrong."""
+    damaged = False
+    for entry in [hub.find(model)] if model else hub.models():
+        try:
+            hub.verify(entry.folder, entry.card)
+            typer.echo(f"ok {entry.card.id} {entry.folder}")
+        except RegzooError as error:
+            damaged = True
+            typer.echo(f"error: {message(error)} {entry.folder}", err=True)
+    if damaged:
+        raise typer.Exit(1)
+
+
+def _source(entry: hub.Entry) -> str:
+    return str(entry.address) if entry.address else entry.source
 
 
 def _facts(card: "regzoo.cards.Card", source: str) -> dict:

@@ -29,7 +29,10 @@ def register(
     fixed: Annotated[Path, typer.Argument(help="Fixed image; the result lies on its grid.")],
     moving: Annotated[Path, typer.Argument(help="Moving image.")],
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="name, name@version or a folder", show_default=False)
+        str | None,
+        typer.Option(
+            "--model", "-m", help="name, name@version, a folder or hf://owner/repo[@revision]", show_default=False
+        ),
     ] = None,
     method: Annotated[
         str | None,

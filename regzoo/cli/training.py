@@ -1,14 +1,18 @@
 """evaluate, finetune: many pairs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import regzoo
 from regzoo import hub
+from regzoo.checks import invalid
 from regzoo.cli.options import Data, Json, Model, Output, Start
 from regzoo.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    import regzoo.cards
 
 commands = typer.Typer()
 
@@ -21,14 +25,19 @@ def evaluate(
     data: Data = None,
     alignment: Start = None,
     output: Output = Path("scores"),
+    check: Annotated[
+        bool, typer.Option("--check", help="Instead: run the card's own command again and compare; 1 if they differ.")
+    ] = False,
     record: Annotated[
         bool, typer.Option("--record", help="Write the figures of --split on the card of a folder.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Register many pairs, print a table per label and overall, and write one row a pair."""
-    if (pairs is None) == (split is None):
-        raise typer.BadParameter("Give one of --pairs and --split.")
+    if [pairs is not None, split is not None, check].count(True) != 1:
+        raise typer.BadParameter("Give one of --pairs, --split and --check.")
+    if check:
+        split, scores = _own_scores(hub.find(model).card)
     if record and (split is None or hub.find(model).source != "folder"):
         raise typer.BadParameter("--record goes with --split and a model's folder, such as runs/x.")
     folder = hub.resolve(model)
@@ -42,7 +51,9 @@ def evaluate(
     if record:
         found.record(folder, split, f"regzoo evaluate {found.model['name']} --split {split} --data FOLDER")
     summary = found.summary()
-    if as_json:
+    if check:
+        _print_check(found.check(scores), as_json)
+    elif as_json:
         print_json({"model": found.model, "pairs": len(found.rows), "summary": summary})
     else:
         print_table([{"figure": key, **_numbers(values)} for key, values in summary.items()])
@@ -50,6 +61,26 @@ def evaluate(
     if doubtful:
         typer.echo(f"warning: {doubtful} of {len(found.rows)} pairs have warnings; see scores.csv", err=True)
     typer.echo(f"Written to {output}: scores.csv, summary.json", err=True)
+
+
+def _own_scores(card: "regzoo.cards.Card") -> tuple[str, list["regzoo.cards.Score"]]:
+    """Returns the split that the command of a card's first score names, and all scores of that command."""
+    command = card.scores[0].command if card.scores else None
+    words = (command or "").split()
+    if words[:2] != ["regzoo", "evaluate"] or "--split" not in words[:-1]:
+        raise invalid(f"{card.name}: its scores' command", "regzoo evaluate NAME --split SPLIT", command)
+    return words[words.index("--split") + 1], [score for score in card.scores if score.command == command]
+
+
+def _print_check(rows: list[dict], as_json: bool) -> None:
+    """Prints what a card says beside what was measured; exit code 1 if they differ."""
+    if as_json:
+        print_json(rows)
+    else:
+        shown = ("metric", "card", "now", "tolerance")
+        print_table([{key: str(row[key]) for key in shown} | {"": "" if row["agrees"] else "differs"} for row in rows])
+    if not all(row["agrees"] for row in rows):
+        raise typer.Exit(1)
 
 
 @commands.command()

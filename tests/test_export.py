@@ -1,0 +1,65 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from constant_model import SHAPE, constant_model
+from typer.testing import CliRunner
+
+from regzoo import backend, cli, export, zoo
+from regzoo.checks import InvalidError, RegzooError
+
+pytestmark = pytest.mark.backend
+
+LOAD = """
+import sys, numpy as np, regzoo.export
+from regzoo.backend import keras
+pair = {name: np.zeros((2, *map(int, sys.argv[2:]), 1), "float32") for name in ("fixed", "moving")}
+print(keras.ops.convert_to_numpy(keras.saving.load_model(sys.argv[1])(pair)["ddf"])[1, 3, 3, 3])
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return constant_model(tmp_path_factory.mktemp("zoo") / "constant-ddf", (4.0, 0.0, -1.5))
+
+
+def test_keras_loads_it_in_another_process(folder, tmp_path):
+    path = export.export(folder, tmp_path / "x.keras", "keras")
+    command = [sys.executable, "-c", LOAD, str(path), *map(str, SHAPE)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    found = np.array([float(each) for each in done.stdout.strip(" []\n").split()])
+    np.testing.assert_allclose(found * (2.0, 2.5, 3.0), (4.0, 0.0, -1.5), atol=1e-4)
+
+
+@pytest.mark.skipif(backend.NAME != "tensorflow", reason="only TensorFlow writes a SavedModel")
+def test_saved_model(folder, tmp_path):
+    path = export.export(folder, tmp_path / "x", "saved-model")
+    assert (path / "saved_model.pb").is_file()
+
+
+@pytest.mark.skipif(backend.NAME == "tensorflow", reason="TensorFlow writes a SavedModel")
+def test_a_saved_model_needs_tensorflow(folder, tmp_path):
+    with pytest.raises(InvalidError, match="format saved-model: expected the backend tensorflow"):
+        export.export(folder, tmp_path / "x", "saved-model")
+
+
+def test_an_export_with_another_field_is_not_kept(folder, tmp_path, monkeypatch):
+    network = zoo.load(folder)
+    monkeypatch.setattr(zoo, "load", lambda name: network)
+    monkeypatch.setattr(
+        network, "get_weights", lambda: [np.full_like(each, 0.1) for each in export.keras.Model.get_weights(network)]
+    )
+    with pytest.raises(RegzooError, match="its ddf differs by"):
+        export.export(folder, tmp_path / "x.keras", "keras")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_command(folder, tmp_path):
+    path = tmp_path / "x.keras"
+    result = CliRunner().invoke(cli.app, ["export", str(folder), "-o", str(path)], prog_name="regzoo")
+    assert (result.exit_code, result.stdout) == (0, f"{path}\n")
+    result = CliRunner().invoke(cli.app, ["export", str(folder), "-o", str(path)], prog_name="regzoo")
+    assert result.stderr == f"error: {path} exists. Choose another --output, or remove it.\n"
+    result = CliRunner().invoke(cli.app, ["export", str(folder), "-o", str(tmp_path / "x.h5")], prog_name="regzoo")
+    assert "expected a name ending in .keras" in result.stderr
