@@ -1,9 +1,10 @@
-"""Pictures of plain arrays: two label maps in three colours, and tables of slices. For notebooks; no Keras."""
+"""Pictures of plain arrays: two label maps in three colours, tables of slices, points. No Keras."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -150,3 +151,57 @@ def _colours(name: str, volume: np.ndarray) -> dict:
         far = max(abs(low), abs(high), 1e-6)
         return {"cmap": "RdBu_r", "vmin": -far, "vmax": far, "interpolation": "nearest"}
     return {"cmap": "gray", "vmin": low, "vmax": max(high, low + 1e-6), "interpolation": "nearest"}
+
+
+_VIEWS = (("sagittal", 1, 2, "AP"), ("coronal", 0, 2, "RL"), ("axial", 0, 1, "RL"))
+"""Name, the axes across and up the page, and what is on the page's left and right."""
+_MOST_POINTS = 3000  # drawn of a set: more would only hide each other
+
+
+def point_picture(fixed: np.ndarray, moving: np.ndarray, moved: np.ndarray, path: Path, title: str = "") -> None:
+    """Draws point sets before and after registration, in fixed space, seen along three axes.
+
+    The axes are in mm and laid out as in radiology: patient right on the page's left, head up, in the sagittal view
+    the face to the left. Yellow: fixed points. Blue-green: moving points, in the upper row as they were, in the lower
+    one as they were moved.
+
+    Args:
+        fixed: Shape (N, 3), RAS mm.
+        moving: Shape (M, 3).
+        moved: The moving points in fixed space, shape (M, 3).
+        path: PNG file to write.
+        title: Above the figure.
+
+    Raises:
+        InvalidError: If a set is not of shape (N, 3), or moving and moved differ in number.
+    """
+    sets = {"fixed": np.asarray(fixed), "moving": np.asarray(moving), "moved": np.asarray(moved)}
+    for name, points in sets.items():
+        if points.ndim != 2 or points.shape[1] != 3 or not len(points):
+            raise invalid(name, "points, shape (N, 3)", points.shape)
+    if len(sets["moved"]) != len(sets["moving"]):
+        raise invalid("moved", f"{len(sets['moving'])} points, as many as moving", len(sets["moved"]))
+    every = np.concatenate(list(sets.values()))
+    low, high = every.min(axis=0), every.max(axis=0)
+    margin = 0.05 * (high - low).max() + 1e-6
+    figure = Figure(figsize=(10.5, 7.6), dpi=90)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, 3)
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.07, top=0.88, wspace=0.3, hspace=0.25)
+    for row, name in enumerate(("moving", "moved")):
+        for panel, (view, across, up, sides) in zip(axes[row], _VIEWS, strict=True):
+            for points, colour in ((sets["fixed"], "goldenrod"), (sets[name], "darkcyan")):
+                shown = points[:: -(-len(points) // _MOST_POINTS)]
+                label = "fixed" if colour == "goldenrod" else name
+                panel.plot(shown[:, across], shown[:, up], ".", color=colour, markersize=2.5, alpha=0.7, label=label)
+            # R and A count upwards, and belong on the page's left.
+            panel.set(xlim=(high[across] + margin, low[across] - margin), ylim=(low[up] - margin, high[up] + margin))
+            panel.set_aspect("equal")
+            panel.set_xlabel(f"{sides[0]}  <-  {'RAS'[across]} (mm)  ->  {sides[1]}", fontsize=8)
+            panel.set_ylabel(f"{'RAS'[up]} (mm)", fontsize=8)
+            panel.tick_params(labelsize=7)
+            panel.set_title(f"{view}, {'before' if row == 0 else 'after'}", fontsize=9)
+    axes[0, 0].legend(fontsize=7, loc="upper right")
+    axes[1, 0].legend(fontsize=7, loc="upper right")
+    figure.suptitle(f"{title}: yellow, fixed points; blue-green, moving points".removeprefix(": "), fontsize=10)
+    figure.savefig(path, format="png")
