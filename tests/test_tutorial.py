@@ -15,7 +15,10 @@ def notebook():
 
 def printed(held):
     return "".join(
-        output.get("text", "") for cell in held.cells for output in cell.get("outputs", ()) if output.name == "stdout"
+        output.get("text", "")
+        for cell in held.cells
+        for output in cell.get("outputs", ())
+        if output.get("name") == "stdout"
     )
 
 
@@ -41,7 +44,7 @@ def test_the_notebook_is_committed_without_outputs():
     assert [cell for cell in cells if cell.outputs or cell.execution_count] == []
 
 
-# The zoo's sockets to its kernel are closed by the garbage collector, which warns.
+# The client's sockets to its kernel are closed by the garbage collector, which warns.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::RuntimeWarning:zmq")
 @pytest.mark.slow
