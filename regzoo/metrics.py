@@ -31,6 +31,24 @@ def dice(fixed: np.ndarray, moved: np.ndarray, labels: Iterable[int] | None = No
     return {label: _ratio(2 * both, f + m) for label, (f, m, both) in _counts(fixed, moved, labels).items()}
 
 
+def soft_dice(fixed: np.ndarray, moved: np.ndarray) -> float:
+    """Returns `2 sum(F M) / (sum(F) + sum(M))` of two maps in [0, 1]; for maps of 0 and 1, the Dice overlap.
+
+    Args:
+        fixed: Label of the fixed image, any shape.
+        moved: Moved label, of the same shape; a label moved by linear interpolation is soft.
+
+    Returns:
+        From 0 (disjoint) to 1; nan if both are empty. Of soft maps, even equal ones stay below 1.
+
+    Raises:
+        InvalidError: If the shapes differ.
+    """
+    fixed, moved = np.asarray(fixed, np.float64), np.asarray(moved, np.float64)
+    _check_shapes(fixed, moved)
+    return _ratio(2 * (fixed * moved).sum(), fixed.sum() + moved.sum())
+
+
 def jaccard(fixed: np.ndarray, moved: np.ndarray, labels: Iterable[int] | None = None) -> dict[int, float]:
     """Returns `|F ∩ M| / |F ∪ M|` of each label; arguments, nan and errors as in `dice`."""
     return {label: _ratio(both, f + m - both) for label, (f, m, both) in _counts(fixed, moved, labels).items()}

@@ -18,8 +18,10 @@ from regzoo import metrics
 from regzoo.checks import invalid, unknown
 from regzoo.files import atomic_folder
 from regzoo.images import Grid, Image
+from regzoo.overlay import point_picture
 from regzoo.points import read_normals, read_points, write_points
 from regzoo.pointsets import PointResult, cpd, icp, surface
+from regzoo.pointsets.drift import LAM, OUTLIERS, default_beta
 from regzoo.scores import mask, present
 from regzoo.transforms import Transform
 
@@ -66,7 +68,7 @@ class PointRegistration:
     facts: dict = field(default_factory=dict)
 
     def save(self, folder: str | os.PathLike) -> Path:
-        """Writes the transform, moved.csv (the moving points in fixed space, in their order) and result.json.
+        """Writes the transform, moved.csv (moving points in fixed space, in their order), report.png and result.json.
 
         A matrix is written as transform.tfm, an ITK affine transform; a deformable transform as transform.nii.gz, a
         displacement field that ITK and ANTs read as theirs (and take as zero outside its grid, where `Transform`
@@ -84,7 +86,9 @@ class PointRegistration:
         with warnings.catch_warnings(record=True) as caught, atomic_folder(folder) as path:
             warnings.simplefilter("always")
             self.transform.save(path / name)
-            write_points(path / "moved.csv", self.transform.invert_points(self.moving))
+            moved = self.transform.invert_points(self.moving)
+            write_points(path / "moved.csv", moved)
+            point_picture(self.fixed, self.moving, moved, path / "report.png", self.facts["method"])
             self.facts["warnings"] += [str(each.message) for each in caught]  # moving points that have no inverse
             text = json.dumps(self.facts, indent=2, allow_nan=False) + "\n"
             (path / "result.json").write_text(text, encoding="utf-8")
@@ -109,8 +113,9 @@ def register_points(
 
     Args:
         fixed: Points (N, 3) in RAS mm, a CSV file `x,y,z`, or a label map, whose surface is taken.
-        moving: The same. Of a CSV with the columns `nx,ny,nz`, and of a surface, the normals are used by ICP, which
-            then minimises the distances to planes.
+        moving: The same. The normals of a CSV with the columns `nx,ny,nz` are used by ICP, which then minimises the
+            distances to planes. Those of a label's surface are not: voxels make them rough, and on lungs that breathe
+            the planes slid.
         method: A name in `METHODS`; `"icp"` is rigid.
         label: Which label of a label map; None: its only one.
         count: Most points of a surface, drawn by chance with a fixed seed.
@@ -118,7 +123,7 @@ def register_points(
         fixed_points: CSV of landmarks whose error is counted; the method does not see them.
         moving_points: The same landmarks in moving space, row by row.
         settings: Of the method: `trim`, `max_distance` (icp), `outliers` (cpd), `beta`, `lam` (cpd-deformable); see
-            `regzoo.pointsets`.
+            `regzoo.pointsets`, also for their defaults.
 
     Returns:
         The result; `result.save(folder)` writes it.
@@ -142,9 +147,12 @@ def register_points(
     found = chosen.function(a, b, chosen.constraint, **({"normals": normals} if planes else {}), **settings)
     seconds = round(time.perf_counter() - start, 3)
     transform = found.transform if grid is None else replace(found.transform, grid=grid)
+    used = dict(settings)
+    if chosen.constraint == "deformable":
+        used = {"outliers": OUTLIERS, "beta": round(default_beta(a), 3), "lam": LAM} | used
     facts = {
         "method": method,
-        "settings": settings | ({"distance": "to planes" if planes else "to points"} if chosen.function is icp else {}),
+        "settings": used | ({"distance": "to planes" if planes else "to points"} if chosen.function is icp else {}),
         "points": {"fixed": len(a), "moving": len(b)},
         "iterations": found.iterations,
         "rmse": found.rmse,
@@ -175,7 +183,7 @@ def _read(name: str, source: Source, label: int | None, count: int) -> tuple[np.
     label = known[0] if label is None else label
     if label not in known:
         raise invalid(f"label of {name}", f"one of the map's labels, {known}", label)
-    return surface(Image(mask(labels, label), labels.affine), count)
+    return surface(Image(mask(labels, label), labels.affine), count)[0], None
 
 
 def _landmarks(fixed: str | os.PathLike | None, moving: str | os.PathLike | None) -> tuple | None:

@@ -52,7 +52,7 @@ def test_the_transform_maps_fixed_to_moving_space(tmp_path, name, method):
     egg("RAS").save(tmp_path / "fixed.nii.gz")
     egg(name, SHIFT).save(tmp_path / "moving.nii.gz")
     result = regzoo.register_points(tmp_path / "fixed.nii.gz", tmp_path / "moving.nii.gz", method, count=400)
-    np.testing.assert_allclose(result.transform.apply_points(CENTRE[None])[0], CENTRE + SHIFT, atol=0.4)
+    np.testing.assert_allclose(result.transform.apply_points(CENTRE[None])[0], CENTRE + SHIFT, atol=0.6)
 
 
 @pytest.mark.parametrize("method", ["icp", "cpd-rigid", "cpd-deformable"])
@@ -74,7 +74,7 @@ def test_files(tmp_path, method):
     assert facts["scores"]["before"]["tre"]["mean"] == pytest.approx(np.linalg.norm(SHIFT), abs=1e-3)
     np.testing.assert_allclose(read_points(output / "moved.csv"), cloud[::-1], atol=0.05)
     name = "transform.nii.gz" if method == "cpd-deformable" else "transform.tfm"
-    assert {path.name for path in output.iterdir()} == {name, "moved.csv", "result.json"}
+    assert {path.name for path in output.iterdir()} == {name, "moved.csv", "report.png", "result.json"}
     loaded = Transform.load(output / name)
     np.testing.assert_allclose(loaded.apply_points(CENTRE[None])[0], CENTRE + SHIFT, atol=0.05)
     if method == "cpd-deformable":
@@ -82,6 +82,48 @@ def test_files(tmp_path, method):
     else:  # ITK reads the same map, in LPS
         mapped = sitk.ReadTransform(str(output / name)).TransformPoint((CENTRE * (-1, -1, 1)).tolist())
         np.testing.assert_allclose(np.array(mapped) * (-1, -1, 1), CENTRE + SHIFT, atol=0.05)
+
+
+def box(count, seed):
+    """Points on the faces of a cube of 40 mm, and their normals, of length 3."""
+    random = np.random.default_rng(seed)
+    points, side, normals = random.uniform(-20, 20, (count, 3)), random.integers(0, 3, count), np.zeros((count, 3))
+    points[np.arange(count), side] = 20 * random.choice([-1, 1], count)
+    normals[np.arange(count), side] = 3.0
+    return points, normals
+
+
+def test_normals_of_a_csv_are_used_and_those_of_a_surface_are_not(tmp_path):
+    """Two other samples of one cube: planes find its place exactly, points only to their distance."""
+    (fixed, _), (moving, normals) = box(3000, 1), box(3000, 2)
+    truth = np.array([0.8, -0.5, 0.6])
+    write_points(tmp_path / "fixed.csv", fixed - truth)
+    write_points(tmp_path / "points.csv", moving)
+    rows = [",".join(f"{value:.5f}" for value in row) for row in np.concatenate([moving, normals], axis=1)]
+    (tmp_path / "planes.csv").write_text("\n".join(["x,y,z,nx,ny,nz", *rows]))
+    errors = {}
+    for name, distance in (("points", "to points"), ("planes", "to planes")):
+        result = regzoo.register_points(tmp_path / "fixed.csv", tmp_path / f"{name}.csv", trim=0.2)
+        assert result.facts["settings"]["distance"] == distance
+        errors[name] = np.abs(result.transform.apply_points(fixed - truth) - fixed).max()
+    assert errors["planes"] < 0.05
+    assert errors["planes"] < errors["points"] / 2
+    egg("RAS").save(tmp_path / "egg.nii.gz")
+    result = regzoo.register_points(tmp_path / "egg.nii.gz", tmp_path / "egg.nii.gz", count=100)
+    assert result.facts["settings"]["distance"] == "to points"
+
+
+def test_defaults_go_with_the_size_of_the_points():
+    """The same bend of a cloud ten times as large is found ten times as large."""
+    cloud = np.random.default_rng(0).normal(size=(80, 3)) * (30, 20, 10)
+    bent = cloud + np.stack([4 * np.sin(cloud[:, 1] / 20), 0 * cloud[:, 0], cloud[:, 0] / 20], axis=-1)
+    small, large = (regzoo.register_points(s * cloud, s * bent[::-1].copy(), "cpd-deformable") for s in (1, 10))
+    width = 2 * np.sqrt(((cloud - cloud.mean(axis=0)) ** 2).mean())
+    assert small.facts["settings"]["beta"] == pytest.approx(width, abs=1e-3)
+    assert large.facts["settings"]["beta"] == pytest.approx(10 * width, abs=1e-3)
+    moved = [result.transform.apply_points(s * cloud) / s for s, result in ((1, small), (10, large))]
+    np.testing.assert_allclose(moved[0], moved[1], atol=1e-3)
+    assert np.linalg.norm(moved[0] - bent, axis=1).mean() < 0.2 * np.linalg.norm(cloud - bent, axis=1).mean()
 
 
 def test_refuses(tmp_path):

@@ -3,7 +3,7 @@ import pytest
 from worlds import rotation
 
 from regzoo.checks import InvalidError
-from regzoo.pointsets import cpd, fit_matrix, icp
+from regzoo.pointsets import cpd, drift, fit_matrix, icp
 
 RANDOM = np.random.default_rng(3)
 CLOUD = RANDOM.normal(size=(300, 3)) * (40, 25, 15) + (100, -50, 30)
@@ -113,6 +113,34 @@ def test_low_rank_agrees_with_the_whole_kernel(monkeypatch):
     monkeypatch.setattr("regzoo.pointsets.drift.MOST_EXACT", 100)
     low = cpd(CLOUD, moving, "deformable", beta=25, iterations=20).transform.apply_points(CLOUD)
     assert 0 < np.abs(exact - low).max() < 0.05
+
+
+@pytest.mark.slow
+def test_low_rank_agrees_on_a_surface_of_more_points_than_the_kernel_is_kept_for(monkeypatch):
+    """5,050 points of a bent ellipsoid's surface, registered on the path that is taken, and on the exact one."""
+    shell = RANDOM.normal(size=(5050, 3))
+    shell = shell / np.linalg.norm(shell, axis=1, keepdims=True) * (40, 25, 15) + CLOUD.mean(axis=0)
+    moving = shuffled(bend(shell))[:800]
+    low = cpd(shell, moving, "deformable", iterations=2)
+    monkeypatch.setattr("regzoo.pointsets.drift.MOST_EXACT", 10**6)
+    exact = cpd(shell, moving, "deformable", iterations=2)
+    gap = np.abs(low.transform.apply_points(shell) - exact.transform.apply_points(shell)).max()
+    assert 0 < gap < 0.02
+    assert np.linalg.norm(exact.transform.apply_points(shell) - shell, axis=1).mean() > 0.5
+
+
+def test_the_field_of_a_deformation_is_what_the_kernel_says_at_the_points(monkeypatch):
+    """A field that is kept on too coarse a grid loses what was found."""
+    kept = []
+    monkeypatch.setattr(
+        drift, "_Deformable", lambda *given, made=drift._Deformable: kept.append(made(*given)) or kept[0]
+    )
+    moving = bend(CLOUD)
+    found = cpd(CLOUD, moving, "deformable", beta=20).transform.apply_points(CLOUD)
+    exact = kept[0].points + kept[0].kernel @ kept[0].weights
+    exact = exact * drift._size(moving) + moving.mean(axis=0)
+    motion = np.linalg.norm(exact - CLOUD, axis=1).mean()
+    assert np.linalg.norm(found - exact, axis=1).mean() < 0.0016 * motion
 
 
 @pytest.mark.parametrize("constraint", ["similarity", "affine"])  # its variance is that of a similarity where rigid

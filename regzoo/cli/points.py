@@ -26,9 +26,16 @@ def register_points(
     count: Annotated[int, typer.Option(min=4, help="Most points of a surface.")] = 2000,
     trim: Annotated[float | None, typer.Option(help="icp: share of the farthest matches left out.")] = None,
     max_distance: Annotated[float | None, typer.Option(help="icp: matches farther apart, in mm, are left out.")] = None,
-    outliers: Annotated[float | None, typer.Option(help="cpd: expected share of outliers (w).")] = None,
-    beta: Annotated[float | None, typer.Option(help="cpd-deformable: width in mm that moves together.")] = None,
-    lam: Annotated[float | None, typer.Option("--lambda", help="cpd-deformable: weight of smoothness.")] = None,
+    outliers: Annotated[
+        float | None, typer.Option(help="cpd: expected share of outliers (w).", show_default="0.1")
+    ] = None,
+    beta: Annotated[
+        float | None,
+        typer.Option(help="cpd-deformable: width in mm that moves together.", show_default="twice the points' SD"),
+    ] = None,
+    lam: Annotated[
+        float | None, typer.Option("--lambda", help="cpd-deformable: weight of smoothness.", show_default="10")
+    ] = None,
     reference: Annotated[
         Path | None, typer.Option(help="cpd-deformable: image whose grid the transform gets.", show_default="around")
     ] = None,
@@ -55,7 +62,7 @@ def register_points(
         typer.echo((output / "result.json").read_text(encoding="utf-8"))
     else:
         _print_result(result.facts)
-    typer.echo(f"Written to {output}: the transform, moved.csv and result.json.", err=True)
+    typer.echo(f"Written to {output}: the transform, moved.csv, report.png and result.json.", err=True)
 
 
 def _print_result(facts: dict) -> None:

@@ -12,6 +12,10 @@ from regzoo.images import Grid
 from regzoo.pointsets.matrices import DIMENSIONS, PointResult, about, check_positive, checked_points, linear_part
 from regzoo.transforms import Transform
 
+OUTLIERS = 0.1
+"""Default share of outliers."""
+LAM = 10.0
+"""Default weight of smoothness: sound on surfaces of lungs and of hippocampi (tests/benchmarks/points.py)."""
 MOST_EXACT = 5000
 """Fixed points up to which the deformable kernel is kept whole."""
 _CHUNK = 2**23  # probabilities held at a time: 64 MB
@@ -23,9 +27,9 @@ def cpd(
     moving: np.ndarray,
     method: Literal["rigid", "similarity", "affine", "deformable"] = "rigid",
     *,
-    outliers: float = 0.1,
-    beta: float = 20.0,
-    lam: float = 3.0,
+    outliers: float = OUTLIERS,
+    beta: float | None = None,
+    lam: float = LAM,
     iterations: int = 150,
     tolerance: float = 1e-5,
     rank: int = 200,
@@ -37,7 +41,8 @@ def cpd(
         moving: Shape (M, 3).
         method: `"rigid"`, `"similarity"`, `"affine"` or `"deformable"`.
         outliers: Expected share of moving points without a counterpart, in [0, 1); the weight w of the uniform part.
-        beta: Width in mm of the kernel that makes neighbours move together (deformable).
+        beta: Width in mm of the kernel that makes neighbours move together (deformable). None: twice the standard
+            deviation of the fixed points along an axis, about the half of what they span.
         lam: Weight of the smoothness of the motion (deformable).
         iterations: Most iterations.
         tolerance: Stop once the noise changes by less than this share.
@@ -53,6 +58,7 @@ def cpd(
     fixed, moving = checked_points("fixed", fixed, method), checked_points("moving", moving, method)
     if not 0 <= outliers < 1:
         raise invalid("outliers", "a share of at least 0 and below 1", outliers)
+    beta = default_beta(fixed) if beta is None else beta
     check_positive(beta=beta, lam=lam, iterations=iterations, rank=rank)
     grid = _grid_around(fixed, beta) if method == "deformable" else None
     # Each set about its centre and in its own size, so that sets of different units start on each other and lam means
@@ -86,6 +92,14 @@ def cpd(
         ]
         transform = Transform.from_field(scales[0] * update.motion(axes), grid).then(Transform.linear(end @ start))
     return PointResult(transform, float(scales[1] * np.sqrt(variance)), float(total / len(moving)), done)
+
+
+def default_beta(points: np.ndarray) -> float:
+    """Returns the kernel's default width: twice the standard deviation of points (N, 3), in their unit.
+
+    It goes with their size, because a width that suits a hippocampus tears a lung.
+    """
+    return 2 * _size(np.asarray(points, dtype=np.float64))
 
 
 class _Linear:
@@ -136,9 +150,12 @@ class _Deformable:
 
 def _grid_around(points: np.ndarray, beta: float) -> Grid:
     """Returns a grid along R, A, S, fine enough for a kernel of width `beta` and wide enough for it to fade."""
-    step = beta / 4
     low, high = points.min(axis=0) - 3 * beta, points.max(axis=0) + 3 * beta
-    shape = np.ceil((high - low) / step) + 1
+    for part in (8, 4):  # linear interpolation at beta / 4 cost 0.1 mm of 0.4 on lungs that move by 15
+        step = beta / part
+        shape = np.ceil((high - low) / step) + 1
+        if shape.prod() <= _MOST_VOXELS:
+            break
     if shape.prod() > _MOST_VOXELS:
         extent = np.ptp(points, axis=0).max()
         raise invalid("beta", f"a width in mm that suits points {extent:.3g} mm apart", beta, "Raise it.")

@@ -25,10 +25,11 @@ from regzoo import metrics
 from regzoo.images import Grid, Image
 from regzoo.points import read_points
 from regzoo.pointsets import cpd, icp, surface
+from regzoo.pointsets.drift import LAM, OUTLIERS, default_beta
 from regzoo.transforms import Transform
 
 COUNT = 600  # points of a surface
-SETTINGS = {"outliers": 0.1, "beta": 20.0, "lam": 3.0}
+SETTINGS = {"outliers": OUTLIERS, "lam": LAM}  # and the default beta, which goes with the points
 METHODS = ("icp", "icp planes", "icp-affine", "cpd-rigid", "cpd-similarity", "cpd-affine", "cpd-deformable")
 
 
@@ -63,7 +64,7 @@ def pycpd(method, fixed, moving):
     centres = fixed.mean(axis=0), moving.mean(axis=0)
     sizes = [np.sqrt(((part - c) ** 2).mean()) for part, c in zip((fixed, moving), centres, strict=True)]
     a, b = (fixed - centres[0]) / sizes[0], (moving - centres[1]) / sizes[1]
-    width = SETTINGS["beta"] / sizes[0]
+    width = default_beta(fixed) / sizes[0]
     settings = {"X": b, "Y": a, "w": SETTINGS["outliers"], "max_iterations": 150, "tolerance": 1e-5}
     if method == "cpd-similarity":
         found = library.RigidRegistration(**settings)  # its rigid always has a scale
