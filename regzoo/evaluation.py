@@ -67,7 +67,8 @@ class Evaluation:
         known[split] = {"pairs": len(rows), "summary": summary, "rows": rows}
         with atomic_file(path) as temporary:
             temporary.write_text(json.dumps(known, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        data = f"{split} pairs of {card.data[0].name if card.data else 'the recipe'}".split(";")[0]
+        used = [source.name for source in card.data if split in (source.use or "")] + [each.name for each in card.data]
+        data = f"{split} pairs of {used[0] if used else 'the recipe'}".split(";")[0]
         shown = [key for key in summary if _ON_CARD.fullmatch(key) and summary[key]["count"]]
         scores = [_score(key, summary, data, command) for key in shown]
         others = [kept for kept in card.scores if not kept.data.startswith(f"{split} pairs")]

@@ -3,8 +3,9 @@
     pip install antspyx picsl_greedy SimpleITK
     python tests/benchmarks/peers.py --data FOLDER [--model NAME]
 
-Images come to the peers as they come to the network: its grid, intensities and start. Labels are moved by nearest
-neighbour and scored on that grid.
+Where the test pairs have labels, images come to the peers as they come to the network: its grid, intensities, start;
+labels are moved by nearest neighbour and scored on that grid. Where they have landmarks, ANTs reads the files and is
+scored by the landmarks' error, with and without lung masks beside the images (NAME_lungmask.nii.gz).
 """
 
 import argparse
@@ -13,9 +14,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas
 
 from regzoo import cards, datasets, metrics
-from regzoo.pairs import Reader, sides
+from regzoo.pairing import sides
+from regzoo.pairs import Reader
+from regzoo.pairs_csv import PairFiles
+from regzoo.points import read_points
 from regzoo.recipe import Recipe
 
 ANTS = {"ANTs affine": "Affine", "ANTs SyN": "SyN"}
@@ -50,6 +55,34 @@ def greedy(fixed, moving, labels, kind):
 PEERS = dict.fromkeys(ANTS, ants) | {"Greedy affine + diffeomorphic": greedy}
 
 
+def landmark_errors(pairs: list[PairFiles]) -> None:
+    import ants as library
+
+    for kind in ANTS:
+        for masked in (False, True):
+            errors, times = [], []
+            for pair in pairs:
+                images = [library.image_read(str(path)) for path in (pair.fixed, pair.moving)]
+                masks = [
+                    library.image_read(str(path).replace(".nii", "_lungmask.nii")) for path in (pair.fixed, pair.moving)
+                ]
+                settings = {"mask": masks[0], "moving_mask": masks[1]} if masked else {}
+                start = time.perf_counter()
+                found = library.registration(*images, type_of_transform=ANTS[kind], **settings)["fwdtransforms"]
+                times.append(time.perf_counter() - start)
+                fixed, moving = (read_points(path) for path in (pair.fixed_points, pair.moving_points))
+                flip = np.array([-1, -1, 1])  # ANTs counts in LPS
+                table = pandas.DataFrame(fixed * flip, columns=["x", "y", "z"])
+                mapped = library.apply_transforms_to_points(3, table, found)[["x", "y", "z"]].to_numpy() * flip
+                errors.append(np.linalg.norm(mapped - moving, axis=1).mean())
+            shown = " ".join(f"{error:.2f}" for error in errors)
+            print(
+                f"{kind}{', lung masks' if masked else ''}: TRE {np.mean(errors):.2f} mm over {len(pairs)} pairs "
+                f"({shown}), median {np.median(times):.2f} s",
+                flush=True,
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="hippocampus-mr-dvf")
@@ -57,6 +90,9 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = cards.bundled()[arguments.model]
     recipe = Recipe.read(folder / cards.RECIPE)
+    if recipe.data.kind == "breathing":
+        landmark_errors(datasets.split_pairs(recipe, "test", arguments.data))
+        return
     reader = Reader(cards.read(folder).input, recipe.data.label_values)
     pairs = [reader.pair(*sides(pair)) for pair in datasets.split_pairs(recipe, "test", arguments.data)]
     for name, peer in PEERS.items():
