@@ -25,7 +25,7 @@ def candidates(fixed: Image, moving: Image, cards: Iterable[Card] | None = None)
         moving: Moving image.
         cards: Which models; None: all that are bundled or in the cache.
     """
-    cards = [card for card, _ in hub.models()] if cards is None else cards
+    cards = [entry.card for entry in hub.models()] if cards is None else cards
     found = [(card, misfits(card, fixed, moving)) for card in cards]
     return sorted(found, key=lambda each: len(each[1]))
 

@@ -192,7 +192,9 @@ def test_result_json(scored):
     folder = scored[1]
     facts = json.loads((folder / "result.json").read_text(), parse_constant=refuse)
     digest = hashlib.sha256((folder.parents[1] / "model" / "model.safetensors").read_bytes()).hexdigest()
-    assert facts["model"] == {"name": "constant-ddf", "version": "3", "sha256": digest, "backend": backend.NAME}
+    source = str(folder.parents[1] / "model")
+    expected = {"name": "constant-ddf", "version": "3", "sha256": digest, "backend": backend.NAME, "source": source}
+    assert facts["model"] == expected
     assert set(facts["seconds"]) == {"load", "read", "network", "warp", "scores", "picture"}
     assert all(value >= 0 for value in facts["seconds"].values())
     assert facts["start"] == "world"

@@ -32,7 +32,7 @@ def constant(config, biases, spacing, shape, alignment="world"):
                 variable.assign(np.asarray(value, "float32"))
     inputs = InputConfig(spacing=spacing, shape=shape, alignment=alignment)
     files = [types.SimpleNamespace(path="model.safetensors", sha256="0" * 64)]
-    model.card = types.SimpleNamespace(name="constant", version="1", input=inputs, files=files)
+    model.card = types.SimpleNamespace(name="constant", version="1", modality="", input=inputs, files=files)
     return model
 
 
