@@ -271,7 +271,13 @@ class TestPull:
         assert capfd.readouterr() == ("", "")
 
 
-PULL = "import sys\nfrom regzoo import hub\nsys.stdin.readline()\nprint(hub.pull(sys.argv[1]))"
+PULL = """
+import signal, sys
+from regzoo import hub
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
+sys.stdin.readline()
+print(hub.pull(sys.argv[1]))
+"""
 
 
 def start(count=1):

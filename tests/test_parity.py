@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,11 +17,17 @@ import json, sys
 import numpy as np
 import regzoo
 from regzoo import demo
-fixed, moving, fixed_labels, moving_labels, _ = demo.synthetic_pair()
+model = regzoo.load(sys.argv[1])
+if model.card.input.around == "lungs":
+    import phantom
+    grid = phantom.grid_at()
+    (fixed, fixed_labels), (moving, moving_labels) = (phantom.chest_ct(grid, (0, 0, z)) for z in (0, 8))
+else:
+    fixed, moving, fixed_labels, moving_labels, _ = demo.synthetic_pair()
 if len(sys.argv) > 3:
     from pathlib import Path
     fixed, moving, fixed_labels, moving_labels = demo.real_files(Path(sys.argv[3]))
-result = regzoo.register(fixed, moving, sys.argv[1], fixed_labels=fixed_labels, moving_labels=moving_labels)
+result = regzoo.register(fixed, moving, model, fixed_labels=fixed_labels, moving_labels=moving_labels)
 np.save(sys.argv[2], result.transform.displacement(result.fixed.grid))
 print(json.dumps([result.facts["model"]["backend"], result.facts["scores"]["after"]["mean_dice"]]))
 """
@@ -29,9 +36,9 @@ print(json.dumps([result.facts["model"]["backend"], result.facts["scores"]["afte
 def _register(backend, folder, name, *data):
     file = folder / f"{backend}.npy"
     command = [sys.executable, "-c", SCRIPT, name, str(file), *map(str, data)]
-    done = subprocess.run(
-        command, env={**os.environ, "KERAS_BACKEND": backend}, capture_output=True, text=True, check=False
-    )
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])  # the phantom
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": path}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     used, dice = json.loads(done.stdout.splitlines()[-1])
     assert used == backend
@@ -45,7 +52,7 @@ def _compare(folder, name, *data):
     (field, dice), *others = (_register(backend, folder, name, *data) for backend in backends)
     assert np.abs(field).max() > 0.5  # something was registered
     for other, other_dice in others:
-        assert np.abs(field - other).max() < 1e-3  # mm, and the voxels are of 1 mm
+        assert np.abs(field - other).max() < 2e-3  # mm
         assert round(dice, 3) == round(other_dice, 3)
 
 
