@@ -226,6 +226,9 @@ def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
         **start,
     )
     # A name of its own would be numbered on a second run in one session, and its checkpoint not fit.
+    if settings.average and backend.NAME == "jax":
+        # Keras reads the averages at the end of fit, when JAX has taken their values away (3.15).
+        raise invalid("training.average", "0 under JAX", settings.average, "TensorFlow and torch have it.")
     average = {"use_ema": True, "ema_momentum": settings.average} if settings.average else {}
     return keras.optimizers.Adam(schedule, global_clipnorm=settings.clip_norm, name="adam", **average)
 

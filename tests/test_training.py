@@ -237,6 +237,16 @@ def test_the_weights_of_the_best_epoch_are_published(home, tmp_path, monkeypatch
     assert cards.read(folder).training["chosen_at_step"] == 4
 
 
+no_average = pytest.mark.skipif(backend.NAME == "jax", reason="Keras has no running average there")
+
+
+@pytest.mark.skipif(backend.NAME != "jax", reason="only JAX has no running average")
+def test_a_running_average_is_refused_under_jax(home, tmp_path):
+    with pytest.raises(InvalidError, match=r"training\.average: expected 0 under JAX"):
+        finetune(tiny_run.recipe(training={"average": 0.7}), tmp_path / "run", home)
+
+
+@no_average
 def test_the_running_average_of_the_weights_is_scored_and_published(home, tmp_path, monkeypatch):
     steps, scored = [], []
     monkeypatch.setattr(
@@ -262,6 +272,7 @@ def test_the_running_average_of_the_weights_is_scored_and_published(home, tmp_pa
     assert any(np.abs(published[name] - last).max() > 1e-3 for name, last in steps[-1].items())
 
 
+@no_average
 def test_a_resumed_average_is_that_of_the_whole_run(home, tmp_path, monkeypatch):
     recipe = tiny_run.recipe(training={"average": 0.7})
     whole = finetune(recipe, tmp_path / "whole", home)
