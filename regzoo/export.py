@@ -1,19 +1,24 @@
-"""export: a model as a file of Keras or a SavedModel, run once beside the original before it appears."""
+"""export: a model as a file of Keras, a SavedModel or an ONNX file, run once beside the original before it appears."""
 
+import contextlib
+import logging
 import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import keras
 import numpy as np
 from keras import ops
 
 from regzoo import backend, cards, hub, zoo
-from regzoo.checks import InvalidError, RegzooError, invalid
+from regzoo.checks import InvalidError, MissingError, RegzooError, invalid, unknown
 from regzoo.config import ModelConfig
 from regzoo.files import atomic_file, atomic_folder
 from regzoo.models import build
 
+Kind = Literal["keras", "saved-model", "onnx"]
 TOLERANCE = 1e-4
 """The largest difference in voxels between the fields of a model and of its export."""
 
@@ -42,27 +47,35 @@ class Exported(keras.Model):
         return super().get_config() | self.settings
 
 
-def export(name: str | os.PathLike, output: str | os.PathLike, kind: Literal["keras", "saved-model"]) -> Path:
+_NEEDS = {"saved-model": "tensorflow", "onnx": "torch"}
+
+
+def export(name: str | os.PathLike, output: str | os.PathLike, kind: Kind) -> Path:
     """Writes a model for use without its zoo entry; inputs and outputs are those of `RegistrationModel`, in voxels.
 
     Args:
         name: A model, as `regzoo.load` takes it.
-        output: `FILE.keras`, or a folder that does not exist.
-        kind: `keras`, or `saved-model` under TensorFlow.
+        output: `FILE.keras`, `FILE.onnx`, or for a SavedModel a folder; none of which exists.
+        kind: `keras`; `saved-model` under TensorFlow; or `onnx`, for one pair at a time, under PyTorch with the extra
+            `onnx` installed.
 
     Returns:
         `output`, whose field on a random pair was equal to the model's.
 
     Raises:
-        RegzooError: If the backend or the name does not fit the kind, or the export gives another field.
+        RegzooError: If the backend or the name does not fit the kind, a package that it needs is not installed, or the
+            export gives another field.
     """
+    if kind not in get_args(Kind):
+        raise unknown("format", kind, get_args(Kind))
     output = Path(output)
     if output.exists():
         raise InvalidError(f"{output} exists. Choose another --output, or remove it.")
-    if kind == "keras" and output.suffix != ".keras":
-        raise invalid("output", "a name ending in .keras", f"'{output}'")
-    if kind == "saved-model" and backend.NAME != "tensorflow":
-        raise invalid("format saved-model", "the backend tensorflow", backend.NAME, "Set KERAS_BACKEND=tensorflow.")
+    if kind in ("keras", "onnx") and output.suffix != f".{kind}":
+        raise invalid("output", f"a name ending in .{kind}", f"'{output}'")
+    needed = _NEEDS.get(kind, backend.NAME)
+    if backend.NAME != needed:
+        raise invalid(f"format {kind}", f"the backend {needed}", backend.NAME, f"Set KERAS_BACKEND={needed}.")
     folder = hub.resolve(name)
     inputs, network = cards.read(folder).input, zoo.load(name)
     model = Exported(cards.read_config(folder).model_dump(mode="json"), inputs.spacing)
@@ -73,6 +86,9 @@ def export(name: str | os.PathLike, output: str | os.PathLike, kind: Literal["ke
         with atomic_file(output) as path:
             model.save(path)
             _compare(_outputs(keras.saving.load_model(path)(batch)), expected, output)
+    elif kind == "onnx":
+        with atomic_file(output) as path:
+            _compare(_onnx(model.network, batch, list(expected), path), expected, output)
     else:
         with atomic_folder(output) as path:
             shapes = {
@@ -82,6 +98,56 @@ def export(name: str | os.PathLike, output: str | os.PathLike, kind: Literal["ke
             model.export(path, format="tf_saved_model", input_signature=[shapes], verbose=False)
             _compare(_outputs(keras.layers.TFSMLayer(path, call_endpoint="serve")(batch)), expected, output)
     return output
+
+
+def _onnx(network: keras.Model, batch: dict, names: list[str], path: Path) -> dict[str, np.ndarray]:
+    """Writes an ONNX file and returns what ONNX Runtime makes of the batch by it."""
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 - torch's exporter imports it
+        import torch
+    except ImportError as error:
+        raise MissingError(f"Format onnx needs the package {error.name}: pip install 'regzoo[onnx]'.") from None
+
+    class Positional(torch.nn.Module):
+        """Takes and returns tensors in an order, which is what the exporter gives names to."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, *tensors: object) -> tuple:
+            prediction = self.network(dict(zip(batch, tensors, strict=True)))
+            return tuple(prediction[name] for name in names)
+
+    tensors = tuple(torch.from_numpy(value) for value in batch.values())
+    with torch.no_grad(), _quiet():
+        torch.onnx.export(
+            Positional().eval(),
+            tensors,
+            path,
+            input_names=list(batch),
+            output_names=names,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    found = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(names, batch)
+    return dict(zip(names, found, strict=True))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hides what torch's exporter says of packages that the model does not use, and of its own code."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _pair(network: keras.Model, shape: tuple[int, ...]) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnxruntime
 import pytest
 from constant_model import SHAPE, constant_model
 from typer.testing import CliRunner
@@ -63,3 +64,32 @@ def test_command(folder, tmp_path):
     assert result.stderr == f"error: {path} exists. Choose another --output, or remove it.\n"
     result = CliRunner().invoke(cli.app, ["export", str(folder), "-o", str(tmp_path / "x.h5")], prog_name="regzoo")
     assert "expected a name ending in .keras" in result.stderr
+
+
+@pytest.mark.skipif(backend.NAME != "torch", reason="only PyTorch's exporter is used")
+def test_onnx_runtime_runs_it(folder, tmp_path):
+    path = export.export(folder, tmp_path / "x.onnx", "onnx")
+    session = onnxruntime.InferenceSession(path)
+    assert [each.name for each in session.get_inputs()] == ["fixed", "moving"]
+    pair = {name: np.zeros((1, *SHAPE, 1), "float32") for name in ("fixed", "moving")}
+    (ddf,) = session.run(["ddf"], pair)
+    np.testing.assert_allclose(ddf[0, 3, 3, 3] * (2.0, 2.5, 3.0), (4.0, 0.0, -1.5), atol=1e-4)
+
+
+@pytest.mark.skipif(backend.NAME == "torch", reason="PyTorch writes ONNX files")
+def test_onnx_needs_torch(folder, tmp_path):
+    with pytest.raises(InvalidError, match="format onnx: expected the backend torch"):
+        export.export(folder, tmp_path / "x.onnx", "onnx")
+
+
+@pytest.mark.skipif(backend.NAME != "torch", reason="only PyTorch's exporter is used")
+def test_onnx_without_its_packages_says_what_to_install(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(RegzooError, match=r"pip install 'regzoo\[onnx\]'"):
+        export.export(folder, tmp_path / "x.onnx", "onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_format(folder, tmp_path):
+    with pytest.raises(InvalidError, match="Unknown format 'tflite'"):
+        export.export(folder, tmp_path / "x", "tflite")

@@ -169,15 +169,18 @@ def test_what_a_mask_leaves_out_is_as_if_it_were_not_there(loss):
     np.testing.assert_allclose(value(loss, *outside, mask), value(loss, *inside), rtol=1e-3)
 
 
-def test_a_masked_window_is_only_its_part_inside():
+def test_a_masked_window_looks_beyond_the_mask():
+    """The border of an organ, which a mask ends at, says where it lies: windows are weighed by their centre."""
     fixed, moved = images((1, 9, 9, 1))
     mask = np.zeros((1, 9, 9, 1))
-    mask[:, 2:6, 3:8] = 1
-    spoilt = [np.where(mask > 0, image, 1e3 * image) for image in (fixed, moved)]
-    inside = [image[:, 2:6, 3:8] for image in (fixed, moved)]  # the windows of a cut image end at its border
-    np.testing.assert_allclose(
-        value(losses.lncc, *spoilt, mask, size=5), value(losses.lncc, *inside, size=5), rtol=1e-3
-    )
+    mask[:, 3:6, 3:6] = 1
+    near, far = np.array(moved), np.array(moved)
+    near[:, 2, 3:6] *= 5  # within reach of the windows of 5 voxels around the mask's
+    far[:, 0] *= 5
+    # The image's variance inside the mask, which the floor is relative to, is the same in all three.
+    inside, moved_near, moved_far = (value(losses.lncc, fixed, m, mask, size=5)[0] for m in (moved, near, far))
+    assert moved_far == pytest.approx(inside, rel=1e-6)
+    assert abs(moved_near - inside) > 0.01
 
 
 def test_a_mask_chooses_where_self_similarity_is_compared():

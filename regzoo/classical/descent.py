@@ -79,6 +79,7 @@ def descend(model: keras.Model, batch: Mapping, objective: Mapping, rate: float,
     """
     model.supervise(objective, model.spacing)
     model.compile(keras.optimizers.Adam(rate), jit_compile=backend.NAME == "jax")
+    model.optimizer.build(model.trainable_variables)  # made inside the first step, they would have it traced twice
     best, kept, reference, since, falls, first, step = np.inf, None, np.inf, 0, 0, None, 0
     for step in range(1, iterations + 2):
         weights = [ops.convert_to_numpy(each.value).copy() for each in model.trainable_variables]

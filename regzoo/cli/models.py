@@ -78,10 +78,10 @@ def push(
 @commands.command()
 def export(
     model: Model,
-    output: Annotated[Path, typer.Option("-o", "--output", help="FILE.keras, or a new folder.")],
-    kind: Annotated[Literal["keras", "saved-model"], typer.Option("--format", help="What to write.")] = "keras",
+    output: Annotated[Path, typer.Option("-o", "--output", help="FILE.keras, FILE.onnx, or a new folder.")],
+    kind: Annotated[Literal["keras", "saved-model", "onnx"], typer.Option("--format", help="What to write.")] = "keras",
 ) -> None:
-    """Write a model as a Keras file or a SavedModel (under TensorFlow), checked by running it."""
+    """Write a model as a Keras file, a SavedModel (TensorFlow) or an ONNX file (PyTorch), checked by running it."""
     hub.resolve(model)  # before Keras, which takes seconds
     from regzoo import backend  # noqa: F401 - first, since it keeps start-up chatter away
     from regzoo.export import export as write

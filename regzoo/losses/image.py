@@ -50,7 +50,8 @@ def lncc(
     Args:
         fixed: Shape (B, *S, C).
         moved: Shape (B, *S, C).
-        mask: How much each voxel counts, in [0, 1], shape (B, *S, 1). None: all alike.
+        mask: How much the window around each voxel counts, in [0, 1], shape (B, *S, 1); a window looks beyond the mask,
+            whose border, the border of an organ, says most of where it lies. None: all alike.
         size: Window width in voxels, odd.
         window: `"box"`, `"triangular"` or `"gaussian"`.
         floor: Share of the image's variance below which a window is flat.
@@ -67,10 +68,7 @@ def lncc(
     fixed, moved = standardised(fixed, mask), standardised(moved, mask)
     channels = fixed.shape[-1]
     stack = ops.concatenate([fixed, moved, fixed * fixed, moved * moved, fixed * moved], axis=-1)
-    if mask is None:
-        average = smooth(stack, size, window)
-    else:  # over the part of the window inside the mask; its centre is there, so that part is not nothing
-        average = smooth(mask * stack, size, window) / ops.maximum(smooth(mask, size, window), 1e-6)
+    average = smooth(stack, size, window)
     f, m, ff, mm, fm = (average[..., i * channels : (i + 1) * channels] for i in range(5))
     variance_f, variance_m = ff - f * f, mm - m * m
     correlation = ops.square(fm - f * m) / (ops.maximum(variance_f, floor) * ops.maximum(variance_m, floor))
