@@ -71,7 +71,8 @@ class Batches(MadeAhead):
         batch_size: Pairs a batch.
         seed: Seed of all draws.
         augmentation: Random changes; by default none.
-        labels: `"all"` labels in a channel each, `"one"` random label that both images have, or None.
+        labels: `"all"` labels in a channel each, `"one"` or a number of different random labels that both images have,
+            or None.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Batches(MadeAhead):
         batch_size: int,
         seed: int,
         augmentation: Augmentation | None = None,
-        labels: Literal["all", "one"] | None = "all",
+        labels: Literal["all", "one"] | int | None = "all",
     ) -> None:
         super().__init__(steps)
         self.reader, self.draw, self.batch_size, self.seed = reader, draw, batch_size, seed
@@ -115,12 +116,14 @@ class Batches(MadeAhead):
 
     def _channels(self, fixed: Placed, moving: Placed, mirror: bool, random: np.random.Generator) -> list[int | None]:
         """Returns which label goes into each channel; None: nothing."""
-        if self.labels == "one":
-            shared = sorted(fixed.present & moving.present)
-            return [shared[random.integers(len(shared))] if shared else None]
+        if self.labels is None:
+            return []
         if self.labels == "all":
             return self._mirror if mirror else list(range(len(self.reader.values)))
-        return []
+        wanted = 1 if self.labels == "one" else self.labels
+        shared = sorted(fixed.present & moving.present)
+        drawn = random.choice(shared, min(wanted, len(shared)), replace=False).tolist() if shared else []
+        return drawn + [None] * (wanted - len(drawn))
 
 
 def _axis(placed: Placed, mirror: bool) -> int | None:

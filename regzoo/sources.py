@@ -20,8 +20,16 @@ class _Data(Strict):
     root: PathText = "."
     label_values: Annotated[tuple[LabelValue, ...], Field(min_length=1, max_length=1024)] | None = None
     """Labels to train on and to score; null: all that the files have."""
-    label_sampling: Literal["one", "all"] = "all"
-    """Which of the labels that both images of a training pair have: `one` at random in each draw, or `all`."""
+    label_sampling: Literal["one", "all"] | int = "all"
+    """Which of the labels that both images of a training pair have: `one`, or a number of them up to 64, at random in
+    each draw, or `all`."""
+
+    @field_validator("label_sampling", mode="before")
+    @classmethod
+    def _how_many(cls, value: object) -> object:
+        if value in ("one", "all") or (type(value) is int and 2 <= value <= 64):
+            return value
+        raise ValueError(f"expected 'one', 'all' or a number from 2 to 64, received {value!r:.40}")
 
 
 class _Single(_Data):

@@ -229,6 +229,21 @@ def test_one_label_is_the_same_label_on_both_sides(tmp_path):
     assert picked == {0, 1, 2}
 
 
+def test_some_labels_are_different_ones(tmp_path):
+    files = write(tmp_path, "f", [3, 5, 7]), write(tmp_path, "m", [3, 7, 5])
+    picked = set()
+    for step in range(20):
+        batch = made(*files, (3, 5, 7), 2, step)
+        assert batch["fixed_labels"].shape == (1, *SHAPE, 2)
+        filled = batch["fixed_labels"][0].any(axis=(1, 2))  # a label lies on one plane of the image
+        assert (filled.sum(axis=0) == 1).all()
+        picked.add(tuple(filled.argmax(axis=0).tolist()))
+    assert len(picked) == 6  # any two, in either order
+    batch = made(*files, (3, 5, 7), 5)
+    assert batch["fixed_labels"].shape == (1, *SHAPE, 5)
+    assert labels_of(batch) == [{0, 1, 2}] * 2
+
+
 def test_soft_labels_keep_their_values(tmp_path):
     files = write(tmp_path, "f", {1: 0.25, 2: 1}), write(tmp_path, "m", {1: 0.5, 2: 0.75})
     batch = made(*files, (1, 2))

@@ -236,7 +236,11 @@ DATA = TEXT[TEXT.index("data:") : TEXT.index("loss:")]
         ("kind: grouped", "data.labels: expected a folder, since loss.label has a weight above 0."),
         (
             "kind: grouped, labels: x, label_sampling: some",
-            "data.label_sampling: expected 'one' or 'all', received 'some'.",
+            "data.label_sampling: expected 'one', 'all' or a number from 2 to 64, received 'some'.",
+        ),
+        (
+            "kind: grouped, labels: x, label_sampling: 1",
+            "data.label_sampling: expected 'one', 'all' or a number from 2 to 64, received 1.",
         ),
     ],
 )

@@ -27,12 +27,14 @@ class Descent:
         deformation: Deformation losses, name -> settings.
         rate: Learning rate of Adam, in the weights' own unit: voxels, or half sizes of the image for matrices.
         factors: Levels of the pyramid: how much coarser than the images each is.
+        window: Width of the windows of LNCC, in voxels of each level.
     """
 
     output: AffineConfig | DDFConfig | DVFConfig | FFDConfig
     deformation: Mapping[str, Mapping] = field(default_factory=dict)
     rate: float = 0.01
     factors: Sequence[float] = (2,)
+    window: int = 9
 
     def __call__(
         self, pair: Pair, start: Transform, objective: Mapping, iterations: int
@@ -48,7 +50,8 @@ class Descent:
         linear, tail = start.matrix, Transform()
         if linear is None or pair.in_volume:  # the moving image is seen through what comes before
             pair, linear, tail = pair.seen_through(start), np.eye(4), start
-        objective = {**objective, "deformation": self.deformation} if self.deformation else objective
+        images = {name: {"size": self.window} if name == "lncc" else terms for name, terms in objective["image"].items()}
+        objective = {**objective, "image": images, "deformation": self.deformation}
         is_matrix = isinstance(self.output, AffineConfig)
         model, grid, levels = None, None, []
         for factor in self.factors:

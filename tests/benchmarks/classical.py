@@ -75,7 +75,7 @@ def popi(folder: Path) -> None:
             seconds = time.perf_counter() - begin
             before, after = (facts["scores"][when]["tre"]["mean"] for when in ("before", "after"))
             print(
-                f"POPI 60 to 10, {method}{', lung masks' if masked else ''}: TRE {before:.2f} -> {after:.2f} mm, "
+                f"POPI 60 to 10, {method}{', lung masks' if masked else ''}: TRE {before:.2f} -> {after:.3f} mm, "
                 f"folds {100 * facts['jacobian']['folds']:.3f} %, {seconds:.1f} s",
                 flush=True,
             )
