@@ -48,20 +48,20 @@ def _frozen(value: object) -> object:
 def compiled(function: Callable, **static: object) -> Callable:
     """Returns `function` compiled for the running backend, with the keyword arguments `static` fixed.
 
-    The compiled form is kept, so that asking twice costs nothing.
+    The compiled form of a top-level function is kept, so that asking twice costs nothing; that of a local one, which
+    would never be asked for again, is not: it would hold on to all that the function does.
 
     Args:
-        function: Takes tensors (or nests of tensors) by position; a top-level function, or one that lives as long as
-            its compiled form should.
+        function: Takes tensors (or nests of tensors) by position.
         static: Hashable settings, compiled in.
 
     Returns:
         A function of the tensors. TensorFlow: XLA, one compilation a shape. JAX: `jax.jit`. PyTorch: eager.
     """
-    return _compiled(function, tuple(sorted((key, _frozen(value)) for key, value in static.items())))
+    compiler = _compiled if "<locals>" in function.__qualname__ else _kept
+    return compiler(function, tuple(sorted((key, _frozen(value)) for key, value in static.items())))
 
 
-@functools.lru_cache(maxsize=256)
 def _compiled(function: Callable, static: tuple) -> Callable:
     fixed = functools.partial(function, **dict(static))
     if NAME == "tensorflow":
@@ -69,6 +69,9 @@ def _compiled(function: Callable, static: tuple) -> Callable:
     if NAME == "jax":
         return jax.jit(fixed)
     return fixed
+
+
+_kept = functools.lru_cache(maxsize=256)(_compiled)
 
 
 def repeat(step: Callable, times: int, x: object, *constants: object) -> object:

@@ -24,6 +24,6 @@ def _compiled_freed():
     yield
     backend = sys.modules.get("regzoo.backend")
     if backend is not None:
-        backend._compiled.cache_clear()
+        backend._kept.cache_clear()
         backend.keras.utils.clear_session()
     gc.collect()

@@ -67,6 +67,18 @@ def test_list_json(call):
     assert models[1]["size"] == sum(file["bytes"] for file in models[1]["files"])
 
 
+def test_list_by_anatomy_and_modality(zoo):
+    make_entry(zoo / "brain-mr-dvf", name="brain-mr-dvf", anatomy="brain", modality="MR (T1)")
+
+    def names(*arguments):
+        return [model["name"] for model in json.loads(run("list", "--json", *arguments)[1])]
+
+    assert names() == ["brain-mr-dvf", "lung-ct-ddf"]
+    assert names("--anatomy", "Lung") == names("--modality", "ct") == ["lung-ct-ddf"]
+    assert names("--anatomy", "brain", "--modality", "mr") == ["brain-mr-dvf"]
+    assert names("--anatomy", "brain", "--modality", "ct") == []
+
+
 def test_an_empty_zoo(monkeypatch, tmp_path):
     monkeypatch.setenv("REGZOO_ZOO", str(tmp_path / "nowhere"))
     assert run("list") == (0, "", "No models.\n")

@@ -47,6 +47,9 @@ def optimise(
 ) -> tuple[Transform, list[dict]]:
     """Registers by one method after another.
 
+    What is compiled for a grid of a new shape stays in TensorFlow's memory, about 100 MB a level: a process that is to
+    register a hundred pairs of different shapes is better made to end now and then.
+
     Args:
         fixed: Fixed image.
         moving: Moving image.

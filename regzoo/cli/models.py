@@ -19,7 +19,11 @@ commands = typer.Typer()
 
 
 @commands.command("list")
-def list_models(as_json: Json = False) -> None:
+def list_models(
+    anatomy: Annotated[str, typer.Option(help="Only cards whose anatomy has these letters, as 'lung'.")] = "",
+    modality: Annotated[str, typer.Option(help="Only cards whose modality has these letters, as 'ct'.")] = "",
+    as_json: Json = False,
+) -> None:
     """List the models: bundled with regzoo, pulled, and on the hub that REGZOO_HUB names."""
     from regzoo import cards
 
@@ -28,6 +32,8 @@ def list_models(as_json: Json = False) -> None:
         models += [(card, str(address)) for card, address in hub.offered()]
     except hub.TransportError as error:
         typer.echo(f"warning: {message(error)}", err=True)
+    wanted = {"anatomy": anatomy.lower(), "modality": modality.lower()}
+    models = [each for each in models if all(text in getattr(each[0], key).lower() for key, text in wanted.items())]
     if as_json:
         print_json([_facts(card, source) for card, source in models])
     else:

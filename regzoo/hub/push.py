@@ -70,6 +70,7 @@ def push(package: Package, private: bool) -> Address:
         RegzooError: If the hub cannot be reached, fails, or refuses access.
     """
     from huggingface_hub import CommitOperationAdd
+    from huggingface_hub.constants import HF_HUB_DISABLE_XET
 
     address, card = package.address, package.card
     there = remote.read_card(address)
@@ -83,7 +84,13 @@ def push(package: Package, private: bool) -> Address:
         client = remote.client()
         if there is None:
             client.create_repo(address.repo, private=private, exist_ok=True)
-        commit = client.create_commit(address.repo, operations, commit_message=card.id)
+    try:
+        with remote.reported(address):
+            commit = client.create_commit(address.repo, operations, commit_message=card.id)
+    except remote.TransportError as error:
+        if not HF_HUB_DISABLE_XET:
+            raise remote.TransportError(f"{error} If this hub has no xet store, set HF_HUB_DISABLE_XET=1.") from None
+        raise
     return address.at(commit.oid)
 
 

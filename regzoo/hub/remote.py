@@ -136,6 +136,8 @@ def reported(address: Address) -> Iterator[None]:
         raise MissingError(f"{address}: the repository lacks a file that its card lists, or the card.") from None
     except (httpx.HTTPError, httpx.InvalidURL, errors.FileMetadataError, ConnectionError) as error:
         raise _failure(address, error) from None
+    except RuntimeError as error:  # huggingface_hub's form of an upload that failed
+        raise _failure(address, error.__cause__ or error) from None
     except OSError as error:
         if "Consistency check failed" not in str(error):
             raise
