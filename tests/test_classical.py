@@ -124,8 +124,9 @@ def test_what_a_mask_leaves_out_does_not_count():
     misleading = blobs(rigid(places) + np.array([7.0, -6.0, 4.0]))
     spoilt = Image(np.where(outside, misleading, fixed.array).astype("float32"), fixed.affine)
     mask = Image((~outside).astype("uint8"), fixed.affine)
-    found, _ = optimise(spoilt, moving, Transform.identity(), ["rigid"], fixed_mask=mask)
-    bare, _ = optimise(spoilt, moving, Transform.identity(), ["rigid"])
+    # Not by LNCC, whose windows see half their width beyond the mask.
+    found, _ = optimise(spoilt, moving, Transform.identity(), ["rigid"], loss="ncc", fixed_mask=mask)
+    bare, _ = optimise(spoilt, moving, Transform.identity(), ["rigid"], loss="ncc")
     assert error(found, rigid) < 0.6
     assert error(bare, rigid) > 2 * error(found, rigid)
 

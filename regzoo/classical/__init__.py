@@ -17,13 +17,15 @@ from regzoo.transforms import Transform
 _SMOOTH = {"gradient": {"weight": 1.0}}
 # Wide windows find a matrix from afar; small ones say more of a field: on simulated breathing, 2.1 mm instead of 2.5.
 _NEAR = 5
+# What nothing else keeps from folding: two prostates, 3.7 % of the voxels without it and 0.002 % with it.
+_WHOLE = {"folding": {"weight": 10.0, "margin": 0.1}}
 METHODS: Mapping[str, Callable] = MappingProxyType(
     {
         "rigid": Descent(AffineConfig(constraint="rigid")),
         "similarity": Descent(AffineConfig(constraint="similarity")),
         "affine": Descent(AffineConfig()),
-        "ffd": Descent(FFDConfig(spacing=(20.0, 10.0)), {"bending": {"weight": 1.0}}, 0.3, (2, 1), _NEAR),
-        "ddf": Descent(DDFConfig(level=1), _SMOOTH, 0.2, (2, 1), _NEAR),
+        "ffd": Descent(FFDConfig(spacing=(20.0, 10.0)), {"bending": {"weight": 1.0}} | _WHOLE, 0.3, (2, 1), _NEAR),
+        "ddf": Descent(DDFConfig(level=1), _SMOOTH | _WHOLE, 0.2, (2, 1), _NEAR),
         "dvf": Descent(DVFConfig(level=1), _SMOOTH, 0.2, (2, 1), _NEAR),
         "demons": demons,
         "convex": convex,
@@ -57,7 +59,8 @@ def optimise(
         methods: Names of `METHODS`; each starts where the one before ended.
         loss: Image loss, one of `IMAGE_LOSSES`; demons compare intensities and convex MIND whatever it is.
         iterations: Most steps on each level of the pyramid; a level ends early once its loss no longer falls.
-        fixed_mask: Label map on the fixed image's grid; only what is not 0 counts.
+        fixed_mask: Label map on the fixed image's grid; only what is not 0 counts. The windows of `lncc` see half their
+            width beyond it.
         moving_mask: The same on the moving image's grid.
         labels: Labels of the fixed and of the moving image, one channel each, in [0, 1]; their Dice loss then counts
             as much as the images do.
@@ -99,7 +102,8 @@ def refine(
         start: From fixed to moving space.
         iterations: Most steps.
         loss: Image loss, one of `IMAGE_LOSSES`.
-        fixed_mask: Label map on the fixed image's grid; only what is not 0 counts.
+        fixed_mask: Label map on the fixed image's grid; only what is not 0 counts. The windows of `lncc` see half their
+            width beyond it.
         moving_mask: The same on the moving image's grid.
         labels: See `optimise`.
 
