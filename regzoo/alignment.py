@@ -50,6 +50,8 @@ def _moments(image: Image) -> tuple[np.ndarray, np.ndarray]:
     """Returns the centre (3,) and the covariance (3, 3) of an image's mass, in RAS mm."""
     mass = image.array.astype("float64") - float(image.array.min())
     places = image.grid.coordinates()
+    if not mass.any():
+        raise invalid("alignment", "'center' or 'world', since an image is constant", "'mass' or 'moments'")
     mass /= mass.sum()
     centre = np.einsum("ijk,ijkd->d", mass, places)
     away = places - centre

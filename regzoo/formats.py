@@ -113,8 +113,11 @@ def write_field(vectors: np.ndarray, affine: np.ndarray, path: str | os.PathLike
     """Writes a displacement field (*S, 3), RAS mm, as ITK and ANTs expect it in NIfTI.
 
     That is (X, Y, Z, 1, 3) with intent `vector` (1007) and LPS components. Under the intent `displacement vector`
-    (1006) ITK 5.3 and later flip the components, under any other ITK sees a 5-D scalar image.
+    (1006) ITK 5.3 and later flip the components, under any other ITK sees a 5-D scalar image. One slice is written
+    twice, for ITK would take it for a 2-D image of vectors that have three components.
     """
+    if vectors.shape[2] == 1:
+        vectors = np.repeat(vectors, 2, axis=2)
     _write_nifti((vectors * _FLIP)[:, :, :, None], affine, path, "vector")
 
 
@@ -300,6 +303,8 @@ def _read_field(path: Path) -> Step:
         vectors = np.asanyarray(file.dataobj)[:, :, :, 0].astype(np.float32)
     if not np.isfinite(vectors).all():
         raise invalid(path.name, "finite displacements", "NaN or infinite values")
+    if vectors.shape[2] == 2 and (vectors[:, :, 0] == vectors[:, :, 1]).all():  # one slice; see write_field
+        vectors = vectors[:, :, :1]
     # ITK 5.3 and later take intent 1006 as RAS.
     return vectors * (_FLIP if intent == "vector" else np.float32(1)), affine
 

@@ -9,7 +9,7 @@ from keras import ops
 
 from regzoo import backend, classical, metrics, zoo
 from regzoo.alignment import Alignment, aligned
-from regzoo.checks import InvalidError, invalid
+from regzoo.checks import InvalidError, invalid, unknown
 from regzoo.choosing import misfits
 from regzoo.config import InputConfig
 from regzoo.images import Grid, Image, overlap_gap, resample
@@ -89,6 +89,10 @@ def register(
     if alignment not in (None, *get_args(Alignment)[: 2 if model else None]):
         names = "'center' or 'world'" if model else "'center', 'world', 'mass' or 'moments'"
         raise invalid("alignment", names, repr(alignment))
+    if loss not in classical.IMAGE_LOSSES:
+        raise unknown("image loss", loss, classical.IMAGE_LOSSES)
+    if guided and not (method or refine):
+        raise invalid("guided", "a method or refine, which labels guide", "neither")
     if refine < 0:
         raise invalid("refine", "a number of steps from 0", refine)
     with clock(seconds, "load"):
@@ -123,7 +127,7 @@ def register(
                 "refine: a 2-D model registers slice by slice, and refinement would move between slices. "
                 "Give one slice, or leave refine out."
             )
-        facts.setdefault("loss", loss)
+        facts["loss"] = loss
         with clock(seconds, "refinement"):
             transform, facts["refinement"] = classical.refine(
                 sides[0].image, sides[1].image, transform, refine, **given
@@ -144,12 +148,14 @@ def _by_method(
 ) -> tuple[dict, Transform, Transform]:
     """Registers by optimisation; returns facts, the start and the transform."""
     names = [each.strip() for each in method.split(",")] if isinstance(method, str) else list(method)
+    if fixed.image.shape[2] > 1 and moving.image.shape[2] == 1:
+        raise invalid("moving", "a volume, as fixed is", "one slice", "Take the slice as the fixed image.")
     start = aligned(fixed.image, moving.image, alignment)
     with clock(seconds, "optimisation"):
         transform, done = classical.optimise(fixed.image, moving.image, start, names, iterations=iterations, **given)
     facts = {
         "method": ",".join(names),
-        "loss": given["loss"],
+        "loss": done[-1]["loss"],
         "backend": backend.NAME,
         "start": alignment,
         "optimisation": done,
@@ -311,6 +317,8 @@ def _like(given: Image, probabilities: Image, wanted: list[int]) -> Image:
 
 def _read(name: str, image: Source, labels: Source | None, points: str | os.PathLike | None) -> Side:
     image = image if isinstance(image, Image) else Image.read(image)
+    if image.channels is not None:
+        raise invalid(name, "one value a voxel", f"{image.channels} channels")
     labels = None if labels is None else _beside(f"{name}_labels", labels, image)
     return Side(image, labels, None if points is None else read_points(points))
 
@@ -318,6 +326,8 @@ def _read(name: str, image: Source, labels: Source | None, points: str | os.Path
 def _beside(name: str, labels: Source, image: Image) -> Image:
     """Reads labels or a mask that must lie on an image's grid."""
     labels = labels if isinstance(labels, Image) else Image.read(labels, labels=True)
+    if name.endswith("mask") and labels.channels is not None:
+        raise invalid(name, "one value a voxel", f"{labels.channels} channels")
     if not labels.grid.same_as(image.grid):
         expected = f"the grid of the {name.split('_')[0]} image, shape {image.shape}"
         received = f"shape {labels.shape}" if labels.shape != image.shape else "another affine"

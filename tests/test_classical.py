@@ -275,3 +275,36 @@ def test_every_method_is_documented():
         assert error(result.transform, lambda points: rigid(points) + 500) < 0.3
         with pytest.raises(InvalidError, match="do not overlap in world space"):
             regzoo.register(fixed, Image(moving.array, there), method="rigid", alignment="world")
+
+
+@pytest.mark.parametrize(("loss", "bound"), [("ncc", 0.8), ("nmi", 0.5)])
+def test_what_lies_outside_the_moving_image_does_not_count(loss, bound):
+    """Half of the volume: its last slice goes on outside, and would be matched."""
+    fixed, moving = pair(rigid)
+    affine = moving.affine.copy()
+    affine[:, 3] = moving.affine @ np.array([0, 0, 10, 1])
+    slab = Image(moving.array[:, :, 10:], affine)
+    found, _ = optimise(fixed, slab, Transform.identity(), ["rigid"], loss=loss)
+    assert error(found, rigid) < bound
+
+
+def test_a_level_tells_whether_its_loss_was_flat():
+    images = pair(rigid)
+    (short,) = optimise(*images, Transform.identity(), ["rigid"], loss="ncc", iterations=3)[1]
+    (whole,) = optimise(*images, Transform.identity(), ["rigid"], loss="ncc", iterations=400)[1]
+    assert [each["levels"][0]["converged"] for each in (short, whole)] == [False, True]
+    assert whole["levels"][0]["iterations"] < 400
+
+
+def test_what_cannot_be_guided_or_has_no_method_is_refused():
+    fixed, moving = pair(rigid)
+    labels = tuple(Image((each.array > 0.5)[..., None].astype("float32"), each.affine) for each in (fixed, moving))
+    with pytest.raises(InvalidError, match="guided: expected a method that looks at labels, received demons"):
+        optimise(fixed, moving, Transform.identity(), ["demons"], labels=labels)
+    with pytest.raises(InvalidError, match="method: expected at least one name"):
+        optimise(fixed, moving, Transform.identity(), [])
+
+
+def test_each_method_tells_its_loss():
+    _, done = optimise(*pair(rigid), Transform.identity(), ["demons", "rigid"], loss="nmi", iterations=2)
+    assert [each["loss"] for each in done] == ["ssd", "nmi"]

@@ -563,3 +563,18 @@ def test_points_are_mapped_back_exactly(name):
     np.testing.assert_allclose(back, points, atol=2e-3)
     with pytest.raises(InvalidError, match=r"points: expected shape \(N, 3\)"):
         transform.invert_points(points[:, :2])
+
+
+def test_a_field_of_one_slice_is_read_by_itk_and_comes_back(tmp_path):
+    grid = Grid((9, 8, 1), AFFINES["RAS"])
+    ddf = np.random.default_rng(0).normal(size=(9, 8, 1, 3))
+    field = Transform.from_voxel_ddf(ddf, grid)
+    field.save(tmp_path / "transform.nii.gz")
+    read = sitk.DisplacementFieldTransform(sitk.ReadImage(str(tmp_path / "transform.nii.gz"), sitk.sitkVectorFloat64))
+    points = grid.coordinates()[2:6, 2:6].reshape(-1, 3)
+    flip = np.array([-1, -1, 1])
+    found = np.array([read.TransformPoint((point * flip).tolist()) for point in points]) * flip
+    np.testing.assert_allclose(found, field.apply_points(points), atol=1e-4)
+    again = Transform.load(tmp_path / "transform.nii.gz")
+    assert again.grid.same_as(grid)
+    np.testing.assert_allclose(again.apply_points(points), field.apply_points(points), atol=1e-4)

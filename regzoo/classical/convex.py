@@ -58,7 +58,7 @@ def _cost(fixed: np.ndarray, moved: np.ndarray, weight: np.ndarray, move: np.nda
 def _choose(costs: np.ndarray, moves: np.ndarray) -> tuple[np.ndarray, float, float]:
     """Returns displacements (*nodes, D), and the mean cost of none and of theirs."""
     dims, still = moves.shape[1], int(np.flatnonzero((moves == 0).all(axis=1))[0])
-    span = np.square(np.abs(moves).max())
+    span = max(1.0, float(np.square(np.abs(moves).max())))
     scale = costs.std() + 1e-12
     # Where all displacements cost the same (flat background, outside a mask), none is the choice.
     little = 1e-3 * scale / span * np.square(moves).sum(axis=1)

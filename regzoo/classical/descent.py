@@ -50,7 +50,9 @@ class Descent:
         linear, tail = start.matrix, Transform()
         if linear is None or pair.in_volume:  # the moving image is seen through what comes before
             pair, linear, tail = pair.seen_through(start), np.eye(4), start
-        images = {name: {"size": self.window} if name == "lncc" else terms for name, terms in objective["image"].items()}
+        images = {
+            name: {"size": self.window} if name == "lncc" else terms for name, terms in objective["image"].items()
+        }
         objective = {**objective, "image": images, "deformation": self.deformation}
         is_matrix = isinstance(self.output, AffineConfig)
         model, grid, levels = None, None, []
@@ -78,12 +80,13 @@ def descend(model: keras.Model, batch: Mapping, objective: Mapping, rate: float,
     """Trains on one batch until the loss no longer falls, and leaves the weights of the lowest loss.
 
     Returns:
-        `voxels` of the grid, `iterations`, the loss `before` and `after`.
+        `voxels` of the grid, `iterations`, the loss `before` and `after`, and whether it had `converged`.
     """
     model.supervise(objective, model.spacing)
     model.compile(keras.optimizers.Adam(rate), jit_compile=backend.NAME == "jax")
     model.optimizer.build(model.trainable_variables)  # made inside the first step, they would have it traced twice
     best, kept, reference, since, falls, first, step = np.inf, None, np.inf, 0, 0, None, 0
+    converged = False
     for step in range(1, iterations + 2):
         weights = [ops.convert_to_numpy(each.value).copy() for each in model.trainable_variables]
         model.reset_metrics()
@@ -96,12 +99,14 @@ def descend(model: keras.Model, batch: Mapping, objective: Mapping, rate: float,
             reference, since = loss, 0
         if since >= _PATIENCE:
             if falls == _FALLS:
+                converged = True
                 break
             falls, since = falls + 1, 0
             model.optimizer.learning_rate.assign(rate / 4**falls)
             _set(model, kept)
     _set(model, kept)
-    return {"voxels": list(model.shape), "iterations": step - 1, "before": first, "after": best}
+    found = {"voxels": list(model.shape), "iterations": step - 1, "before": first, "after": best}
+    return found | {"converged": converged}
 
 
 def _set(model: keras.Model, values: Sequence[np.ndarray]) -> None:

@@ -42,7 +42,12 @@ def register(
             show_default=False,
         ),
     ] = None,
-    refine: Annotated[int, typer.Option(help="Steps to improve the result on this pair.")] = 0,
+    refine: Annotated[
+        int,
+        typer.Option(
+            help="Steps to lower the image loss on this pair; a model trained on labels may overlap them less."
+        ),
+    ] = 0,
     loss: Annotated[
         str,
         typer.Option(
@@ -52,7 +57,10 @@ def register(
     ] = "lncc",
     iterations: Annotated[int, typer.Option(help="Most steps of --method on each level.")] = 100,
     guided: Annotated[
-        bool, typer.Option("--guided", help="The labels of both images guide --method and --refine as much as they do.")
+        bool,
+        typer.Option(
+            "--guided", help="In --method and --refine, the labels of both images count as much as the images."
+        ),
     ] = False,
     fixed_mask: Mask = None,
     moving_mask: Mask = None,
@@ -184,7 +192,8 @@ def _print_result(facts: dict) -> None:
         jacobian = facts["jacobian"]
         typer.echo(f"folds {100 * jacobian['folds']:.4f} % of voxels, SDlogJ {jacobian['sdlogj']:.3f}")
     for step in [*facts.get("optimisation", []), *([facts["refinement"]] if "refinement" in facts else [])]:
-        typer.echo(_descent(step))
+        for level in step.get("levels", [step]):
+            typer.echo(_descent(step.get("method", "refinement"), level))
     if "transform" in facts:
         typer.echo(f"transform {facts['transform']}")
     seconds = facts["seconds"]
@@ -193,10 +202,9 @@ def _print_result(facts: dict) -> None:
         typer.echo(f"warning: {text}", err=True)
 
 
-def _descent(step: dict) -> str:
-    """Tells what an optimisation did on its finest level."""
-    level = step["levels"][-1] if "levels" in step else step
+def _descent(name: str, level: dict) -> str:
+    """Tells what an optimisation did on a level."""
     return (
-        f"{step.get('method', 'refinement')}: loss {level['before']:.4f} to {level['after']:.4f} "
+        f"{name}: loss {level['before']:.4g} to {level['after']:.4g} "
         f"in {level['iterations']} steps on {' x '.join(map(str, level['voxels']))} voxels"
     )
