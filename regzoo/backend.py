@@ -6,7 +6,9 @@ are several times faster on a CPU.
 
 import contextlib
 import functools
+import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # warnings only; read when TensorFlow is imported
@@ -138,3 +140,37 @@ def device() -> str:
 def seed(value: int) -> None:
     """Seeds Python, NumPy and the backend."""
     keras.utils.set_random_seed(value)
+
+
+def write_onnx(model: keras.Model, batch: dict, names: list[str], path: str | os.PathLike) -> None:
+    """Writes a model as an ONNX file, by PyTorch's exporter.
+
+    Args:
+        model: Takes a dictionary like `batch` and returns one.
+        batch: Name -> array; the file takes arrays of these names and shapes.
+        names: Outputs, in order.
+        path: The file.
+    """
+
+    class Positional(torch.nn.Module):
+        """Takes and returns tensors in an order, which is what the exporter gives names to."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *tensors: object) -> tuple:
+            prediction = self.model(dict(zip(batch, tensors, strict=True)))
+            return tuple(prediction[name] for name in names)
+
+    tensors = tuple(torch.from_numpy(value) for value in batch.values())
+    settings = {"input_names": list(batch), "output_names": names, "external_data": False, "verbose": False}
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it speaks of packages that the model does not use
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its own code
+            torch.onnx.export(Positional().eval(), tensors, path, dynamo=True, **settings)
+    finally:
+        logger.setLevel(level)

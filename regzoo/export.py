@@ -1,10 +1,6 @@
 """export: a model as a file of Keras, a SavedModel or an ONNX file, run once beside the original before it appears."""
 
-import contextlib
-import logging
 import os
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -74,7 +70,7 @@ def export(name: str | os.PathLike, output: str | os.PathLike, kind: Kind) -> Pa
     if kind in ("keras", "onnx") and output.suffix != f".{kind}":
         raise invalid("output", f"a name ending in .{kind}", f"'{output}'")
     needed = _NEEDS.get(kind, backend.NAME)
-    if backend.NAME != needed:
+    if needed != backend.NAME:
         raise invalid(f"format {kind}", f"the backend {needed}", backend.NAME, f"Set KERAS_BACKEND={needed}.")
     folder = hub.resolve(name)
     inputs, network = cards.read(folder).input, zoo.load(name)
@@ -105,49 +101,11 @@ def _onnx(network: keras.Model, batch: dict, names: list[str], path: Path) -> di
     try:
         import onnxruntime
         import onnxscript  # noqa: F401 - torch's exporter imports it
-        import torch
     except ImportError as error:
         raise MissingError(f"Format onnx needs the package {error.name}: pip install 'regzoo[onnx]'.") from None
-
-    class Positional(torch.nn.Module):
-        """Takes and returns tensors in an order, which is what the exporter gives names to."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, *tensors: object) -> tuple:
-            prediction = self.network(dict(zip(batch, tensors, strict=True)))
-            return tuple(prediction[name] for name in names)
-
-    tensors = tuple(torch.from_numpy(value) for value in batch.values())
-    with torch.no_grad(), _quiet():
-        torch.onnx.export(
-            Positional().eval(),
-            tensors,
-            path,
-            input_names=list(batch),
-            output_names=names,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+    backend.write_onnx(network, batch, names, path)
     found = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(names, batch)
     return dict(zip(names, found, strict=True))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides what torch's exporter says of packages that the model does not use, and of its own code."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _pair(network: keras.Model, shape: tuple[int, ...]) -> dict[str, np.ndarray]:

@@ -192,11 +192,11 @@ def _handler(hub):
         def do_PUT(self):
             oid, body = urlsplit(self.path).path.removeprefix("/cdn/"), self.body()
             if self.seen("put", oid):
-                return
+                return None
             if hashlib.sha256(body).hexdigest() != oid:
                 return self.refuse(400)
             hub.objects[oid] = body
-            self.reply(200)
+            return self.reply(200)
 
         def receive(self, repo, body):
             head = hub.refs[repo].get("main")

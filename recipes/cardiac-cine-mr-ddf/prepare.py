@@ -1,7 +1,7 @@
 """Writes what these recipes train and are scored on. `python prepare.py SOURCE FOLDER`, then `--data FOLDER`.
 
-SOURCE holds patients of the Sunnybrook Cardiac Data (CC0 1.0): `NAME_cine.nii.gz` (4-D, short axis), `NAME_ED_label` and
-`NAME_ES_label` (1 is the cavity of the left ventricle), and `cases.json` (ED_frame, ES_frame and
+SOURCE holds patients of the Sunnybrook Cardiac Data (CC0 1.0): `NAME_cine.nii.gz` (4-D, short axis), `NAME_ED_label`
+and `NAME_ES_label` (1 is the cavity of the left ventricle), and `cases.json` (ED_frame, ES_frame and
 slices_with_ED_and_ES_endocard, all from 0).
 
 FOLDER/cardiac-cine-mr gets one file a frame, the cavity's labels on the slices where an expert drew both of them, and
@@ -22,6 +22,7 @@ COLUMNS = ("fixed", "moving", "fixed_labels", "moving_labels")
 
 
 def main(source: Path, folder: Path) -> None:
+    """Writes the files of every split."""
     folder.mkdir(parents=True, exist_ok=True)
     cases = json.loads((source / "cases.json").read_text(encoding="utf-8"))
     for split, patients in SPLITS.items():

@@ -26,6 +26,7 @@ DRAWS = {"valid": (20, 1), "test": (50, 2)}
 
 
 def main(source: Path, folder: Path) -> None:
+    """Writes the files of every split."""
     with h5py.File(source) as file:
         ct, labels = file["image"][()], file["label"][()]
     grid = Grid(ct.shape, np.diag([*SPACING, 1.0]))
@@ -58,6 +59,7 @@ def world(grid: Grid, voxels: np.ndarray) -> np.ndarray:
 
 
 def write_pairs(path: Path, rows: list[dict[str, str]]) -> None:
+    """Writes a list of pairs."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

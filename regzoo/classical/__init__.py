@@ -35,7 +35,7 @@ IMAGE_LOSSES = ("ssd", "ncc", "lncc", "mi", "nmi", "mind")
 _OWN_LOSS = MappingProxyType({"demons": "ssd", "convex": "mind"})
 """Methods that compare images in their own way, and never look at labels."""
 _IN_VIEW = ("ssd", "ncc", "mi", "nmi")
-"""Losses that what lies outside the moving image, where its edge goes on, would mislead; LNCC and MIND see no edges there."""
+"""Losses that are misled where the moving image's edge goes on outside it, which LNCC and MIND take for flat."""
 # Stiffer than a method: what a network gives is nearly there. Simulated breathing: 4.4 mm to 2.2 (weight 1: 2.4).
 _REFINEMENT = Descent(DVFConfig(level=1), {"gradient": {"weight": 4.0}}, 0.1, (1,), _NEAR)
 
