@@ -7,6 +7,7 @@ A zoo entry is a folder with `README.md`, `config.json`, `model.safetensors`, an
 import math
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -17,7 +18,7 @@ from pydantic import AfterValidator, Field, JsonValue, StringConstraints, field_
 from regzoo.checks import InvalidError, MissingError
 from regzoo.config import InputConfig, ModelConfig, Strict, validate
 from regzoo.documents import dump_yaml, parse_json, parse_yaml, read_text
-from regzoo.files import atomic_file, sha256
+from regzoo.files import atomic_file, expanded, sha256
 
 README, CONFIG, WEIGHTS, RECIPE, SCORES = "README.md", "config.json", "model.safetensors", "recipe.yaml", "scores.json"
 SAMPLE = "sample.png"
@@ -32,14 +33,21 @@ CONFIG_LIMIT = 64 * 1024
 
 
 def _printable(text: str) -> str:
-    if re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text):
+    hidden = ("Cf", "Zl", "Zp")  # what turns or hides text in a terminal
+    if re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text) or any(unicodedata.category(c) in hidden for c in text):
         raise ValueError("expected text without control characters")
     return text
+
+
+_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}
+"""What Windows takes for a device, whatever follows a dot."""
 
 
 def _plain(path: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", path):
         raise ValueError(f"expected a plain file name inside the folder, received {path!r}")
+    if path.endswith(".") or path.partition(".")[0].upper() in _DEVICES:
+        raise ValueError(f"expected a name that is a file on every system, received {path!r}")
     if path.lower() == README.lower():
         raise ValueError("the card cannot list itself")
     return path
@@ -240,7 +248,7 @@ def zoo_folder() -> Path:
     The environment variable `REGZOO_ZOO` names another folder.
     """
     if os.environ.get("REGZOO_ZOO"):
-        return Path(os.environ["REGZOO_ZOO"]).expanduser()
+        return expanded(os.environ["REGZOO_ZOO"])
     package = Path(__file__).resolve().parent
     checkout = package.parent / "zoo_cards"
     return checkout if (package.parent / "pyproject.toml").is_file() else package / "zoo_cards"

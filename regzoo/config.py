@@ -6,6 +6,7 @@ mistaken config is refused before memory is touched.
 
 import difflib
 import itertools
+import math
 import reprlib
 from typing import Annotated, Literal, TypeVar, get_args
 
@@ -20,6 +21,8 @@ Level = Annotated[int, Field(ge=0, le=5)]
 Levels = Annotated[tuple[Level, ...], Field(min_length=1, max_length=6)]
 WEIGHTS_LIMIT = 2**27
 """The most weights, roughly counted, that a config may ask for: half a gigabyte."""
+FEATURES_LIMIT = 2**28
+"""The most values on a network's finest level: a gigabyte, of which it needs several."""
 Widths = Annotated[tuple[Channels, ...], Field(min_length=2, max_length=7)]
 
 
@@ -252,13 +255,17 @@ class InputConfig(Strict):
         return self
 
     def check(self, model: ModelConfig) -> None:
-        """Refuses a grid of another number of dimensions than the model's.
+        """Refuses a grid of another number of dimensions than the model's, or on which it would not fit into memory.
 
         Raises:
             InvalidError: If it is one.
         """
         if len(self.shape) != model.dims:
             raise invalid("input.shape", f"{model.dims} values, as model.dims says", list(self.shape))
+        widest = max(stage.backbone.channels[0] for stage in (*model.before, model))
+        if math.prod(self.shape) * widest > FEATURES_LIMIT:
+            expected = f"at most {FEATURES_LIMIT // widest} voxels with {widest} channels on the finest level"
+            raise invalid("input.shape", expected, list(self.shape))
 
 
 Record = TypeVar("Record", bound=BaseModel)

@@ -9,6 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+def expanded(path: str | os.PathLike) -> Path:
+    """Returns a path with a leading `~` or `~user` replaced, where there is such a user; never raises."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no such user
+        return Path(path)
+
+
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     """Gives a temporary path beside `path` (same suffixes) and renames it to `path` if the block succeeds.

@@ -10,7 +10,7 @@ from regzoo.cards import About, Line, Name, Version
 from regzoo.checks import invalid
 from regzoo.config import InputConfig, ModelConfig, Strict, validate
 from regzoo.documents import dump_yaml, parse_yaml, read_text
-from regzoo.files import atomic_file
+from regzoo.files import atomic_file, expanded
 from regzoo.objective import Loss, active
 from regzoo.sources import Augmentation, BreathingData, FolderData, GroupedData, PairedData, UnpairedData
 
@@ -115,7 +115,7 @@ def data_home(folder: str | os.PathLike | None = None) -> Path:
     Raises:
         InvalidError: If there is no such folder.
     """
-    home = Path(folder or os.environ.get("REGZOO_DATA") or "data").expanduser()
+    home = expanded(folder or os.environ.get("REGZOO_DATA") or "data")
     if not home.is_dir():
         raise invalid("data home", "a folder", f"'{home}'", "Name it by --data or REGZOO_DATA.")
     return home

@@ -23,6 +23,7 @@ class HubServer:
 
     def __init__(self):
         self.commits, self.refs, self.private, self.objects, self.requests = {}, {}, set(), {}, []
+        self.listing = None  # bytes in the place of an owner's models
         self.fault = lambda handler, kind, path: False
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.http.handle_error = lambda *_: None  # of clients that went away
@@ -101,6 +102,8 @@ def _handler(hub):
         def do_GET(self):
             url = urlsplit(self.path)
             path = unquote(url.path)
+            if path == "/api/models" and hub.listing is not None:
+                return self.reply(200, hub.listing)
             if path == "/api/models":
                 return self.models(parse_qs(url.query)["author"][0])
             if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):

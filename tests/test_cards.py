@@ -126,6 +126,9 @@ def test_publishable_wants_the_command_of_every_score(tmp_path):
         ("config: config.json", "config: ../config.json", "config: expected 'config.json', received '../config.json'."),
         ("summary: Registers", 'summary: "\\e[31m"\nx: Registers', "x: unknown key."),
         ("anatomy: lung", 'anatomy: "\\e[31mlung"', "anatomy: expected text without control characters."),
+        ("anatomy: lung", 'anatomy: "lu\\u202eng"', "anatomy: expected text without control characters."),
+        ("path: scores.json", "path: con.json", "files[2].path: expected a name that is a file on every system"),
+        ("path: scores.json", "path: config.json.", "files[2].path: expected a name that is a file on every system"),
         ("anatomy: lung", "anatomy: &a lung", "anchors and aliases (& and *) are not allowed."),
         (
             "anatomy: lung",

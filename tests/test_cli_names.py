@@ -136,7 +136,7 @@ def test_damage_is_one_line(zoo):
 
 def test_a_bad_card_is_one_line_and_cannot_steer_the_terminal(zoo):
     edit_card(zoo / "lung-ct-ddf", "anatomy:", '"\\e[31manatomy\\nx":')
-    code, _, err = run("list")
+    code, _, err = run("show", "lung-ct-ddf")
     assert code == 1
     assert "[31manatomy x: unknown key. Did you mean 'anatomy'?" in err
     assert "\x1b" not in err

@@ -533,7 +533,7 @@ class TestCommands:
         assert run("cache") == (0, "", "No models.\n")
         assert run("cache", "--remove", "lung-ct-ddf")[::2] == (
             1,
-            "error: Unknown model in the cache 'lung-ct-ddf'. Known: .\n",
+            f"error: The cache {hub.cache_folder()} is empty.\n",
         )
         assert hub.pull(NAME) == folder
 
@@ -561,3 +561,60 @@ class TestCommands:
             "If it is private, log in with 'hf auth login' or set HF_TOKEN.\n"
         )
         assert issubclass(TransportError, RegzooError)
+
+
+class TestOneBadThing:
+    """A card, a reply or a setting that is wrong is told of, and does not take the rest away."""
+
+    def test_a_card_that_cannot_be_read_hides_no_other_and_can_be_removed(self, server, tmp_path):
+        hub.pull(NAME)
+        bad = hub.pull(make_entry(tmp_path / "other", name="brain-mr-dvf"))
+        (bad / "README.md").write_text("garbage")
+        code, out, err = run("list")
+        assert (code, "lung-ct-ddf" in out, "brain-mr-dvf@1" in err) == (0, True, True)
+        assert err.startswith("warning: ")
+        code, out, err = run("verify")
+        assert (code, out.startswith("ok lung-ct-ddf"), "expected front matter" in err) == (1, True, True)
+        assert run("cache", "--remove", "brain-mr-dvf")[0] == 0
+        assert run("list")[2] == run("verify")[2] == ""
+
+    @pytest.mark.parametrize(
+        "reply", ["[]", '"x"', "{}", '{"siblings": 5}', '{"siblings": [{}]}', '{"sha": 5}', "[" * 9000, "<html>", ""]
+    )
+    def test_what_is_no_answer_of_a_hub(self, server, reply):
+        server.fault = lambda handler, kind, path: kind == "info" and (handler.reply(200, reply.encode()) or True)
+        fails(TransportError, f"{NAME}: ")
+        assert leftovers(Path.cwd()) == []
+
+    @pytest.mark.parametrize(
+        "reply", ["<html>", '["x"]', "[{}]", '[{"id": "lab/x", "cardData": "str"}]', '[{"id": "lab/x", "siblings": 5}]']
+    )
+    def test_a_listing_that_is_none_leaves_what_is_here(self, server, reply, monkeypatch):
+        hub.pull(NAME)
+        monkeypatch.setattr(server, "listing", reply.encode())
+        code, out, err = run("list")
+        assert (code, "lung-ct-ddf" in out) == (0, True)
+        assert "Traceback" not in err
+
+    def test_list_offline(self, server, offline):
+        hub.pull(NAME)
+        offline()
+        code, out, err = run("list")
+        assert (code, "lung-ct-ddf" in out, err) == (0, True, "")
+
+    @pytest.mark.parametrize("variable", ["REGZOO_HUB", "REGZOO_CACHE"])
+    def test_a_user_who_is_not(self, server, variable, monkeypatch):
+        monkeypatch.setenv(variable, "~nosuchuser/x")
+        assert run("show", "~nosuchuser/y")[0] == 1
+        assert run("list")[0] in (0, 1)
+
+    def test_a_gated_model_is_asked_for_on_its_page(self, server):
+        def gated(handler, kind, path):
+            return kind == "info" and (handler.refuse(403, "GatedRepo") or True)
+
+        server.fault = gated
+        fails(MissingError, "gives access on request only")
+
+    def test_a_branch_with_two_hyphens(self, server):
+        server.commit(REPO, server.files(REPO, "main"), "feature--x")
+        assert hub.pull(f"{NAME}@feature--x").is_dir()

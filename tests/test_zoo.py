@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import tiny_run
@@ -5,6 +7,7 @@ import tiny_run
 import regzoo
 from regzoo import cards
 from regzoo.checks import InvalidError, MissingError
+from regzoo.config import InputConfig, ModelConfig
 from regzoo.hub import DamagedError
 from regzoo.models import build, weights
 
@@ -101,6 +104,40 @@ def test_weights_that_are_no_safetensors_are_refused(model, tmp_path, monkeypatc
     monkeypatch.setattr(weights, "save", save_text)
     with pytest.raises(InvalidError, match=r"model\.safetensors is not a readable safetensors file"):
         regzoo.load(make_entry(tmp_path / "x", {}))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "facts", "data"),
+    [
+        ("F8_E4M3", "{}", 4),
+        ("F4", "{}", 2),
+        ("F32", "[" * 20_000, 16),
+        ("F32", "{}", 2**26),  # far more than the model has, refused unread
+    ],
+)
+def test_hostile_headers_are_refused(tmp_path, monkeypatch, dtype, facts, data):
+    def save(path, values):
+        size = data if dtype != "F32" or data < 99 else data - data % 4
+        count = {"F8_E4M3": size, "F4": 2 * size, "F32": size // 4}[dtype]
+        entry = {"dtype": dtype, "shape": [count], "data_offsets": [0, size]}
+        header = json.dumps({"__metadata__": {"facts": facts}, "x": entry}).encode()
+        with path.open("wb") as file:
+            file.write(len(header).to_bytes(8, "little") + header)
+            file.truncate(8 + len(header) + size)
+
+    monkeypatch.setattr(weights, "save", save)
+    folder = make_entry(tmp_path / "x", {})
+    if data > 99:
+        monkeypatch.setattr(weights, "safe_open", None)
+    with pytest.raises(InvalidError, match=r"model\.safetensors"):
+        regzoo.load(folder)
+
+
+def test_a_grid_on_which_the_model_would_not_fit_into_memory_is_refused(model, tmp_path):
+    wide = ModelConfig(backbone={"name": "unet", "channels": [16, 16]}, output={"name": "ddf", "level": 0})
+    InputConfig(spacing=(1, 1, 1), shape=(256, 256, 256)).check(wide)
+    with pytest.raises(InvalidError, match=r"input\.shape: expected at most 16777216 voxels with 16 channels"):
+        InputConfig(spacing=(1, 1, 1), shape=(512, 512, 512)).check(wide)
 
 
 def test_a_folder_that_is_not_there(tmp_path):

@@ -30,8 +30,9 @@ def list_models(
     models = [(entry.card, _source(entry)) for entry in hub.models()]
     try:
         models += [(card, str(address)) for card, address in hub.offered()]
-    except hub.TransportError as error:
+    except RegzooError as error:
         typer.echo(f"warning: {message(error)}", err=True)
+    _tell_unreadable("warning")
     wanted = {"anatomy": anatomy.lower(), "modality": modality.lower()}
     models = [each for each in models if all(text in getattr(each[0], key).lower() for key, text in wanted.items())]
     if as_json:
@@ -108,6 +109,7 @@ def cache(
         for folder in hub.remove(name):
             typer.echo(f"Removed {folder}.", err=True)
     if not remove:
+        _tell_unreadable("warning")
         rows = hub.cached()
         print_table(
             [
@@ -132,8 +134,18 @@ def verify(
         except RegzooError as error:
             damaged = True
             typer.echo(f"error: {message(error)} {entry.folder}", err=True)
+    if not model:
+        damaged |= _tell_unreadable("error")
     if damaged:
         raise typer.Exit(1)
+
+
+def _tell_unreadable(kind: str) -> bool:
+    """Tells of cards that cannot be read, and returns whether there are any."""
+    problems = hub.unreadable()
+    for error in problems:
+        typer.echo(f"{kind}: {message(error)}", err=True)
+    return bool(problems)
 
 
 def _source(entry: hub.Entry) -> str:

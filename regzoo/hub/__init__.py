@@ -5,16 +5,18 @@ bundled and the pulled models, then on the hub that `REGZOO_HUB` configures. A f
 is written `./name`. A branch of a repository that was pulled stays at its commit until it is pulled again.
 """
 
+import contextlib
 import os
 import re
 import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from regzoo import cards
 from regzoo.cards import Card
-from regzoo.checks import InvalidError, MissingError, invalid, unknown
-from regzoo.files import atomic_folder
+from regzoo.checks import InvalidError, MissingError, RegzooError, invalid, unknown
+from regzoo.files import atomic_folder, expanded
 from regzoo.hub import remote
 from regzoo.hub.address import Address, configured, parse
 from regzoo.hub.remote import TransportError
@@ -34,6 +36,7 @@ __all__ = [
     "pull",
     "remove",
     "resolve",
+    "unreadable",
     "verify",
 ]
 _NAME = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]*)(@(?P<version>[0-9.]+))?")
@@ -81,7 +84,7 @@ def find(name: str | os.PathLike) -> Entry:
     if text.startswith("hf://"):
         address = parse(text)
         return _find_pulled(remote.pulled(address) or remote.pull(address))
-    folder = Path(text).expanduser()
+    folder = expanded(text)
     if text and folder.is_dir():
         return Entry(folder, "folder", cards.read(folder))
     if "://" in text:
@@ -144,33 +147,52 @@ def remove(name: str) -> list[Path]:
 
     Raises:
         InvalidError: If the cache has no such model.
+        MissingError: If the cache is empty.
     """
-    here = [entry for entry in cached() if name in _names(entry)]
+    known = _cached_names()  # by the folders alone: a card that cannot be read does not keep its model here
+    here = [folder for folder, names in known.items() if name in names]
+    if not known:
+        raise MissingError(f"The cache {cache_folder()} is empty.")
     if not here:
-        raise unknown("model in the cache", name, {name for entry in cached() for name in _names(entry)})
-    for entry in here:
-        with claimed(entry.folder):
-            gone = entry.folder.with_name(f".{entry.folder.name}-removed")
-            entry.folder.rename(gone)  # nothing half-removed is ever seen
+        raise unknown("model in the cache", name, {each for names in known.values() for each in names})
+    for folder in here:
+        with claimed(folder):
+            gone = folder.with_name(f".{folder.name}-removed")
+            folder.rename(gone)  # nothing half-removed is ever seen
             shutil.rmtree(gone)
-    return [entry.folder for entry in here]
+    return here
 
 
 def models() -> list[Entry]:
-    """Returns all models, sorted by name and version: bundled, cached, and in the configured hub's folder."""
-    here = {(entry.card.id, entry.address): entry for entry in [*cached(), *bundled()]}
-    hub = configured()
-    if hub and hub.folder:
-        folders = (path.parent for path in hub.folder.glob(f"*/{cards.README}"))
-        for entry in (Entry(folder, "hub", cards.read(folder)) for folder in folders):
-            here.setdefault((entry.card.id, None), entry)
+    """Returns all models, sorted by name and version: bundled, cached, and in the configured hub's folder.
+
+    Those whose card cannot be read are left out; see `unreadable`.
+    """
+    here = {}
+    for entry in _readable(_places()):
+        here.setdefault((entry.card.id, entry.address), entry)
     return sorted(here.values(), key=lambda entry: (entry.card.name, _number(entry.card.version), str(entry.address)))
 
 
+def unreadable() -> list[RegzooError]:
+    """Returns what is wrong with each card here that cannot be read."""
+    found = []
+    for folder, *_ in _places():
+        try:
+            cards.read(folder)
+        except RegzooError as error:
+            found.append(error)
+    return found
+
+
 def offered() -> list[tuple[Card, Address]]:
-    """Returns the cards that the configured hub's server offers; empty without one. Raises TransportError."""
+    """Returns the cards that the configured hub's server offers; empty without one, or offline.
+
+    Raises:
+        RegzooError: If the server cannot be reached, fails, or refuses access.
+    """
     hub = configured()
-    return remote.listing(hub.owner) if hub and hub.owner else []
+    return remote.listing(hub.owner) if hub and hub.owner and not remote.offline() else []
 
 
 def bundled() -> list[Entry]:
@@ -179,15 +201,34 @@ def bundled() -> list[Entry]:
 
 
 def cached() -> list[Entry]:
-    """Returns the models in the cache."""
-    commits = [_find_pulled(address) for address in remote.all_pulled()]
-    return [Entry(folder, "cached", cards.read(folder)) for folder in _cached()] + commits
+    """Returns the models in the cache whose cards can be read."""
+    return list(_readable(_cached_places()))
 
 
-def _names(entry: Entry) -> tuple[str, ...]:
-    if entry.address:
-        return f"hf://{entry.address.repo}", str(entry.address)
-    return entry.card.name, entry.card.id
+def _places() -> Iterator[tuple[Path, str, Address | None]]:
+    """Yields every folder with a card: those that hide others of their name and version come first."""
+    yield from ((folder, "bundled", None) for folder in _bundled())
+    yield from _cached_places()
+    hub = configured()
+    if hub and hub.folder:
+        yield from ((path.parent, "hub", None) for path in sorted(hub.folder.glob(f"*/{cards.README}")))
+
+
+def _cached_places() -> Iterator[tuple[Path, str, Address | None]]:
+    yield from ((folder, "cached", None) for folder in _cached())
+    yield from ((remote.home(each) / each.commit, "cached", each) for each in remote.all_pulled())
+
+
+def _readable(places: Iterable[tuple[Path, str, Address | None]]) -> Iterator[Entry]:
+    for folder, source, address in places:
+        with contextlib.suppress(RegzooError):
+            yield Entry(folder, source, cards.read(folder), address)
+
+
+def _cached_names() -> dict[Path, tuple[str, str]]:
+    """Returns the folders of the cache and what `remove` calls each."""
+    names = {folder: (folder.name.partition("@")[0], folder.name) for folder in _cached()}
+    return names | {remote.home(each) / each.commit: (f"hf://{each.repo}", str(each)) for each in remote.all_pulled()}
 
 
 def _find_pulled(address: Address) -> Entry:

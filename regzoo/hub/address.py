@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from regzoo.checks import MissingError, invalid
+from regzoo.files import expanded
 
-_PART = r"(?!.*(?:--|\.\.))[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
+_PART = r"(?![^/@]*(?:--|\.\.))[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
 _OWNER = re.compile(_PART)
 _ADDRESS = re.compile(rf"hf://(?P<repo>{_PART}/{_PART})(@(?P<revision>(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/-]{{0,127}}))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -70,7 +71,7 @@ def configured() -> Configured | None:
     if not text:
         return None
     if "://" not in text:
-        folder = Path(text).expanduser()
+        folder = expanded(text)
         if not folder.is_dir():
             raise MissingError(f"REGZOO_HUB names the folder '{text}', which does not exist.")
         return Configured(folder=folder)

@@ -65,8 +65,8 @@ def listing(owner: str) -> list[tuple[Card, Address]]:
     found = _patiently(Address(owner), lambda: list(call(author=owner, filter="regzoo", cardData=True, limit=1000)))
     told = []
     for info in found:
-        values = (info.card_data.to_dict() if info.card_data else {}).items()
-        with contextlib.suppress(InvalidError):  # one that could not be pulled either
+        with contextlib.suppress(InvalidError, AttributeError):  # one that could not be pulled either
+            values = (info.card_data.to_dict() if info.card_data else {}).items()
             card = validate(Card, {key: value for key, value in values if key in Card.model_fields}, info.id)
             told.append((card, parse(f"hf://{info.id}")))
     return told
@@ -83,7 +83,7 @@ def pull(address: Address) -> Address:
         TransportError: If the server cannot be reached, or fails.
     """
     known = pulled(address)
-    if known and (address.commit or _offline()):
+    if known and (address.commit or offline()):
         return _verified(known)
     found, sizes = _look_up(address)
     target = home(found) / found.commit
@@ -123,8 +123,14 @@ def reported(address: Address) -> Iterator[None]:
     try:
         with _quiet():
             yield
+    except RegzooError:
+        raise
     except errors.RevisionNotFoundError:
         raise MissingError(f"{address}: the hub has no such revision.") from None
+    except errors.GatedRepoError:
+        raise MissingError(
+            f"{address}: the hub gives access on request only; ask for it on the model's page."
+        ) from None
     except errors.RepositoryNotFoundError as error:
         raise MissingError(f"{address}: the hub shows no such repository ({_status(error)}). {_LOGIN}") from None
     except errors.OfflineModeIsEnabled:
@@ -138,6 +144,9 @@ def reported(address: Address) -> Iterator[None]:
         raise _failure(address, error) from None
     except RuntimeError as error:  # huggingface_hub's form of an upload that failed
         raise _failure(address, error.__cause__ or error) from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:  # of reading the answer
+        reason = f"answered what a hub does not ({type(error).__name__})"
+        raise TransportError(f"{address}: {client().endpoint} {reason}.") from None
     except OSError as error:
         if "Consistency check failed" not in str(error):
             raise
@@ -192,7 +201,8 @@ def _patiently(address: Address, call: Callable[[], Answer]) -> Answer:
         return call()
 
 
-def _offline() -> bool:
+def offline() -> bool:
+    """Says whether huggingface_hub is told to ask no server (`HF_HUB_OFFLINE`)."""
     import huggingface_hub
 
     return huggingface_hub.is_offline_mode()
@@ -206,10 +216,10 @@ def _look_up(address: Address) -> tuple[Address, dict[str, int]]:
             address.repo, revision=address.revision or "main", files_metadata=True, timeout=TIMEOUT
         ),
     )
-    found = address.at(info.sha or "")
+    found = address.at(info.sha if isinstance(info.sha, str) else "")
     if found.commit is None:
         raise TransportError(f"{address}: expected a commit from {client().endpoint}, received '{info.sha}'.")
-    sizes = {file.rfilename: file.size for file in info.siblings or () if file.size is not None}
+    sizes = {file.rfilename: file.size for file in info.siblings or () if isinstance(file.size, int)}
     return found, sizes
 
 

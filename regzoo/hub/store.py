@@ -10,7 +10,7 @@ from pathlib import Path
 from regzoo import cards
 from regzoo.cards import Card, FileEntry
 from regzoo.checks import InvalidError, RegzooError
-from regzoo.files import sha256
+from regzoo.files import expanded, sha256
 
 
 class DamagedError(InvalidError):
@@ -20,7 +20,7 @@ class DamagedError(InvalidError):
 def cache_folder() -> Path:
     """Returns the folder of pulled models: `REGZOO_CACHE`, or the user's cache folder of the system."""
     if os.environ.get("REGZOO_CACHE"):
-        return Path(os.environ["REGZOO_CACHE"]).expanduser()
+        return expanded(os.environ["REGZOO_CACHE"])
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "regzoo"
     if sys.platform == "win32":

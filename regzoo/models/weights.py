@@ -45,7 +45,8 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict]:
         with safe_open(path, framework="numpy") as file:
             facts = json.loads((file.metadata() or {}).get("facts", "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError, ValueError) as error:
+    # The last four: what a hostile header makes of the types and of the facts.
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InvalidError(f"{Path(path).name} is not a readable safetensors file: {error}") from error
 
 
@@ -80,5 +81,12 @@ def assign(variables: list, values: Mapping[str, np.ndarray], prefix: str = "", 
 
 
 def load(model: object, path: str | os.PathLike) -> None:
-    """Sets all weights of a model from a file; see `assign` for what must match."""
+    """Sets all weights of a model from a file; see `assign` for what must match.
+
+    A file that is larger than the model's weights and 1 MiB of header is refused before it is read.
+    """
+    limit = sum(4 * int(np.prod(variable.shape)) for variable in model.variables) + 2**20
+    size = Path(path).stat().st_size
+    if size > limit:
+        raise invalid(Path(path).name, f"at most {limit} bytes for this model", size)
     assign(model.variables, read(path)[0], source=Path(path).name)
