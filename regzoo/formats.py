@@ -230,13 +230,20 @@ _GZIP_RATIO = 1032
 """The most that deflate compresses."""
 
 
+_VOXELS_LIMIT = 2**30
+"""Twice a CT of a whole body; as float32 they take four gigabytes."""
+
+
 def _check_size(path: Path, file: SpatialImage | _Dataset) -> None:
     """Refuses a file that is too small for the voxels its header tells of, before memory is taken for them."""
     if isinstance(file, _Dataset) or not isinstance(file.dataobj, nibabel.arrayproxy.ArrayProxy):
         return
+    count = math.prod(map(int, file.shape))
+    if count > _VOXELS_LIMIT:
+        raise invalid(_name(path), f"at most {_VOXELS_LIMIT} voxels", count, "Crop it, or make its voxels larger.")
     holder = Path(file.file_map["image"].filename)
     held = holder.stat().st_size * (_GZIP_RATIO if holder.suffix in (".gz", ".mgz") else 1)
-    needed = math.prod(map(int, file.shape)) * file.get_data_dtype().itemsize
+    needed = count * file.get_data_dtype().itemsize
     if needed > held and holder.suffix not in (".bz2", ".zst"):
         message = f"its header tells of {needed} bytes of voxels, but the file has {holder.stat().st_size}"
         raise InvalidError(f"{_name(path)} is not a readable image, or it is damaged: {message}.")

@@ -394,3 +394,8 @@ def test_cache_folder(tmp_path, monkeypatch, platform, variables, expected):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "platform", platform)
     assert hub.cache_folder() == tmp_path / expected
+
+
+def test_a_pin_names_the_version(zoo):
+    assert hub.pin("lung-ct-ddf") == hub.pin("lung-ct-ddf@1") == "lung-ct-ddf@1"
+    assert hub.pin(str(zoo / "lung-ct-ddf")) == str(zoo / "lung-ct-ddf")

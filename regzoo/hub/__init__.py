@@ -102,9 +102,14 @@ def find(name: str | os.PathLike) -> Entry:
 
 
 def pin(name: str | os.PathLike) -> str:
-    """Returns the name under which these very bytes are found again: for a server, `hf://owner/repo@<commit>`."""
-    address = find(name).address
-    return str(address) if address else os.fspath(name)
+    """Returns the name under which these very bytes are found again.
+
+    For a server, `hf://owner/repo@<commit>`; for a bundled or cached model, `name@version`; a folder is itself.
+    """
+    entry = find(name)
+    if entry.address:
+        return str(entry.address)
+    return os.fspath(name) if entry.source == "folder" else entry.card.id
 
 
 def pull(name: str | os.PathLike) -> Path:
