@@ -615,6 +615,19 @@ class TestOneBadThing:
         server.fault = gated
         fails(MissingError, "gives access on request only")
 
+    @pytest.mark.parametrize("text", ["{", "[]", '{"main": 5}', '{"main": "zz"}'])
+    def test_a_damaged_list_of_revisions_is_written_anew(self, server, text):
+        folder = hub.pull(NAME)
+        (folder.parent / "refs.json").write_text(text)
+        assert hub.resolve(NAME) == hub.pull(NAME) == folder
+        assert json.loads((folder.parent / "refs.json").read_text()) == {"main": folder.name}
+
+    def test_a_repository_with_a_readme_of_its_own(self, server, monkeypatch):
+        monkeypatch.setenv("HF_TOKEN", hub_server.TOKEN)
+        server.commit("lab/web", {"README.md": b"---\nlicense: mit\n---\n# web\n"})
+        with pytest.raises(InvalidError, match=r"hf://lab/web holds a README.md that is no card of a model: .* Remove"):
+            push(package("entry", "hf://lab/web"), private=False)
+
     def test_a_branch_with_two_hyphens(self, server):
         server.commit(REPO, server.files(REPO, "main"), "feature--x")
         assert hub.pull(f"{NAME}@feature--x").is_dir()

@@ -103,7 +103,11 @@ def read_card(address: Address) -> Card | None:
             _download(found, cards.README, Path(folder))
         except MissingError:
             return None
-        return cards.read(folder, str(found))
+        try:
+            return cards.read(folder, str(found))
+        except InvalidError as error:
+            problem = f"{address} holds a README.md that is no card of a model: {error}"
+            raise InvalidError(f"{problem} Remove it there first, or choose another repository.") from None
 
 
 def client() -> "huggingface_hub.HfApi":
@@ -258,8 +262,16 @@ def _verified(address: Address) -> Address:
 
 
 def _refs(folder: Path) -> dict[str, str]:
+    """Returns which commit each revision was; a damaged file tells of none, and the next pull writes it anew."""
     path = folder / _REFS
-    return parse_json(read_text(path, _REFS_LIMIT), str(path)) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        found = parse_json(read_text(path, _REFS_LIMIT), str(path))
+    except InvalidError:
+        return {}
+    whole = isinstance(found, dict) and all(isinstance(each, str) for each in found.values())
+    return {name: commit for name, commit in found.items() if Address("", commit).commit} if whole else {}
 
 
 def _remember(address: Address, found: Address) -> None:
