@@ -50,8 +50,8 @@ def _frozen(value: object) -> object:
 def compiled(function: Callable, **static: object) -> Callable:
     """Returns `function` compiled for the running backend, with the keyword arguments `static` fixed.
 
-    The compiled form of a top-level function is kept, so that asking twice costs nothing; that of a local one, which
-    would never be asked for again, is not: it would hold on to all that the function does.
+    The compiled form of a top-level function is kept, so that asking twice costs nothing; that of a local one or of a
+    partial, which would never be asked for again, is not: it would hold on to all that the function does.
 
     Args:
         function: Takes tensors (or nests of tensors) by position.
@@ -60,7 +60,7 @@ def compiled(function: Callable, **static: object) -> Callable:
     Returns:
         A function of the tensors. TensorFlow: XLA, one compilation a shape. JAX: `jax.jit`. PyTorch: eager.
     """
-    compiler = _compiled if "<locals>" in function.__qualname__ else _kept
+    compiler = _compiled if "<locals>" in getattr(function, "__qualname__", "<locals>") else _kept
     return compiler(function, tuple(sorted((key, _frozen(value)) for key, value in static.items())))
 
 
