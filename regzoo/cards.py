@@ -25,8 +25,13 @@ SAMPLE = "sample.png"
 REQUIRED = (CONFIG, WEIGHTS)
 """Files that a model cannot be loaded without: a card must list them, or they would be read unverified."""
 
-DERIVED = ("base_model", "datasets", "model-index")
-"""What a hub's pages read of a card, in their own words; it is derived from the rest when a model is pushed."""
+FOREIGN = (
+    *("base_model", "base_model_relation", "datasets", "model-index", "model_name", "eval_results", "new_version"),
+    *("language", "license_name", "license_link", "metrics", "thumbnail", "widget", "inference", "viewer"),
+    *("instance_prompt", "co2_eq_emissions", "extra_gated_prompt", "extra_gated_heading", "extra_gated_description"),
+    *("extra_gated_button_content", "extra_gated_fields", "extra_gated_eu_disallowed", "pretty_name"),
+)
+"""What a hub's pages know of a card, in their own words: derived when a model is pushed, or added there by hand."""
 
 CARD_LIMIT = 256 * 1024
 CONFIG_LIMIT = 64 * 1024
@@ -59,6 +64,8 @@ Name = Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9]+(-[a-
 Version = Annotated[str, StringConstraints(max_length=16, pattern=r"^[0-9]+(\.[0-9]+)*$")]
 License = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*$")]
 Url = Annotated[Line, StringConstraints(pattern=r"^https?://\S+$")]
+Dataset = Annotated[str, StringConstraints(max_length=200, pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
+"""The owner/name of the same data among the data sets of Hugging Face, if it is there."""
 Count = Annotated[int, Field(ge=1, le=10**9)]
 
 
@@ -75,6 +82,7 @@ class DataSource(Strict):
 
     name: Line
     url: Url | None = None
+    dataset: Dataset | None = None
     license: Line
     subjects: Count | None = None
     use: Line | None = None
@@ -89,6 +97,7 @@ class Score(Strict):
     sd: Annotated[float, Field(ge=0)] | None = None
     unit: Line | None = None
     data: Line
+    dataset: Dataset | None = None
     pairs: Count
     command: Line | None = None
     tolerance: Annotated[float, Field(ge=0, le=1)] = 1e-3
@@ -176,7 +185,7 @@ def read(folder: str | os.PathLike, source: str | None = None) -> Card:
     source = source or str(path)
     front, _ = _split(path, source)
     fields = parse_yaml(front, source)
-    return validate(Card, {key: value for key, value in fields.items() if key not in DERIVED}, source)
+    return validate(Card, {key: value for key, value in fields.items() if key not in FOREIGN}, source)
 
 
 def read_body(folder: str | os.PathLike) -> str:

@@ -230,8 +230,8 @@ _GZIP_RATIO = 1032
 """The most that deflate compresses."""
 
 
-_VOXELS_LIMIT = 2**30
-"""Twice a CT of a whole body; as float32 they take four gigabytes."""
+_VOXELS_LIMIT = 2**28
+"""A CT of a whole body, 512 x 512 x 1024; as float32 they take one gigabyte, and a field on them three."""
 
 
 def _check_size(path: Path, file: SpatialImage | _Dataset) -> None:

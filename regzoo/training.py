@@ -29,6 +29,8 @@ from regzoo.simulated import BreathingBatches
 from regzoo.sources import BreathingData
 from regzoo.validation import KnownField, Validation
 
+_ADVICE = "Choose another --output, or remove it."
+
 
 def finetune(
     recipe: Recipe | str | os.PathLike, output: str | os.PathLike | None = None, data: str | os.PathLike | None = None
@@ -82,12 +84,23 @@ def _is_finished(folder: Path, recipe: Recipe) -> bool:
     """Says whether the folder holds this recipe's finished run, verified; refuses one that holds another run."""
     kept = folder / cards.RECIPE
     if kept.exists() and Recipe.read(kept) != recipe:
-        raise InvalidError(f"{folder} holds a run of another recipe. Choose another --output, or remove it.")
+        raise InvalidError(
+            f"{folder} holds a run of another recipe: {_difference(Recipe.read(kept), recipe)}. {_ADVICE}"
+        )
     if not kept.exists() or not (folder / cards.README).exists():
         return False
     # The card is written last, and a person may have added to it since: a finished run is not written again.
     hub.verify(folder, cards.read(folder), f"Remove {folder / cards.README} to write it again.")
     return True
+
+
+def _difference(kept: Recipe, recipe: Recipe) -> str:
+    """Returns the first thing in which two recipes differ, as `seed is 1, not 2`."""
+    name = next(name for name in Recipe.model_fields if getattr(kept, name) != getattr(recipe, name))
+    there, here = getattr(kept, name), getattr(recipe, name)
+    if isinstance(there, str | int | None) and isinstance(here, str | int | None):
+        return f"its {name} is {there}, not {here}"
+    return f"its {name} is another"
 
 
 @contextlib.contextmanager

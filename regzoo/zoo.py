@@ -18,10 +18,10 @@ def load(name: str | os.PathLike) -> RegistrationModel:
     Raises:
         RegzooError: If there is no such model, or its files are damaged or do not fit its config.
     """
-    folder = hub.resolve(name)
-    card, config = cards.read(folder), cards.read_config(folder)
+    entry = hub.take(name)
+    card, config = entry.card, cards.read_config(entry.folder)
     card.input.check(config)
     model = build(config, card.input.spacing)
-    weights.load(model, folder / cards.WEIGHTS)
-    model.card, model.source = card, hub.pin(name)
+    weights.load(model, entry.folder / cards.WEIGHTS)
+    model.card, model.source = card, entry.pin
     return model

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from regzoo import cards
 
+SOURCE = {"name": "Made up", "url": "https://example.org", "dataset": "lab/made-up", "license": "CC0", "subjects": 3}
 FACTS = {
     "summary": "Registers [brackets] and | bars.",
     "anatomy": "lung",
     "modality": "CT",
     "license": "cc-by-4.0",
-    "data": [{"name": "Made up", "url": "https://example.org", "license": "CC0", "subjects": 3, "use": "train"}],
+    "data": [SOURCE | {"use": "train"}],
     "limits": ["Only for tests."],
     "scores": [
         {
@@ -18,6 +19,7 @@ FACTS = {
             "value": 0.8521,
             "sd": 0.02,
             "data": "made up",
+            "dataset": "lab/made-up",
             "pairs": 20,
             "command": "regzoo evaluate lung-ct-ddf --pairs pairs.csv",
             "baseline": {"unregistered": 0.56, "other": None},

@@ -1,11 +1,14 @@
 """Hostile cards, configs, weights, recipes and NIfTI headers: each ends in a clean error or a correct load.
 
+Many of them go through the command line too, where each must end without a traceback: in one line, if refused.
 `python tests/fuzz.py [COUNT]` prints how many there were, the slowest, and the peak of memory.
 """
 
 import gzip
 import json
+import os
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -17,8 +20,9 @@ import numpy as np
 import tiny_run
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from regzoo import backend, cards, hub
+from regzoo import backend, cards, cli, hub
 from regzoo.checks import RegzooError
 from regzoo.documents import dump_yaml, parse_json
 from regzoo.images import Image
@@ -26,6 +30,8 @@ from regzoo.models import build, weights
 from regzoo.recipe import Recipe
 
 SEED, COUNT = 5, 10_000
+AT_THE_COMMAND_LINE = {"card": 1, "config": 20, "weights": 20, "recipe": 10, "nifti": 1, "nifti.gz": 1}
+"""One of so many; a network is built for each config, weights and most recipes."""
 HOSTILE = (
     *(10**9, 10**30, -1, 0, 0.5, 1e308, True, None, "", "x" * 5000, "../x", "/etc/passwd", "\x00\x1b[2J", "hf://a/b"),
     *([], {}, [[[[]]]], {"class_name": "Lambda", "config": {}}, "!!python/object/apply:os.system [id]", [1] * 1000),
@@ -47,6 +53,10 @@ class Kinds:
         recipe.write(folder / cards.RECIPE)
         nibabel.save(nibabel.Nifti1Image(np.arange(60, dtype="float32").reshape(3, 4, 5), np.eye(4)), folder / "x.nii")
         self.built = set()
+        (folder / "empty").mkdir()
+        (folder / "parent").mkdir()
+        child = recipe.model_copy(update={"model": None, "input": None, "parent": str(folder / "parent")})
+        child.write(folder / "child.yaml")
         raw = (folder / "x.nii").read_bytes()
         self.sound = {
             "card": ((folder / cards.README).read_bytes(), self.card),
@@ -56,6 +66,24 @@ class Kinds:
             "nifti": (raw, lambda data: self.nifti(data, "y.nii")),
             "nifti.gz": (raw, lambda data: self.nifti(gzip.compress(data, 1), "y.nii.gz")),
         }
+
+    def command(self, kind):
+        """The command that reads what was written last; whatever that holds, it ends before anything is computed."""
+        fine_tune = ["finetune", "--data", str(self.folder / "empty"), "--output", str(self.folder / "run")]
+        match kind:
+            case "card":
+                return ["show", str(self.folder / "entry")]
+            case "recipe":
+                return [*fine_tune, str(self.folder / "other.yaml")]
+            case "nifti" | "nifti.gz":
+                file = self.folder / kind.replace("nifti", "y.nii")
+                return ["register", str(file), str(self.folder / "none.nii"), "--method", "affine"]
+        parent, sound = self.folder / "parent", self.folder
+        hostile = sound / "entry" / cards.CONFIG if kind == "config" else sound / "other.safetensors"
+        shutil.copy(hostile if kind == "config" else sound / cards.CONFIG, parent / cards.CONFIG)
+        shutil.copy(hostile if kind == "weights" else sound / cards.WEIGHTS, parent / cards.WEIGHTS)
+        cards.write(parent, cards.read(sound).model_copy(update={"files": cards.manifest(parent)}), "# tiny")
+        return [*fine_tune, str(self.folder / "child.yaml")]
 
     def card(self, data):
         entry = self.folder / "entry"
@@ -167,8 +195,25 @@ def generate(document, count, use):
     examine()
 
 
+def check_command(command, data):
+    done = CliRunner().invoke(cli.app, command, prog_name="regzoo")
+    report = (done.exit_code, done.stderr[:7], done.stderr.count("\n"))
+    ended = done.exception is None or isinstance(done.exception, SystemExit)
+    if not ended or (done.exit_code and report != (1, "error: ", 1)):
+        raise AssertionError(f"{command}: {data[:4000]!r}\n{done.stderr}") from done.exception
+
+
 def main(count):
-    report = {"inputs": 0, "seconds": 0.0, "slowest": 0.0, "slowest_kind": "", "errors": Counter(), "loads": Counter()}
+    seen = Counter()
+    report = {
+        "inputs": 0,
+        "commands": 0,
+        "seconds": 0.0,
+        "slowest": 0.0,
+        "slowest_kind": "",
+        "errors": Counter(),
+        "loads": Counter(),
+    }
     with tempfile.TemporaryDirectory() as name:
         kinds = Kinds(Path(name))
 
@@ -179,6 +224,10 @@ def main(count):
                 report["loads"][kind] += 1
             except RegzooError:
                 report["errors"][kind] += 1
+            seen[kind] += 1
+            if seen[kind] % AT_THE_COMMAND_LINE[kind] == 0:
+                report["commands"] += 1
+                check_command(kinds.command(kind), data)
             seconds = time.perf_counter() - started
             report["inputs"] += 1
             report["seconds"] += seconds
@@ -213,4 +262,5 @@ def sound_document(kinds, kind):
 
 
 if __name__ == "__main__":
+    os.environ["HF_HUB_OFFLINE"] = "1"  # a hostile parent asks no server
     main(int(sys.argv[1]) if len(sys.argv) > 1 else COUNT)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -24,6 +25,8 @@ class HubServer:
     def __init__(self):
         self.commits, self.refs, self.private, self.objects, self.requests = {}, {}, set(), {}, []
         self.listing = None  # bytes in the place of an owner's models
+        self.slow = 0.0  # seconds before a listing or an answer to a POST
+        self.opinion = 200, {"errors": [], "warnings": []}  # on a card
         self.fault = lambda handler, kind, path: False
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.http.handle_error = lambda *_: None  # of clients that went away
@@ -102,6 +105,8 @@ def _handler(hub):
         def do_GET(self):
             url = urlsplit(self.path)
             path = unquote(url.path)
+            if path == "/api/models":
+                time.sleep(hub.slow)
             if path == "/api/models" and hub.listing is not None:
                 return self.reply(200, hub.listing)
             if path == "/api/models":
@@ -161,10 +166,11 @@ def _handler(hub):
         def do_POST(self):
             path, body = urlsplit(self.path).path, self.body()
             hub.requests.append(("post", path))
+            time.sleep(hub.slow)
             if self.headers.get("Authorization") != f"Bearer {TOKEN}" and path != "/api/validate-yaml":
                 return self.refuse(401)
             if path == "/api/validate-yaml":
-                return self.reply(200, {"errors": [], "warnings": []})
+                return self.reply(hub.opinion[0], hub.opinion[1])
             if path == "/api/repos/create":
                 return self.create(json.loads(body))
             if path.endswith(".git/info/lfs/objects/batch"):
@@ -206,11 +212,13 @@ def _handler(hub):
             files = dict(hub.commits[repo][head]) if head else {}
             for line in map(json.loads, body.splitlines()):
                 value = line["value"]
+                if value.get("parentCommit", head) != head:
+                    return self.refuse(412)
                 if line["key"] == "file":
                     files[value["path"]] = base64.b64decode(value["content"])
                 elif line["key"] == "lfsFile":
                     files[value["path"]] = hub.objects[value["oid"]]
             commit = hub.commit(repo, files)
-            self.reply(200, {"commitUrl": f"{hub.url}/{repo}/commit/{commit}", "commitOid": commit})
+            return self.reply(200, {"commitUrl": f"{hub.url}/{repo}/commit/{commit}", "commitOid": commit})
 
     return Handler

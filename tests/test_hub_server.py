@@ -13,7 +13,9 @@ from pathlib import Path
 
 import hub_server
 import pytest
-from fake_zoo import edit_card, make_entry
+from fake_zoo import FACTS, edit_card, make_entry
+from filelock import FileLock
+from huggingface_hub.utils import close_session
 from typer.testing import CliRunner
 
 from regzoo import cards, cli, hub
@@ -45,6 +47,11 @@ def offline(monkeypatch):
     return lambda: monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
+def place(server):
+    """What the cache keeps of this server."""
+    return hub.cache_folder() / "hub" / f"http___127.0.0.1_{server.http.server_port}"
+
+
 def run(*arguments):
     result = CliRunner().invoke(cli.app, arguments, prog_name="regzoo")
     if result.exception and not isinstance(result.exception, SystemExit):
@@ -71,7 +78,8 @@ def commit_of(server, revision="main"):
 class TestPull:
     def test_fresh(self, server, tmp_path):
         folder = hub.pull(NAME)
-        assert folder == tmp_path / "cache" / "hub" / "lab" / "lung-ct-ddf" / commit_of(server)
+        assert folder == place(server) / "lab" / "lung-ct-ddf" / commit_of(server)
+        assert folder.is_relative_to(tmp_path / "cache" / "hub")
         for path in (tmp_path / "entry").iterdir():
             assert (folder / path.name).read_bytes() == path.read_bytes()
         assert sorted(path.name for path in folder.iterdir()) == sorted(server.files(REPO, "main"))
@@ -164,12 +172,23 @@ class TestPull:
         server.fault = lambda *_: time.sleep(0.6)
         fails(TransportError, "did not answer (ReadTimeout). Try again later.")
 
-    def test_no_server(self, server, monkeypatch):
+    def test_no_server(self, server):
         kept = hub.pull(NAME)
-        with socket.create_server(("127.0.0.1", 0)) as closed:
-            port = closed.getsockname()[1]
-        monkeypatch.setenv("REGZOO_HUB", f"http://127.0.0.1:{port}/lab")
+        server.http.shutdown()
+        server.http.server_close()
+        close_session()  # which would go on with the open connection
         fails(TransportError, f"did not answer (ConnectError). What was pulled before is {NAME}@{kept.name}.")
+
+    def test_what_one_server_sent_is_not_taken_for_what_another_has(self, server, monkeypatch):
+        mirrored = hub.pull(NAME)
+        monkeypatch.setenv("REGZOO_HUB", server.url.replace("127.0.0.1", "localhost") + "/lab")
+        server.cdn = server.cdn.replace("localhost", "127.0.0.1")
+        assert hub.models() == []
+        assert [entry.folder for entry in hub.cached()] == [mirrored]
+        own = hub.pull(NAME)
+        assert own != mirrored
+        assert [entry.folder for entry in hub.models()] == [own]
+        assert hub.remove(NAME) == [own, mirrored]
 
     def test_tampered_bytes_of_the_same_size_under_the_good_etag(self, server, tmp_path):
         good = hashlib.sha256(b"weights").hexdigest()
@@ -191,7 +210,30 @@ class TestPull:
 
     def test_a_size_that_the_server_lies_about(self, server, tmp_path):
         server.fault = lambda handler, kind, path: kind == "cdn" and not handler.reply(200, b"weights and more")
+        fails(DamagedError, "has more than 7 bytes. Nothing was kept.")
+        assert leftovers(tmp_path) == []
+
+    def test_a_file_that_ends_too_soon(self, server, tmp_path):
+        server.fault = lambda handler, kind, path: kind == "cdn" and not handler.reply(200, b"weig")
         fails(DamagedError, "arrived incomplete. Nothing was kept; try again.")
+        assert leftovers(tmp_path) == []
+
+    def test_a_file_without_end_does_not_fill_the_disk(self, server, tmp_path, monkeypatch):
+        sent = []
+
+        def endless(handler, kind, path):
+            if kind != "cdn":
+                return False
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(10**12))
+            handler.end_headers()
+            while True:  # until the other side hangs up
+                handler.wfile.write(b"x" * 2**20)
+                sent.append(2**20)
+
+        server.fault = endless
+        fails(DamagedError, "has more than 7 bytes. Nothing was kept.")
+        assert sum(sent) < 100 * 2**20
         assert leftovers(tmp_path) == []
 
     def test_wrong_sha256_in_the_card(self, server, tmp_path):
@@ -246,11 +288,10 @@ class TestPull:
         assert server.requests == []
         fails(MissingError, "has not been pulled, and HF_HUB_OFFLINE is set", "hf://lab/other")
 
-    def test_damage_in_the_cache_is_removed_and_the_next_pull_succeeds(self, server):
+    def test_damage_in_the_cache_is_mended_by_a_pull(self, server):
         (hub.pull(NAME) / "model.safetensors").write_bytes(b"weightz")
         with pytest.raises(DamagedError, match=f"Pull it again: regzoo pull {NAME}@"):
             hub.resolve(NAME)
-        fails(DamagedError, "Nothing was kept; pull it again.")
         assert (hub.pull(NAME) / "model.safetensors").read_bytes() == b"weights"
 
     @pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyboardInterrupt()])
@@ -264,6 +305,45 @@ class TestPull:
                 hub.pull(NAME)
         assert leftovers(tmp_path) == []
         assert hub.pull(NAME).is_dir()
+
+    def test_damage_in_the_cache_offline(self, server, offline):
+        (hub.pull(NAME) / "model.safetensors").write_bytes(b"weightz")
+        offline()
+        fails(DamagedError, "Pull it again with a network.")
+
+    def test_what_killed_pulls_left_is_removed_by_the_next_of_any_model(self, server, tmp_path):
+        hub.pull("entry")
+        for remnant in (place(server) / "lab" / "x" / f".{'a' * 40}-abcd_fg1", tmp_path / "cache" / ".x-y@1.0-removed"):
+            (remnant / "deep").mkdir(parents=True)
+            with FileLock(remnant.parent / f"{remnant.name.rpartition('-')[0]}.lock"):  # one that is under way
+                hub.pull("entry")
+                assert remnant.is_dir()
+            hub.pull("entry")
+            assert not remnant.exists()
+
+    @pytest.mark.parametrize(
+        ("url", "sent"),
+        [
+            ("https://hub.example.org", True),
+            ("http://localhost:9", True),
+            ("http://127.0.0.1:9", True),
+            ("http://[::1]:9", True),
+            ("http://hub.example.org", False),
+            ("http://10.0.0.7:8090", False),
+            ("http://127.0.0.1.example.org", False),
+        ],
+    )
+    def test_a_token_is_not_sent_where_others_can_read_it(self, server, monkeypatch, url, sent):
+        monkeypatch.setenv("REGZOO_HUB", f"{url}/lab")
+        monkeypatch.setenv("HF_TOKEN", hub_server.TOKEN)
+        headers = remote.client()._build_hf_headers()
+        assert ("authorization" in headers) == sent
+
+    def test_a_private_model_where_no_token_is_sent(self, server, monkeypatch):
+        server.private.add(REPO)
+        monkeypatch.setattr(remote, "may_have_token", lambda url: False)
+        monkeypatch.setenv("HF_TOKEN", hub_server.TOKEN)
+        fails(MissingError, f"If it is private: a token is sent over https only, and the server is {server.url}.")
 
     def test_a_warning_of_the_client_stays_away(self, server, capfd):
         hub.pull(NAME)
@@ -325,7 +405,7 @@ class TestProcesses:
         time.sleep(0.2)
         process.send_signal(getattr(signal, kind))
         process.communicate(timeout=60)
-        assert not (tmp_path / "cache/hub/lab/lung-ct-ddf" / commit).exists()
+        assert not (place(server) / "lab/lung-ct-ddf" / commit).exists()
         assert hub.cached() == []
         assert (hub.pull(NAME) / "model.safetensors").read_bytes() == data
         assert {path.parent.name for path in leftovers(tmp_path)} == {commit, "lung-ct-ddf"}
@@ -408,6 +488,14 @@ class TestConfiguredHub:
         assert [model["source"] for model in models] == [f"{NAME}@{folder.name}", NAME]
         assert "dice 0.852 ± 0.02" in run("list")[1].splitlines()[-2]
 
+    def test_a_listing_that_does_not_come(self, server, monkeypatch):
+        hub.pull(NAME)
+        monkeypatch.setattr(remote, "TIMEOUT", 0.3)
+        monkeypatch.setattr(server, "slow", 1.0)
+        code, out, err = run("list")
+        assert (code, "lung-ct-ddf" in out) == (0, True)
+        assert "did not answer (ReadTimeout)" in err
+
     def test_list_without_the_server(self, server, monkeypatch):
         monkeypatch.setattr(remote, "listing", lambda owner: (_ for _ in ()).throw(TransportError("no answer")))
         assert run("list") == (0, "", "warning: no answer\nNo models.\n")
@@ -459,6 +547,36 @@ class TestPush:
         assert cards.read(folder) == cards.read("entry")
         assert package(folder, "hf://lab/new").files["README.md"] == ready.files["README.md"]
 
+    def test_a_push_that_does_not_end(self, server, monkeypatch):
+        monkeypatch.setattr("regzoo.hub.push._PATIENCE", 0.3)
+        monkeypatch.setattr(server, "slow", 1.0)
+        with pytest.raises(TransportError, match=r"did not answer \(ReadTimeout\)"):
+            push(package("entry", "hf://lab/new"), private=False)
+
+    def test_a_card_that_the_hub_does_not_take_makes_no_repository(self, server, monkeypatch):
+        problem = {"errors": [{"message": '"license" must be one of these'}], "warnings": [{"message": "a"}]}
+        monkeypatch.setattr(server, "opinion", (400, problem))
+        with pytest.raises(InvalidError, match='hf://lab/new: the hub does not take this card: "license" must be one'):
+            push(package("entry", "hf://lab/new"), private=False)
+        assert "lab/new" not in server.refs
+        monkeypatch.setattr(server, "opinion", (200, {"errors": [], "warnings": [{"message": "a"}]}))
+        push(package("entry", "hf://lab/new"), private=False)  # a warning is none that stops it, nor is it printed
+
+    def test_a_push_beside_another_is_refused(self, server, tmp_path, monkeypatch):
+        first = push(package("entry", "hf://lab/new"), private=False)
+        make_entry(tmp_path / "entry", version="2", weights=b"retrain")
+        ready = package("entry", "hf://lab/new")
+        monkeypatch.setattr(remote, "read_card", lambda address: (cards.read("entry"), first))
+        server.commit("lab/new", server.files("lab/new", "main") | {"notes.txt": b"x"})
+        with pytest.raises(TransportError, match="answered 412"):
+            push(ready, private=False)
+
+    def test_another_model_is_not_overwritten(self, server, tmp_path):
+        push(package("entry", "hf://lab/new"), private=False)
+        make_entry(tmp_path / "other", name="brain-mr-dvf")
+        with pytest.raises(InvalidError, match=r"holds another model, lung-ct-ddf@1\. Choose another repository"):
+            push(package("other", "hf://lab/new"), private=False)
+
     def test_a_second_push_is_a_second_commit(self, server, tmp_path):
         first = push(package("entry", "hf://lab/new"), private=False)
         make_entry(tmp_path / "entry", version="2", weights=b"retrain")
@@ -480,12 +598,22 @@ class TestPush:
         ready = package("entry", "hf://lab/new")
         data = ModelCard(ready.files["README.md"].decode()).data
         assert (data.library_name, data.pipeline_tag, data.license) == ("keras", "image-to-image", "cc-by-4.0")
-        assert data.datasets == ["made-up"]
+        assert data.datasets == ["lab/made-up"]
         (result,) = data.eval_results
         assert (result.metric_type, result.metric_value, result.dataset_name) == ("dice", 0.8521, "made up")
         (entry,) = parse_eval_result_entries(safe_load(ready.files[EVAL_RESULTS]))
-        assert (entry.dataset_id, entry.task_id, entry.value) == ("made-up", "dice", 0.8521)
+        assert (entry.dataset_id, entry.task_id, entry.value) == ("lab/made-up", "dice", 0.8521)
         assert "regzoo evaluate" in entry.notes
+
+    def test_data_that_no_hub_has_get_no_identifier_of_one(self, server, tmp_path):
+        score = FACTS["scores"][0] | {"data": "\u5fc3\u810f"}
+        own = {"name": "Made up", "license": "CC0"}
+        make_entry(tmp_path / "entry", data=[own], scores=[{key: score[key] for key in score if key != "dataset"}])
+        ready = package("entry", "hf://lab/new")
+        assert EVAL_RESULTS not in ready.files
+        readme = ready.files["README.md"].decode()
+        assert "datasets:" not in readme
+        assert "type: data\n" in readme
 
     def test_base_model(self, server, tmp_path):
         make_entry(tmp_path / "entry", training={"parent": f"{NAME}@{'a' * 40}"})
@@ -621,6 +749,12 @@ class TestOneBadThing:
         (folder.parent / "refs.json").write_text(text)
         assert hub.resolve(NAME) == hub.pull(NAME) == folder
         assert json.loads((folder.parent / "refs.json").read_text()) == {"main": folder.name}
+
+    def test_what_a_hubs_editor_adds_to_a_card_is_no_fault(self, server):
+        added = b"---\nlanguage: en\nlicense_name: x\nthumbnail: y.png\nmetrics: [dice]\nextra_gated_prompt: z\n"
+        readme = server.files(REPO, "main")["README.md"].replace(b"---\n", added, 1)
+        server.commit(REPO, server.files(REPO, "main") | {"README.md": readme})
+        assert cards.read(hub.pull(NAME)).name == "lung-ct-ddf"
 
     def test_a_repository_with_a_readme_of_its_own(self, server, monkeypatch):
         monkeypatch.setenv("HF_TOKEN", hub_server.TOKEN)

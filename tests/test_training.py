@@ -120,7 +120,7 @@ def test_a_finished_run_is_left_alone(whole, home, monkeypatch):
 
 
 def test_another_recipe_in_the_same_folder_is_refused(whole, home):
-    with pytest.raises(InvalidError, match=r"holds a run of another recipe\. Choose another --output"):
+    with pytest.raises(InvalidError, match=r"another recipe: its seed is 3, not 4\. Choose another --output"):
         finetune(tiny_run.recipe(seed=4), whole, home)
 
 

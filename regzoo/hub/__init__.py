@@ -20,7 +20,7 @@ from regzoo.files import atomic_folder, expanded
 from regzoo.hub import remote
 from regzoo.hub.address import Address, configured, parse
 from regzoo.hub.remote import TransportError
-from regzoo.hub.store import DamagedError, cache_folder, claimed, kept, same_model, verify
+from regzoo.hub.store import DamagedError, cache_folder, claimed, kept, same_model, sweep, verify
 
 __all__ = [
     "DamagedError",
@@ -36,6 +36,7 @@ __all__ = [
     "pull",
     "remove",
     "resolve",
+    "take",
     "unreadable",
     "verify",
 ]
@@ -54,6 +55,13 @@ class Entry:
     address: Address | None = None
     """The commit it was pulled from, if from a server."""
 
+    @property
+    def pin(self) -> str:
+        """The name under which these very bytes are found again; see `regzoo.hub.pin`."""
+        if self.address:
+            return str(self.address)
+        return str(self.folder) if self.source == "folder" else self.card.id
+
 
 def resolve(name: str | os.PathLike) -> Path:
     """Finds a model, pulls it if it is on a server and not yet here, and checks its bytes.
@@ -70,9 +78,14 @@ def resolve(name: str | os.PathLike) -> Path:
         DamagedError: If a file is not the one that the card lists.
         TransportError: If a server has to be asked and cannot be reached, or fails.
     """
+    return take(name).folder
+
+
+def take(name: str | os.PathLike) -> Entry:
+    """Finds a model as `resolve` does and returns its entry, verified; same arguments and errors."""
     entry = find(name)
     verify(entry.folder, entry.card, _cure(entry))
-    return entry.folder
+    return entry
 
 
 def find(name: str | os.PathLike) -> Entry:
@@ -106,10 +119,7 @@ def pin(name: str | os.PathLike) -> str:
 
     For a server, `hf://owner/repo@<commit>`; for a bundled or cached model, `name@version`; a folder is itself.
     """
-    entry = find(name)
-    if entry.address:
-        return str(entry.address)
-    return os.fspath(name) if entry.source == "folder" else entry.card.id
+    return find(name).pin
 
 
 def pull(name: str | os.PathLike) -> Path:
@@ -128,6 +138,7 @@ def pull(name: str | os.PathLike) -> Path:
         InvalidError: If the cache holds other weights under this name and version.
         TransportError: If a server cannot be reached, or fails.
     """
+    sweep()
     text = os.fspath(name)
     if text.startswith("hf://"):
         return _find_pulled(remote.pull(parse(text))).folder
@@ -135,9 +146,10 @@ def pull(name: str | os.PathLike) -> Path:
     if entry.address:
         match = _NAME.fullmatch(text)
         return _find_configured(match["name"], match["version"], fresh=True).folder
+    verify(entry.folder, entry.card, _cure(entry))
+    if entry.source == "cached":
+        return entry.folder
     target = cache_folder() / entry.card.id
-    if entry.source != "cached":
-        verify(entry.folder, entry.card, _cure(entry))
     with claimed(target):
         if not _is_kept(target, entry.card):
             _copy(entry, target)
@@ -160,6 +172,7 @@ def remove(name: str) -> list[Path]:
         raise MissingError(f"The cache {cache_folder()} is empty.")
     if not here:
         raise unknown("model in the cache", name, {each for names in known.values() for each in names})
+    sweep()
     for folder in here:
         with claimed(folder):
             gone = folder.with_name(f".{folder.name}-removed")
@@ -213,7 +226,8 @@ def cached() -> list[Entry]:
 def _places() -> Iterator[tuple[Path, str, Address | None]]:
     """Yields every folder with a card: those that hide others of their name and version come first."""
     yield from ((folder, "bundled", None) for folder in _bundled())
-    yield from _cached_places()
+    # What another server sent cannot be named while this one is configured.
+    yield from (each for each in _cached_places() if each[2] is None or remote.folder(each[2]) == each[0])
     hub = configured()
     if hub and hub.folder:
         yield from ((path.parent, "hub", None) for path in sorted(hub.folder.glob(f"*/{cards.README}")))
@@ -221,7 +235,7 @@ def _places() -> Iterator[tuple[Path, str, Address | None]]:
 
 def _cached_places() -> Iterator[tuple[Path, str, Address | None]]:
     yield from ((folder, "cached", None) for folder in _cached())
-    yield from ((remote.home(each) / each.commit, "cached", each) for each in remote.all_pulled())
+    yield from ((folder, "cached", address) for folder, address in remote.all_pulled().items())
 
 
 def _readable(places: Iterable[tuple[Path, str, Address | None]]) -> Iterator[Entry]:
@@ -233,11 +247,11 @@ def _readable(places: Iterable[tuple[Path, str, Address | None]]) -> Iterator[En
 def _cached_names() -> dict[Path, tuple[str, str]]:
     """Returns the folders of the cache and what `remove` calls each."""
     names = {folder: (folder.name.partition("@")[0], folder.name) for folder in _cached()}
-    return names | {remote.home(each) / each.commit: (f"hf://{each.repo}", str(each)) for each in remote.all_pulled()}
+    return names | {folder: (f"hf://{each.repo}", str(each)) for folder, each in remote.all_pulled().items()}
 
 
 def _find_pulled(address: Address) -> Entry:
-    folder = remote.home(address) / address.commit
+    folder = remote.folder(address)
     return Entry(folder, "cached", cards.read(folder), address)
 
 

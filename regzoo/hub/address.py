@@ -1,9 +1,11 @@
 """The grammar of names on a hub: `hf://owner/repo[@revision]`, and the hub that `REGZOO_HUB` configures."""
 
+import ipaddress
 import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from regzoo.checks import MissingError, invalid
 from regzoo.files import expanded
@@ -81,3 +83,20 @@ def configured() -> Configured | None:
     if _OWNER.fullmatch(owner) and re.fullmatch(r"https?://[^/\s]+(/[^/\s]+)*", server):
         return Configured(owner=owner, endpoint=server)
     raise invalid("REGZOO_HUB", "hf://owner, https://host/owner or a folder", f"'{text}'")
+
+
+def server() -> str:
+    """Returns the URL of the server that `hf://` stands for: the configured one, else `HF_ENDPOINT` or Hugging Face."""
+    hub = configured()
+    return (hub and hub.endpoint) or os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+
+
+def may_have_token(url: str) -> bool:
+    """Says whether a token may be sent to a server: not where others on the network could read it."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" or parts.hostname == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return False

@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from regzoo.hub import remote, store
 from regzoo.hub.address import Address, parse
 
 EVAL_RESULTS = ".eval_results/regzoo.yaml"
+_PATIENCE = 120.0
+"""Seconds for which a hub may be silent while it takes in a commit."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,10 @@ def package(name: str | os.PathLike, target: str) -> Package:
         message = f"{card.name} cannot be pushed: its card lacks {', '.join(lacking)}."
         raise InvalidError(f"{message} Add them to {folder / cards.README}; 'regzoo evaluate --record' writes scores.")
     text = cards.text(card, cards.read_body(folder), _derived(card))
-    files: dict[str, Path | bytes] = {cards.README: text.encode(), EVAL_RESULTS: _eval_results(card).encode()}
+    files: dict[str, Path | bytes] = {cards.README: text.encode()}
+    results = _eval_results(card)
+    if results:
+        files[EVAL_RESULTS] = results.encode()
     return Package(address, card, files | {file.path: folder / file.path for file in card.files})
 
 
@@ -73,20 +79,29 @@ def push(package: Package, private: bool) -> Address:
     from huggingface_hub.constants import HF_HUB_DISABLE_XET
 
     address, card = package.address, package.card
-    there = remote.read_card(address)
-    if there and there.id == card.id and not store.same_model(there, card):
+    _check_on_hub(package)
+    there, head = remote.read_card(address) or (None, None)
+    if there and there.name != card.name:
+        raise InvalidError(f"{address} holds another model, {there.id}. Choose another repository for {card.id}.")
+    if there and there.version == card.version and not store.same_model(there, card):
         raise InvalidError(f"{address} holds other weights than this {card.id}. Give the new ones a new version.")
     operations = [
         CommitOperationAdd(name, content if isinstance(content, bytes) else str(content))
         for name, content in package.files.items()
     ]
-    with remote.reported(address):
+    with remote.reported(address, _PATIENCE):
         client = remote.client()
         if there is None:
             client.create_repo(address.repo, private=private, exist_ok=True)
     try:
-        with remote.reported(address):
-            commit = client.create_commit(address.repo, operations, commit_message=card.id)
+        with remote.reported(address, _PATIENCE), warnings.catch_warnings(action="ignore", category=UserWarning):
+            commit = client.create_commit(
+                # Refused where someone else has pushed since.
+                address.repo,
+                operations,
+                commit_message=card.id,
+                parent_commit=head and head.commit,
+            )
     except remote.TransportError as error:
         if not HF_HUB_DISABLE_XET:
             raise remote.TransportError(f"{error} If this hub has no xet store, set HF_HUB_DISABLE_XET=1.") from None
@@ -102,7 +117,7 @@ def _derived(card: Card) -> dict:
         EvalResult(
             task_type=card.pipeline_tag,
             task_name="image registration",
-            dataset_type=_slug(score.data),
+            dataset_type=score.dataset or _slug(score.data),
             dataset_name=score.data,
             metric_type=score.metric,
             metric_name=" ".join(filter(None, (score.metric, score.unit))),
@@ -113,7 +128,7 @@ def _derived(card: Card) -> dict:
     parent = str(card.training.get("parent"))
     data = ModelCardData(
         base_model=parse(parent).repo if parent.startswith("hf://") else None,
-        datasets=sorted({_slug(source.name) for source in card.data}),
+        datasets=sorted({source.dataset for source in card.data if source.dataset}) or None,
         model_name=card.name,
         eval_results=scores,
     )
@@ -134,22 +149,36 @@ def _check(text: str, scores: list) -> None:
         raise RegzooError("The card is not valid on a hub: its scores are not read back.")
 
 
+def _check_on_hub(package: Package) -> None:
+    """Asks the hub whether it takes the card, before a repository is made; its list of licences is its own."""
+    from huggingface_hub.errors import BadRequestError
+
+    question = {"content": package.files[cards.README].decode(), "repoType": "model"}
+    with remote.reported(package.address, _PATIENCE):
+        try:
+            remote.asked("POST", "/api/validate-yaml", json=question)
+        except BadRequestError as error:
+            told = " ".join(str(error.server_message or error).split())[:500]
+            raise InvalidError(f"{package.address}: the hub does not take this card: {told}") from None
+
+
 def _eval_results(card: Card) -> str:
-    """Returns the scores as the text of an `.eval_results` file."""
+    """Returns the scores on data sets of the hub as the text of an `.eval_results` file; empty if there are none."""
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
     entries = [
         EvalResultEntry(
-            dataset_id=_slug(score.data),
+            dataset_id=score.dataset,
             task_id=score.metric,
             value=score.value,
             notes=f"{score.text()}; {score.pairs} pairs; {score.command}",
         )
         for score in card.scores
+        if score.dataset
     ]
-    return dump_yaml(eval_result_entries_to_yaml(entries))
+    return dump_yaml(eval_result_entries_to_yaml(entries)) if entries else ""
 
 
 def _slug(text: str) -> str:
     """Returns words as an identifier: `Learn2Reg, task 1; 20 pairs` gives `learn2reg-task-1`."""
-    return re.sub(r"[^a-z0-9]+", "-", text.partition(";")[0].lower()).strip("-")[:96]
+    return re.sub(r"[^a-z0-9]+", "-", text.partition(";")[0].lower()).strip("-")[:96] or "data"

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -18,10 +19,11 @@ from regzoo.config import validate
 from regzoo.documents import parse_json, read_text
 from regzoo.files import atomic_file, atomic_folder
 from regzoo.hub import store
-from regzoo.hub.address import Address, configured, parse
+from regzoo.hub.address import Address, may_have_token, parse, server
 
 if TYPE_CHECKING:
     import huggingface_hub
+    from huggingface_hub.utils import httpx
 
 TIMEOUT = 20.0
 """Seconds without an answer after which a server counts as unreachable."""
@@ -29,7 +31,6 @@ WAITS = (0.5, 2.0)
 """Seconds before a request is repeated that a server failed on."""
 _REFS = "refs.json"
 _REFS_LIMIT = 1024 * 1024
-_LOGIN = "If it is private, log in with 'hf auth login' or set HF_TOKEN."
 Answer = TypeVar("Answer")
 
 
@@ -38,21 +39,34 @@ class TransportError(RegzooError):
 
 
 def home(address: Address) -> Path:
-    """Returns the folder of the cache that holds a repository's pulled commits."""
-    return store.cache_folder() / "hub" / address.repo
+    """Returns the folder of the cache that holds a repository's pulled commits.
+
+    Each server has its own: what a mirror sent is never taken for what the hub has.
+    """
+    return _of_server() / address.repo
+
+
+def folder(address: Address) -> Path:
+    """Returns the folder of the cache for one commit."""
+    return home(address) / address.commit
+
+
+def _of_server() -> Path:
+    return store.cache_folder() / "hub" / re.sub(r"[^A-Za-z0-9.-]", "_", server().removeprefix("https://"))
 
 
 def pulled(address: Address) -> Address | None:
     """Returns the commit that was pulled for a revision, without asking the server; None if there is none."""
     commit = address.commit or _refs(home(address)).get(address.revision or "main")
-    return address.at(commit) if commit and (home(address) / commit / cards.README).is_file() else None
+    return address.at(commit) if commit and (folder(address.at(commit)) / cards.README).is_file() else None
 
 
-def all_pulled() -> list[Address]:
-    """Returns the address of every commit in the cache."""
-    folders = [path.parent for path in (store.cache_folder() / "hub").glob(f"*/*/*/{cards.README}")]
-    addresses = [Address(f"{path.parent.parent.name}/{path.parent.name}", path.name) for path in sorted(folders)]
-    return [address for address in addresses if address.commit]
+def all_pulled() -> dict[Path, Address]:
+    """Returns the folder and the address of every commit in the cache, those of the present server first."""
+    found = sorted((store.cache_folder() / "hub").glob(f"*/*/*/*/{cards.README}"))
+    folders = sorted((path.parent for path in found), key=lambda folder: not folder.is_relative_to(_of_server()))
+    addresses = {path: Address(f"{path.parent.parent.name}/{path.parent.name}", path.name) for path in folders}
+    return {path: address for path, address in addresses.items() if address.commit}
 
 
 def listing(owner: str) -> list[tuple[Card, Address]]:
@@ -61,15 +75,30 @@ def listing(owner: str) -> list[tuple[Card, Address]]:
     Raises:
         TransportError: If the server cannot be reached, or fails.
     """
-    call = client().list_models
-    found = _patiently(Address(owner), lambda: list(call(author=owner, filter="regzoo", cardData=True, limit=1000)))
+    # Not HfApi.list_models, which waits for ever (huggingface_hub 2.4).
+    question = {"author": owner, "filter": "regzoo", "cardData": "true", "limit": "1000"}
     told = []
-    for info in found:
-        with contextlib.suppress(InvalidError, AttributeError):  # one that could not be pulled either
-            values = (info.card_data.to_dict() if info.card_data else {}).items()
-            card = validate(Card, {key: value for key, value in values if key in Card.model_fields}, info.id)
-            told.append((card, parse(f"hf://{info.id}")))
+    for item in _patiently(Address(owner), lambda: list(asked("GET", "/api/models", params=question).json())):
+        with contextlib.suppress(InvalidError, AttributeError, TypeError):  # one that could not be pulled either
+            values = (item.get("cardData") or {}).items()
+            address = parse(f"hf://{item.get('id')}")
+            told.append(
+                (
+                    validate(Card, {key: value for key, value in values if key in Card.model_fields}, str(address)),
+                    address,
+                )
+            )
     return told
+
+
+def asked(method: str, path: str, **content: object) -> "httpx.Response":
+    """Asks the server a question that huggingface_hub has no fit method for, by its client; raises its errors."""
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+    headers = build_hf_headers(token=client().token, library_name="regzoo", library_version=regzoo.__version__)
+    reply = get_session().request(method, f"{server()}{path}", headers=headers, **content)
+    hf_raise_for_status(reply)
+    return reply
 
 
 def pull(address: Address) -> Address:
@@ -83,28 +112,31 @@ def pull(address: Address) -> Address:
         TransportError: If the server cannot be reached, or fails.
     """
     known = pulled(address)
-    if known and (address.commit or offline()):
-        return _verified(known)
+    if known and offline():
+        store.verify(folder(known), cards.read(folder(known)), "Pull it again with a network.")
+        return known
+    if known and address.commit and _is_whole(known):
+        return known
     found, sizes = _look_up(address)
-    target = home(found) / found.commit
+    target = folder(found)
     with store.claimed(target):
         if store.kept(target) is None:
-            with atomic_folder(target) as folder:
-                _fill(folder, found, sizes)
+            with atomic_folder(target) as fresh:
+                _fill(fresh, found, sizes)
     _remember(address, found)
     return found
 
 
-def read_card(address: Address) -> Card | None:
-    """Returns the card that a repository has now, or None if there is no repository or no card."""
-    with tempfile.TemporaryDirectory() as folder:
+def read_card(address: Address) -> tuple[Card, Address] | None:
+    """Returns the card that a repository has now and its commit, or None if there is no repository or no card."""
+    with tempfile.TemporaryDirectory() as temporary:
         try:
             found, _ = _look_up(address)
-            _download(found, cards.README, Path(folder))
+            _download(found, cards.README, Path(temporary), cards.CARD_LIMIT)
         except MissingError:
             return None
         try:
-            return cards.read(folder, str(found))
+            return cards.read(temporary, str(found)), found
         except InvalidError as error:
             problem = f"{address} holds a README.md that is no card of a model: {error}"
             raise InvalidError(f"{problem} Remove it there first, or choose another repository.") from None
@@ -114,18 +146,24 @@ def client() -> "huggingface_hub.HfApi":
     """Returns huggingface_hub's client for the configured server."""
     from huggingface_hub import HfApi
 
-    hub = configured()
-    return HfApi(endpoint=hub and hub.endpoint, library_name="regzoo", library_version=regzoo.__version__)
+    url = server()
+    token = None if may_have_token(url) else False
+    return HfApi(endpoint=url, token=token, library_name="regzoo", library_version=regzoo.__version__)
 
 
 @contextlib.contextmanager
-def reported(address: Address) -> Iterator[None]:
-    """Turns huggingface_hub's errors into one line each, and keeps its chatter away."""
+def reported(address: Address, seconds: float | None = None) -> Iterator[None]:
+    """Turns huggingface_hub's errors into one line each, keeps its chatter away and limits how long it waits.
+
+    Args:
+        address: What is asked for.
+        seconds: How long a server may stay silent; None: `TIMEOUT`.
+    """
     from huggingface_hub import errors
     from huggingface_hub.utils import httpx
 
     try:
-        with _quiet():
+        with _quiet(), _impatient(TIMEOUT if seconds is None else seconds):
             yield
     except RegzooError:
         raise
@@ -136,7 +174,7 @@ def reported(address: Address) -> Iterator[None]:
             f"{address}: the hub gives access on request only; ask for it on the model's page."
         ) from None
     except errors.RepositoryNotFoundError as error:
-        raise MissingError(f"{address}: the hub shows no such repository ({_status(error)}). {_LOGIN}") from None
+        raise MissingError(f"{address}: the hub shows no such repository ({_status(error)}). {_login()}") from None
     except errors.OfflineModeIsEnabled:
         message = f"{address} has not been pulled, and HF_HUB_OFFLINE is set. Pull it once with a network."
         raise MissingError(message) from None
@@ -150,7 +188,7 @@ def reported(address: Address) -> Iterator[None]:
         raise _failure(address, error.__cause__ or error) from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:  # of reading the answer
         reason = f"answered what a hub does not ({type(error).__name__})"
-        raise TransportError(f"{address}: {client().endpoint} {reason}.") from None
+        raise TransportError(f"{address}: {server()} {reason}.") from None
     except OSError as error:
         if "Consistency check failed" not in str(error):
             raise
@@ -161,12 +199,18 @@ def _failure(address: Address, error: BaseException) -> RegzooError:
     """Returns the error for a server that failed or could not be reached."""
     status = _status(error)
     if status in (401, 403):
-        return MissingError(f"{address}: the hub refuses access ({status}). {_LOGIN}")
+        return MissingError(f"{address}: the hub refuses access ({status}). {_login()}")
     again = pulled(address)
     advice = f"What was pulled before is {again}." if again else "Try again later."
     words = " ".join(str(getattr(error, "server_message", None) or "").split())[:200]
     reason = f"answered {status} {words}".rstrip() if status else f"did not answer ({type(error).__name__})"
-    return TransportError(f"{address}: {client().endpoint} {reason}. {advice}")
+    return TransportError(f"{address}: {server()} {reason}. {advice}")
+
+
+def _login() -> str:
+    if not may_have_token(server()):
+        return f"If it is private: a token is sent over https only, and the server is {server()}."
+    return "If it is private, log in with 'hf auth login' or set HF_TOKEN."
 
 
 def _status(error: BaseException) -> int | None:
@@ -188,6 +232,19 @@ def _quiet() -> Iterator[None]:
         utils.logging.set_verbosity(level)
         if not bars and not sys.stderr.isatty():
             utils.enable_progress_bars()
+
+
+@contextlib.contextmanager
+def _impatient(seconds: float) -> Iterator[None]:
+    """Lets huggingface_hub's shared HTTP client wait so long for a silent server; by itself it waits for ever."""
+    from huggingface_hub.utils import get_session
+
+    session = get_session()
+    before, session.timeout = session.timeout, seconds
+    try:
+        yield
+    finally:
+        session.timeout = before
 
 
 def _patiently(address: Address, call: Callable[[], Answer]) -> Answer:
@@ -222,48 +279,70 @@ def _look_up(address: Address) -> tuple[Address, dict[str, int]]:
     )
     found = address.at(info.sha if isinstance(info.sha, str) else "")
     if found.commit is None:
-        raise TransportError(f"{address}: expected a commit from {client().endpoint}, received '{info.sha}'.")
+        raise TransportError(f"{address}: expected a commit from {server()}, received '{info.sha}'.")
     sizes = {file.rfilename: file.size for file in info.siblings or () if isinstance(file.size, int)}
     return found, sizes
 
 
-def _fill(folder: Path, address: Address, sizes: dict[str, int]) -> None:
+def _fill(target: Path, address: Address, sizes: dict[str, int]) -> None:
     """Downloads the card, then what it lists, verified; nothing else of the repository."""
     if sizes.get(cards.README, 0) > cards.CARD_LIMIT:
         raise InvalidError(f"{address}: expected a card of at most {cards.CARD_LIMIT // 1024} KiB.")
-    _download(address, cards.README, folder)
-    card = cards.read(folder, f"{address}: {cards.README}")
+    _download(address, cards.README, target, cards.CARD_LIMIT)
+    card = cards.read(target, f"{address}: {cards.README}")
     for file in card.files:  # before a byte of a large file is fetched
         if sizes.get(file.path, file.bytes) != file.bytes:
             problem = f"{file.path} has {sizes[file.path]} bytes, expected {file.bytes}"
             raise store.DamagedError(f"{card.name} is damaged: {problem}. Nothing was kept; tell {address.repo}.")
     for file in card.files:
-        _download(address, file.path, folder)
-    store.verify(folder, card, f"Nothing was kept; try again, or tell {address.repo}.")
+        _download(address, file.path, target, file.bytes)
+    store.verify(target, card, f"Nothing was kept; try again, or tell {address.repo}.")
 
 
-def _download(address: Address, name: str, folder: Path) -> None:
-    """Downloads one file of a commit, past every cache, into a folder."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".transport-") as transport:
+def _download(address: Address, name: str, target: Path, limit: int) -> None:
+    """Downloads one file of a commit, past every cache, into a folder; ends when more than `limit` bytes come."""
+    with tempfile.TemporaryDirectory(dir=target, prefix=".transport-") as transport:
         _patiently(
             address,
             lambda: client().hf_hub_download(
-                address.repo, name, revision=address.commit, local_dir=transport, cache_dir=transport
+                address.repo,
+                name,
+                revision=address.commit,
+                local_dir=transport,
+                cache_dir=transport,
+                tqdm_class=_bar(f"{address}: {name}", limit),
             ),
         )
-        shutil.move(Path(transport) / name, folder / name)
+        shutil.move(Path(transport) / name, target / name)
 
 
-def _verified(address: Address) -> Address:
-    target = home(address) / address.commit
-    with store.claimed(target):
-        store.kept(target)
-    return address
+def _bar(what: str, limit: int) -> type:
+    """Returns huggingface_hub's progress bar, which ends a download that is longer than it may be.
+
+    The server tells a size before, which nothing binds it to; without an end it would fill the disk.
+    """
+    from huggingface_hub.utils import tqdm
+
+    class Bar(tqdm):
+        received = 0
+
+        def update(self, n: float | None = 1) -> bool | None:
+            Bar.received += int(n or 0)
+            if Bar.received > limit:
+                raise store.DamagedError(f"{what} has more than {limit} bytes. Nothing was kept.")
+            return super().update(n)
+
+    return Bar
 
 
-def _refs(folder: Path) -> dict[str, str]:
+def _is_whole(address: Address) -> bool:
+    with store.claimed(folder(address)):
+        return store.kept(folder(address)) is not None
+
+
+def _refs(place: Path) -> dict[str, str]:
     """Returns which commit each revision was; a damaged file tells of none, and the next pull writes it anew."""
-    path = folder / _REFS
+    path = place / _REFS
     if not path.is_file():
         return {}
     try:

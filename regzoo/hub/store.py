@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -52,26 +53,31 @@ def claimed(target: Path) -> Iterator[None]:
 
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.parent / f".{target.name}.lock", timeout=600):
-        for remnant in target.parent.glob(f".{target.name}-*"):  # of a process that was killed
-            shutil.rmtree(remnant, ignore_errors=True)
         yield
 
 
 def kept(target: Path) -> Card | None:
-    """Returns the card of a folder in the cache, verified, or None if there is none.
-
-    Raises:
-        DamagedError: If it is damaged; it is removed.
-    """
+    """Returns the card of a folder in the cache, verified; None if there is none, or it was damaged and is removed."""
     if not target.exists():
         return None
     try:
         card = cards.read(target)
         verify(target, card)
-    except RegzooError as error:
+    except RegzooError:
         shutil.rmtree(target)
-        raise DamagedError(f"{error} Nothing was kept; pull it again.") from None
+        return None
     return card
+
+
+def sweep() -> None:
+    """Removes what processes that were killed left in the cache: hidden folders whose lock no process holds."""
+    from filelock import FileLock, Timeout
+
+    for path in (*cache_folder().glob(".*@*-*"), *cache_folder().glob("hub/*/*/*/.*-*")):
+        of = re.fullmatch(r"(?P<target>\.([a-z0-9-]+@[0-9.]+|[0-9a-f]{40}))-(\w{8}|removed)", path.name)
+        if of:
+            with contextlib.suppress(Timeout), FileLock(path.with_name(f"{of['target']}.lock"), timeout=0):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def same_model(card: Card, other: Card) -> bool:
