@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from fake_zoo import make_entry
+from typer.testing import CliRunner
 
-from regzoo import cards, hub
+from regzoo import cards, cli, hub
 from regzoo.checks import MissingError
 
 CONFIG = """
@@ -80,3 +81,5 @@ def test_pull(lab):
     assert hub.pull(f"hf://lab/lung-ct-ddf@{commit}") == hub.pull("hf://lab/lung-ct-ddf@main") == folder
     with pytest.raises(MissingError, match="the hub "):
         hub.pull("hf://lab/none")
+    told = CliRunner().invoke(cli.app, ["list"], prog_name="regzoo")  # olah does not list what it holds
+    assert (told.exit_code, "lung-ct-ddf" in told.stdout, "Traceback" in told.stderr) == (0, True, False)
