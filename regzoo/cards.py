@@ -21,7 +21,8 @@ from regzoo.documents import dump_yaml, parse_json, parse_yaml, read_text
 from regzoo.files import atomic_file, expanded, sha256
 
 README, CONFIG, WEIGHTS, RECIPE, SCORES = "README.md", "config.json", "model.safetensors", "recipe.yaml", "scores.json"
-SAMPLE = "sample.png"
+SAMPLE, WORST = "sample.png", "worst.png"
+"""Pictures of the test pair in the middle and of the three worst, by score, where the data may be shown."""
 REQUIRED = (CONFIG, WEIGHTS)
 """Files that a model cannot be loaded without: a card must list them, or they would be read unverified."""
 
@@ -225,7 +226,7 @@ def manifest(folder: str | os.PathLike) -> tuple[FileEntry, ...]:
         folder: The entry's folder.
 
     Returns:
-        Entries for config, weights, recipe, scores and sample picture, as far as they exist.
+        Entries for config, weights, recipe, scores and pictures, as far as they exist.
 
     Raises:
         MissingError: If there is no config or no weights.
@@ -234,7 +235,7 @@ def manifest(folder: str | os.PathLike) -> tuple[FileEntry, ...]:
     for name in REQUIRED:
         if not (folder / name).is_file():
             raise MissingError(f"{folder} has no {name}.")
-    paths = [folder / name for name in (CONFIG, WEIGHTS, RECIPE, SCORES, SAMPLE) if (folder / name).is_file()]
+    paths = [folder / name for name in (CONFIG, WEIGHTS, RECIPE, SCORES, SAMPLE, WORST) if (folder / name).is_file()]
     return tuple(FileEntry(path=path.name, sha256=sha256(path), bytes=path.stat().st_size) for path in paths)
 
 

@@ -196,7 +196,8 @@ def _open(path: Path, spacing: Sequence[float] | None = None) -> tuple[SpatialIm
         if not isinstance(file, SpatialImage) or file.affine is None:
             raise ImageFileError(f"it is a {type(file).__name__}")
         unit = file.header.get_xyzt_units()[0] if hasattr(file.header, "get_xyzt_units") else "mm"
-        return file, np.diag([_MILLIMETRES.get(unit, 1.0)] * 3 + [1.0]) @ file.affine
+        with np.errstate(invalid="ignore", over="ignore"):  # a damaged affine is refused by Grid
+            return file, np.diag([_MILLIMETRES.get(unit, 1.0)] * 3 + [1.0]) @ file.affine
 
 
 def _values(path: Path, file: SpatialImage | _Dataset, volume: int | None, channels: bool) -> np.ndarray:

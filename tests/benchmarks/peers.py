@@ -1,11 +1,13 @@
 """Scores classical registration on the test pairs of a bundled model, for its card.
 
     pip install antspyx picsl_greedy SimpleITK
-    python tests/benchmarks/peers.py --data FOLDER [--model NAME]
+    python tests/benchmarks/peers.py --data FOLDER --model NAME [--peers ...] [--own METHODS ...] [--smallest VOXELS]
 
 Where the test pairs have labels, images come to the peers as they come to the network: its grid, intensities, start;
-labels are moved by nearest neighbour and scored on that grid. Where they have landmarks, ANTs reads the files and is
-scored by the landmarks' error, with and without lung masks beside the images (NAME_lungmask.nii.gz).
+labels are moved by nearest neighbour and scored on that grid, 2-D ones slice by slice. Where pairs are of breathing, ANTs
+reads the files and is scored by the landmarks' error, with and without lung masks beside the images
+(NAME_lungmask.nii.gz). `--own model affine,dvf` does the same pairs by the model and by this project's classical
+methods, `--own refine:60` by the model and as many steps of refinement.
 """
 
 import argparse
@@ -16,9 +18,10 @@ from pathlib import Path
 import numpy as np
 import pandas
 
-from regzoo import cards, datasets, metrics
+import regzoo
+from regzoo import cards, datasets, hub, metrics
 from regzoo.pairing import sides
-from regzoo.pairs import Reader
+from regzoo.pairs import Reader, label_values
 from regzoo.pairs_csv import PairFiles
 from regzoo.points import read_points
 from regzoo.recipe import Recipe
@@ -87,23 +90,76 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="hippocampus-mr-dvf")
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=list(PEERS))
+    parser.add_argument("--own", nargs="*", default=[], help="model, refine:STEPS, or methods as 'affine,dvf'")
+    parser.add_argument("--smallest", type=int, default=1, help="only labels of so many voxels in the fixed image")
+    parser.add_argument("--count", type=int, help="only the first so many pairs")
     arguments = parser.parse_args()
-    folder = cards.bundled()[arguments.model]
+    folder = hub.resolve(arguments.model)
     recipe = Recipe.read(folder / cards.RECIPE)
     if recipe.data.kind == "breathing":
         landmark_errors(datasets.split_pairs(recipe, "test", arguments.data))
         return
-    reader = Reader(cards.read(folder).input, recipe.data.label_values)
-    pairs = [reader.pair(*sides(pair)) for pair in datasets.split_pairs(recipe, "test", arguments.data)]
-    for name, peer in PEERS.items():
+    records = datasets.split_pairs(recipe, "test", arguments.data)[: arguments.count]
+    for way in arguments.own:
+        print(f"{way}: {own(arguments.model, records, way, arguments.smallest)}", flush=True)
+    if not arguments.peers:
+        return
+    config = cards.read_config(folder)
+    values = recipe.data.label_values or label_values([side for pair in records for side in sides(pair)])
+    reader = Reader(cards.read(folder).input, values)
+    for name in arguments.peers:
         scores, times = [], []
-        for fixed, moving in pairs:
+        for record in records:
+            fixed, moving = reader.pair(*sides(record))
             maps = [(side.labels * np.arange(1, side.labels.shape[-1] + 1)).sum(-1) for side in (fixed, moving)]
-            moved, seconds = peer(fixed.image[..., 0], moving.image[..., 0], maps[1], name)
-            scores.append(statistics.mean(metrics.dice(maps[0].astype("int16"), moved).values()))
+            arrays = fixed.image[..., 0], moving.image[..., 0], maps[1]
+            if config.dims == 2:
+                slices = [PEERS[name](*(a[:, :, k] for a in arrays), name) for k in range(maps[0].shape[2])]
+                moved, seconds = np.stack([each for each, _ in slices], axis=2), sum(each for _, each in slices)
+            else:
+                moved, seconds = PEERS[name](*arrays, name)
+            scores.append(overlap(maps[0].astype("int16"), moved, maps[1], arguments.smallest))
             times.append(seconds)
-        mean, sd = np.mean(scores), np.std(scores)
-        print(f"{name}: {len(pairs)} pairs, Dice {mean:.4f} ± {sd:.4f}, median {np.median(times):.2f} s", flush=True)
+        print(f"{name}: {told(scores, times)}", flush=True)
+
+
+def overlap(fixed: np.ndarray, moved: np.ndarray, moving: np.ndarray, smallest: int) -> float:
+    """Mean Dice of the labels that the fixed image has in so many voxels, and the moving one at all."""
+    labels = [int(k) for k in np.unique(fixed) if k and (fixed == k).sum() >= smallest and (moving == k).any()]
+    return statistics.mean(metrics.dice(fixed, moved, labels).values())
+
+
+def told(scores: list[float], times: list[float]) -> str:
+    return (
+        f"{len(scores)} pairs, Dice {np.mean(scores):.4f} ± {np.std(scores):.4f} (worst {min(scores):.4f}), "
+        f"median {np.median(times):.2f} s"
+    )
+
+
+def own(name: str, records: list[PairFiles], way: str, smallest: int) -> str:
+    """The same pairs by this project: whole images, labels by nearest neighbour on the fixed image's grid."""
+    kind, _, steps = way.partition(":")
+    model = regzoo.load(name) if kind in ("model", "refine") else None
+    settings = {"model": model, "refine": int(steps or 0)} if model else {"method": way}
+    scores, times, rows = [], [], []
+    for record in records:
+        begin = time.perf_counter()
+        found = regzoo.register(**settings, **record.sources())
+        times.append(time.perf_counter() - begin)
+        facts = found.facts
+        tre = facts["scores"]["after"].get("tre", {}).get("mean", np.nan)
+        rows.append((100 * facts["jacobian"]["folds"], facts["jacobian"]["sdlogj"], tre))
+        if found.fixed_labels is not None and found.fixed_labels.channels is None:
+            maps = [
+                each.array.round().astype("int16")
+                for each in (found.fixed_labels, found.moved_labels, found.moving_labels)
+            ]
+            scores.append(overlap(*maps, smallest))
+        else:
+            scores.append(facts["scores"]["after"].get("mean_dice", np.nan))
+    folds, sdlogj, tre = np.mean(rows, axis=0)
+    return f"{told(scores, times)}, folds {folds:.4f} %, SDlogJ {sdlogj:.3f}, TRE {tre:.2f} mm"
 
 
 if __name__ == "__main__":
