@@ -34,13 +34,13 @@ def test_card_is_complete(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_bytes_are_the_listed_ones(name):
     folder = hub.resolve(name)
-    assert {file.path for file in cards.read(folder).files} == {
-        "config.json",
-        "model.safetensors",
-        "recipe.yaml",
-        "scores.json",
-        "sample.png",
-    }
+    listed = {file.path for file in cards.read(folder).files}
+    pictures = {"sample.png", "worst.png"}
+    assert listed - pictures == {"config.json", "model.safetensors", "recipe.yaml", "scores.json"}
+    body = cards.read_body(folder)
+    shown = {picture for picture in pictures if f"({picture})" in body}
+    assert shown == listed & pictures
+    assert shown == pictures or "may not be shown" in body
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -17,8 +17,8 @@ import regzoo
 from regzoo import cards, datasets, hub
 from regzoo.recipe import Recipe
 
-WIDTH = 1400
-"""Pixels: three pictures below each other stay readable and below half a megabyte."""
+WIDTHS = {cards.SAMPLE: 1000, cards.WORST: 520}
+"""Pixels of a pair: they stay readable, and three beside each other below half a megabyte."""
 
 
 def main() -> None:
@@ -35,20 +35,21 @@ def main() -> None:
     model = regzoo.load(arguments.model)
     arguments.output.mkdir(parents=True, exist_ok=True)
     for name, chosen in ((cards.SAMPLE, [order[len(order) // 2]]), (cards.WORST, order[:3])):
-        drawn = [picture(model, pairs[number]) for number in chosen]
-        sheet = Image.new("RGB", (WIDTH, sum(each.height for each in drawn)), "white")
+        width = WIDTHS[name]
+        drawn = [picture(model, pairs[number], width) for number in chosen]
+        sheet = Image.new("RGB", (width * len(drawn), max(each.height for each in drawn)), "white")
         for number, each in enumerate(drawn):
-            sheet.paste(each, (0, sum(above.height for above in drawn[:number])))
-        sheet.quantize(128).save(arguments.output / name, optimize=True)
+            sheet.paste(each, (width * number, 0))
+        sheet.quantize(64).save(arguments.output / name, optimize=True)
         told = ", ".join(f"{pairs[i].moving.name} -> {pairs[i].fixed.name} {key} {rows[i][key]:.3f}" for i in chosen)
         print(f"{name}: {told}")
 
 
-def picture(model: object, pair: object) -> Image.Image:
+def picture(model: object, pair: object, width: int) -> Image.Image:
     with tempfile.TemporaryDirectory() as folder:
         regzoo.register(model=model, **pair.sources()).save(folder)
         image = Image.open(Path(folder) / "report.png").convert("RGB")
-    return image.resize((WIDTH, round(image.height * WIDTH / image.width)), Image.Resampling.LANCZOS)
+    return image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
 
 
 if __name__ == "__main__":
