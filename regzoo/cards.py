@@ -22,7 +22,7 @@ from regzoo.files import atomic_file, expanded, sha256
 
 README, CONFIG, WEIGHTS, RECIPE, SCORES = "README.md", "config.json", "model.safetensors", "recipe.yaml", "scores.json"
 SAMPLE, WORST = "sample.png", "worst.png"
-"""Pictures of the test pair in the middle and of the three worst, by score, where the data may be shown."""
+"""Pictures of the test pair in the middle and of the three worst, by score; a body may show others too."""
 REQUIRED = (CONFIG, WEIGHTS)
 """Files that a model cannot be loaded without: a card must list them, or they would be read unverified."""
 
@@ -235,7 +235,8 @@ def manifest(folder: str | os.PathLike) -> tuple[FileEntry, ...]:
     for name in REQUIRED:
         if not (folder / name).is_file():
             raise MissingError(f"{folder} has no {name}.")
-    paths = [folder / name for name in (CONFIG, WEIGHTS, RECIPE, SCORES, SAMPLE, WORST) if (folder / name).is_file()]
+    paths = [folder / name for name in (CONFIG, WEIGHTS, RECIPE, SCORES) if (folder / name).is_file()]
+    paths += sorted(folder.glob("*.png"))
     return tuple(FileEntry(path=path.name, sha256=sha256(path), bytes=path.stat().st_size) for path in paths)
 
 

@@ -4,8 +4,8 @@
     python tests/benchmarks/peers.py --data FOLDER --model NAME [--peers ...] [--own METHODS ...] [--smallest VOXELS]
 
 Where the test pairs have labels, images come to the peers as they come to the network: its grid, intensities, start;
-labels are moved by nearest neighbour and scored on that grid, 2-D ones slice by slice. Where pairs are of breathing, ANTs
-reads the files and is scored by the landmarks' error, with and without lung masks beside the images
+labels are moved by nearest neighbour and scored on that grid, 2-D ones slice by slice. Where pairs are of breathing,
+ANTs reads the files and is scored by the landmarks' error, with and without lung masks beside the images
 (NAME_lungmask.nii.gz). `--own model affine,dvf` does the same pairs by the model and by this project's classical
 methods, `--own refine:60` by the model and as many steps of refinement.
 """
@@ -21,7 +21,7 @@ import pandas
 import regzoo
 from regzoo import cards, datasets, hub, metrics
 from regzoo.pairing import sides
-from regzoo.pairs import Reader, label_values
+from regzoo.pairs import Placed, Reader, label_values
 from regzoo.pairs_csv import PairFiles
 from regzoo.points import read_points
 from regzoo.recipe import Recipe
@@ -112,7 +112,7 @@ def main() -> None:
         scores, times = [], []
         for record in records:
             fixed, moving = reader.pair(*sides(record))
-            maps = [(side.labels * np.arange(1, side.labels.shape[-1] + 1)).sum(-1) for side in (fixed, moving)]
+            maps = [label_map(side) for side in (fixed, moving)]
             arrays = fixed.image[..., 0], moving.image[..., 0], maps[1]
             if config.dims == 2:
                 slices = [PEERS[name](*(a[:, :, k] for a in arrays), name) for k in range(maps[0].shape[2])]
@@ -122,6 +122,13 @@ def main() -> None:
             scores.append(overlap(maps[0].astype("int16"), moved, maps[1], arguments.smallest))
             times.append(seconds)
         print(f"{name}: {told(scores, times)}", flush=True)
+
+
+def label_map(side: Placed) -> np.ndarray:
+    """One number a voxel; of soft labels that of the last which is there."""
+    if not side.soft:
+        return side.labels
+    return ((side.labels >= 0.5) * np.arange(1, side.labels.shape[-1] + 1)).max(-1)
 
 
 def overlap(fixed: np.ndarray, moved: np.ndarray, moving: np.ndarray, smallest: int) -> float:
