@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from worlds import AFFINES, blobs
 
 import regzoo
-from regzoo import cards, cli, report
+from regzoo import cards, cli, demo, report
 from regzoo.cli import door
 from regzoo.images import Grid, Image
 from regzoo.points import read_points
@@ -31,6 +31,7 @@ def zoo(tmp_path_factory):
     constant_model(
         folder / "hippocampus-mr-dvf", (1, 2, -1), name="hippocampus-mr-dvf", alignment="center", shape=(20, 24, 16)
     )
+    constant_model(folder / "brain-mr-dvf", (1, 2, -1), name="brain-mr-dvf", alignment="center", shape=(40, 48, 40))
     return folder
 
 
@@ -134,17 +135,18 @@ class TestModels:
 
     @both
     def test_demo(self, files, call):
-        from regzoo import demo
-
-        _, _, _, labels, truth = demo.synthetic_pair()
-        inside = truth.apply_labels(labels, labels.grid).array > 0
-        shift = truth.displacement(labels.grid)[inside]
-        before, after = (np.linalg.norm(shift - b, axis=-1).mean() for b in ((0, 0, 0), (1, 2, -1)))
         code, out, err = call("demo", "-o", "out")
         assert code == 0, err
-        assert out.startswith("SYNTHETIC")
-        assert f"displacement error inside the labels: {before:.2f} mm before, {after:.2f} mm after\n" in out
+        assert out.startswith("Real pair: the brain of one person, Colin27 (moving)")
+        facts = json.loads((files / "out" / "result.json").read_text())
+        before, after = (facts["scores"][when]["ncc"] for when in ("before", "after"))
+        assert f"correlation of the images: {before:.3f} before, {after:.3f} after\n" in out
+        assert 0.5 < before < 1
+        moved, fixed = Image.read("out/moved.nii.gz"), Image.read(demo.IMAGES / "mni152.nii.gz")
+        np.testing.assert_allclose(moved.affine, fixed.affine)
+        assert moved.grid.shape == fixed.grid.shape
         assert (files / "out" / "report.png").exists()
+        assert (demo.IMAGES / "NOTICE.md").is_file()
 
     def test_demo_with_data(self, files):
         for kind, suffix in (("images", ""), ("labels", "_labels")):

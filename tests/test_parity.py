@@ -14,55 +14,69 @@ from regzoo import cards
 
 SCRIPT = """
 import json, sys
+from pathlib import Path
 import numpy as np
-import regzoo
+import phantom, regzoo, synthetic
 from regzoo import demo
-model = regzoo.load(sys.argv[1])
-if model.card.input.around == "lungs":
-    import phantom
-    grid = phantom.grid_at()
-    (fixed, fixed_labels), (moving, moving_labels) = (phantom.chest_ct(grid, (0, 0, z)) for z in (0, 8))
-else:
-    fixed, moving, fixed_labels, moving_labels, _ = demo.synthetic_pair()
-if len(sys.argv) > 3:
-    from pathlib import Path
-    fixed, moving, fixed_labels, moving_labels = demo.real_files(Path(sys.argv[3]))
-result = regzoo.register(fixed, moving, model, fixed_labels=fixed_labels, moving_labels=moving_labels)
-np.save(sys.argv[2], result.transform.displacement(result.fixed.grid))
-print(json.dumps([result.facts["model"]["backend"], result.facts["scores"]["after"]["mean_dice"]]))
+folder, data, *names = sys.argv[1:]
+told = {}
+for name in names:
+    model = regzoo.load(name)
+    if model.card.input.around == "lungs":
+        grid = phantom.grid_at()
+        (fixed, fixed_labels), (moving, moving_labels) = (phantom.chest_ct(grid, (0, 0, z)) for z in (0, 8))
+    elif data:
+        fixed, moving, fixed_labels, moving_labels = demo.real_files(Path(data))
+    else:
+        fixed, moving, fixed_labels, moving_labels, _ = synthetic.synthetic_pair()
+    result = regzoo.register(fixed, moving, model, fixed_labels=fixed_labels, moving_labels=moving_labels)
+    np.save(Path(folder) / f"{name}.npy", result.transform.displacement(result.fixed.grid))
+    told[name] = result.facts["scores"]["after"]["mean_dice"]
+print(json.dumps([regzoo.backend.NAME, told]))
 """
+BACKENDS = [name for name in ("tensorflow", "torch", "jax") if importlib.util.find_spec(name)]
+NAMES = sorted(cards.bundled())
 
 
-def _register(backend, folder, name, *data):
-    file = folder / f"{backend}.npy"
-    command = [sys.executable, "-c", SCRIPT, name, str(file), *map(str, data)]
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])  # the phantom
+def _register(backend, folder, names, data=""):
+    """Runs the models in a process of its own; returns the field and the mean Dice of each."""
+    folder.mkdir()
+    command = [sys.executable, "-c", SCRIPT, str(folder), str(data), *names]
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": path}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     used, dice = json.loads(done.stdout.splitlines()[-1])
     assert used == backend
-    return np.load(file), dice
+    return {name: (np.load(folder / f"{name}.npy"), dice[name]) for name in names}
 
 
-def _compare(folder, name, *data):
-    backends = [name for name in ("tensorflow", "torch", "jax") if importlib.util.find_spec(name)]
-    if len(backends) < 2:
-        pytest.skip(f"only {backends} is installed; two backends are compared")
-    (field, dice), *others = (_register(backend, folder, name, *data) for backend in backends)
+def _compare(found):
+    (field, dice), *others = found
     assert np.abs(field).max() > 0.5  # something was registered
     for other, other_dice in others:
         assert np.abs(field - other).max() < 2e-3  # mm
         assert round(dice, 3) == round(other_dice, 3)
 
 
+@pytest.fixture(scope="module")
+def fields(tmp_path_factory):
+    if len(BACKENDS) < 2:
+        pytest.skip(f"only {BACKENDS} is installed; two backends are compared")
+    folder = tmp_path_factory.mktemp("fields")
+    return [_register(backend, folder / backend, NAMES) for backend in BACKENDS]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(cards.bundled()))
-def test_backends_agree_on_a_synthetic_pair(name, tmp_path):
-    _compare(tmp_path, name)
+@pytest.mark.parametrize("name", NAMES)
+def test_backends_agree_on_a_synthetic_pair(name, fields):
+    _compare([each[name] for each in fields])
 
 
 @pytest.mark.slow
 @pytest.mark.data
 def test_backends_agree_on_a_real_pair(tmp_path, data_home):
-    _compare(tmp_path, "hippocampus-mr-dvf", data_home)
+    if len(BACKENDS) < 2:
+        pytest.skip(f"only {BACKENDS} is installed; two backends are compared")
+    name = "hippocampus-mr-dvf"
+    _compare([_register(backend, tmp_path / backend, [name], data_home)[name] for backend in BACKENDS])
