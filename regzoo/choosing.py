@@ -48,6 +48,8 @@ def misfits(card: Card, fixed: Image, moving: Image) -> list[str]:
         if kind in ("CT", "MR") and kind != _kind(image):
             why = f"intensities from {image.array.min():g} look like {_kind(image)}"
             found.append(f"{name}: {why}, while {card.name} was made for {card.modality}.")
+        if card.input.around == "extent":  # it sees each image whole, whatever its size
+            continue
         spacing, extent = _geometry(image, card.input)
         if np.any(spacing > 2 * trained) or np.any(spacing < trained / 4):
             found.append(

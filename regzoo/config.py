@@ -239,8 +239,11 @@ class InputConfig(Strict):
     axes: Axes = "RAS"
     """Where the index of each of three axes grows to: R or L (right, left), A or P (front, back), S or I (up, down)."""
     intensity: Annotated[PercentileIntensity | WindowIntensity, Field(discriminator="name")] = PercentileIntensity()
-    around: Literal["image", "lungs"] = "image"
-    """What the grid lies around: the image's centre, or the middle of the lungs, which are found in a chest CT."""
+    around: Literal["image", "lungs", "extent"] = "image"
+    """What the grid lies around: the image's centre, or the middle of the lungs, which are found in a chest CT.
+
+    `extent`: the image's centre, and the grid is stretched or shrunk evenly until the whole fixed image just fits into
+    it, so that `spacing` only tells proportions. The moving image is seen at the fixed one's scale."""
     alignment: Literal["center", "world"] = "center"
     """`center`: the moving image's centre is put on the fixed image's; `world`: scanner coordinates are trusted."""
 
@@ -252,6 +255,8 @@ class InputConfig(Strict):
             raise ValueError("axes: a 2-D grid has the image's own axes; leave the key out")
         if self.around == "lungs" and (len(self.shape) == 2 or self.axes != "RAS"):
             raise ValueError("around: a grid around the lungs has three axes along RAS")
+        if self.around == "extent" and len(self.shape) == 2:
+            raise ValueError("around: a grid that fits an image has three axes")
         return self
 
     def check(self, model: ModelConfig) -> None:

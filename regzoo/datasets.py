@@ -16,7 +16,7 @@ from regzoo.objective import active
 from regzoo.pairing import Draw, Files, Grouped, Paired, Unpaired, different, sides
 from regzoo.pairs_csv import PairFiles, read_pairs
 from regzoo.recipe import Recipe, data_home
-from regzoo.sources import BreathingData, FolderData, GroupedData, PairedData, UnpairedData
+from regzoo.sources import BreathingData, FolderData, GroupedData, PairedData, ShapesData, UnpairedData
 from regzoo.splits import list_subjects, read_names, refuse_overlap
 
 Groups = list[list[Files]]
@@ -38,9 +38,11 @@ def split_pairs(recipe: Recipe, split: str, home: str | Path | None = None) -> l
     if split not in ("valid", "test"):
         raise invalid("split", "'valid' or 'test'", split)
     data, root = recipe.data, data_home(home) / recipe.data.root
+    if isinstance(data, BreathingData | ShapesData) and split == "valid":
+        raise invalid("split", "'test', since the pairs to validate on are simulated", "'valid'")
+    if isinstance(data, ShapesData):
+        return _pairs(data, root, split)
     if isinstance(data, BreathingData):
-        if split == "valid":
-            raise invalid("split", "'test', since the pairs to validate on are simulated", "'valid'")
         return [PairFiles(**{side: path and root / path for side, path in pair}) for pair in data.test]
     if _is_paired(data):
         return _pairs(data, root, split)
@@ -131,7 +133,7 @@ def _wanted(recipe: Recipe, files: Files) -> Files:
     return files if active(recipe.loss.label) else replace(files, labels=None)
 
 
-def _pairs(data: PairedData | FolderData, root: Path, split: str) -> list[PairFiles]:
+def _pairs(data: PairedData | FolderData | ShapesData, root: Path, split: str) -> list[PairFiles]:
     if isinstance(data, FolderData):
         return _in_folders(data, root, split)
     if getattr(data, split) is None:

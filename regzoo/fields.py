@@ -135,10 +135,10 @@ def bspline_field(control: object, shape: Sequence[int], spacing: Sequence[float
         expected = f"shape (B, {', '.join(str(len(each)) for each in positions)}, D) for a grid {tuple(shape)}"
         raise invalid("control", expected, tuple(control.shape))
     offsets = [(np.arange(n)[:, None] - x) / s for n, x, s in zip(shape, positions, spacing, strict=True)]
-    return along_axes(control, [_cubic(offset) for offset in offsets])
+    return along_axes(control, [cubic_bspline(offset) for offset in offsets])
 
 
-def _cubic(x: np.ndarray) -> np.ndarray:
+def cubic_bspline(x: np.ndarray) -> np.ndarray:
     """Returns the cubic B-spline, which is 0 from |x| = 2 on."""
     x = np.abs(x)
     return np.where(x < 1, 2 / 3 - x**2 + x**3 / 2, np.maximum(2 - x, 0) ** 3 / 6)

@@ -104,6 +104,16 @@ def _chosen(found: np.ndarray, values: Sequence[int]) -> np.ndarray:
     return labels
 
 
+def fitted(config: InputConfig, fixed: Image) -> InputConfig:
+    """Returns the input with the spacing that it has for a fixed image: another one where `around` is `extent`."""
+    if config.around != "extent":
+        return config
+    order = [max("RAS".find(axis), "LPI".find(axis)) for axis in config.axes]
+    spacing = np.array(config.spacing)
+    scale = np.max(np.ptp(fixed.grid.box(), axis=0)[order] / (spacing * config.shape))
+    return config.model_copy(update={"spacing": tuple((scale * spacing).tolist()), "around": "image"})
+
+
 def own_grid(image: Image, config: InputConfig, lungs: Image | None = None) -> Grid:
     """Returns the network's grid on an image: its axes, spacing and shape, at the image's centre or its lungs'.
 
@@ -158,6 +168,8 @@ class Reader:
     def pair(self, fixed: Files, moving: Files) -> tuple[Placed, Placed]:
         """Returns both images on the fixed image's network grid, aligned as the network expects."""
         placed = self._own(fixed)
+        if self.config.around == "extent":
+            return placed, self._once((moving, fixed), lambda: self._place(moving, placed.grid, at_scale=True))
         if self.config.alignment == "center":
             other = self._own(moving)
             if other.image.shape != placed.image.shape:  # only slices, of a 2-D network, can differ
@@ -171,10 +183,14 @@ class Reader:
     def _own(self, files: Files) -> Placed:
         return self._once((files,), lambda: self._place(files, None))
 
-    def _place(self, files: Files, grid: Grid | None) -> Placed:
+    def _place(self, files: Files, grid: Grid | None, at_scale: bool = False) -> Placed:
         image, labels = read_labelled(files)
+        config = fitted(self.config, image)
+        if at_scale:
+            config = config.model_copy(update={"spacing": tuple(grid.spacing.tolist())})
+            grid = None if config.alignment == "center" else grid
         try:
-            return place(image, labels, grid or own_grid(image, self.config), self.config, self.values)
+            return place(image, labels, grid or own_grid(image, config), config, self.values)
         except InvalidError as error:
             raise InvalidError(f"{files.image}: {error}") from None
 

@@ -12,7 +12,7 @@ from regzoo.config import InputConfig, ModelConfig, Strict, validate
 from regzoo.documents import dump_yaml, parse_yaml, read_text
 from regzoo.files import atomic_file, expanded
 from regzoo.objective import Loss, active
-from regzoo.sources import Augmentation, BreathingData, FolderData, GroupedData, PairedData, UnpairedData
+from regzoo.sources import Augmentation, BreathingData, FolderData, GroupedData, PairedData, ShapesData, UnpairedData
 
 RECIPE_LIMIT = 64 * 1024
 
@@ -49,7 +49,9 @@ class Recipe(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     model: ModelConfig | None = None
     input: InputConfig | None = None
-    data: Annotated[UnpairedData | GroupedData | PairedData | FolderData | BreathingData, Field(discriminator="kind")]
+    data: Annotated[
+        UnpairedData | GroupedData | PairedData | FolderData | BreathingData | ShapesData, Field(discriminator="kind")
+    ]
     loss: Loss
     augmentation: Augmentation = Augmentation()
     training: Training
@@ -75,6 +77,12 @@ class Recipe(Strict):
             )
         if simulated and self.augmentation != Augmentation():
             raise ValueError("augmentation: expected none, since data.prior says how simulated pairs vary")
+        return self
+
+    @model_validator(mode="after")
+    def _shapes_move(self) -> "Recipe":
+        if isinstance(self.data, ShapesData) and not (self.augmentation.affine or self.augmentation.field):
+            raise ValueError("augmentation: expected affine or field, since only they move shapes of data.kind shapes")
         return self
 
     @model_validator(mode="after")

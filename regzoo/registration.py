@@ -14,7 +14,7 @@ from regzoo.choosing import misfits
 from regzoo.config import InputConfig
 from regzoo.images import Grid, Image, overlap_gap, resample
 from regzoo.models import ConditionalModel, RegistrationModel
-from regzoo.pairs import from_batch, own_grid, place, to_batch
+from regzoo.pairs import fitted, from_batch, own_grid, place, to_batch
 from regzoo.points import read_points
 from regzoo.results import Result, clock
 from regzoo.scores import (
@@ -182,7 +182,8 @@ class _Pair:
         alignment: Alignment | None,
         masks: Mapping[str, Image],
     ) -> None:
-        self.inputs = model.card.input.model_copy(update={"alignment": alignment} if alignment else {})
+        asked = model.card.input.model_copy(update={"alignment": alignment} if alignment else {})
+        self.inputs = fitted(asked, fixed.image)
         self.fixed, self.moving = fixed, moving
         self.grid = own_grid(fixed.image, self.inputs, masks.get("fixed_mask"))
         centred = self.inputs.alignment == "center"

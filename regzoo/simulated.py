@@ -1,4 +1,4 @@
-"""A data source: batches of pairs that are simulated from single chest CTs while the model trains."""
+"""Data sources: batches of pairs that are simulated while the model trains, from single chest CTs or from nothing."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from regzoo.batches import MadeAhead
+from regzoo.augmentation import augment
+from regzoo.batches import MadeAhead, as_batch
 from regzoo.breathing import Simulator
 from regzoo.checks import invalid
 from regzoo.chest import Chest
-from regzoo.config import WindowIntensity
+from regzoo.config import InputConfig, WindowIntensity
 from regzoo.images import normalise
 from regzoo.motion import BreathingPrior, draw
+from regzoo.shapes import label_map, painted
+from regzoo.sources import Augmentation, ShapesData
 
 
 class BreathingBatches(MadeAhead):
@@ -68,3 +71,51 @@ class BreathingBatches(MadeAhead):
     def _pair(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         simulator = self.simulators[random.integers(len(self.simulators))]
         return simulator(draw(self.prior, random, simulator.chest.network))
+
+
+class ShapesBatches(MadeAhead):
+    """Batches of pairs of random shapes; the same for the same seed, epoch and step.
+
+    Args:
+        data: What is drawn.
+        inputs: The network's grid.
+        augmentation: What moves the two images apart, and changes their intensities.
+        steps: Batches an epoch.
+        batch_size: Pairs a batch.
+        seed: Seed of all draws.
+    """
+
+    def __init__(
+        self,
+        data: ShapesData,
+        inputs: InputConfig,
+        augmentation: Augmentation,
+        *,
+        steps: int,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        super().__init__(steps)
+        self.data, self.inputs, self.augmentation = data, inputs, augmentation
+        self.batch_size, self.seed = batch_size, seed
+
+    def make(self, epoch: int, step: int) -> dict[str, np.ndarray]:
+        """Returns a batch: `fixed` and `moving`, (B, *S, 1) in [0, 1], and some of their shapes, (B, *S, L)."""
+        random = np.random.default_rng([self.seed, epoch, step])
+        pairs = [self._pair(random) for _ in range(self.batch_size)]
+        stack = np.stack([side for sides in zip(*pairs, strict=True) for side in sides])  # all fixed, then all moving
+        return as_batch(*augment(stack, self.augmentation, self.inputs.spacing, random), labelled=True)
+
+    def _pair(self, random: np.random.Generator) -> list[np.ndarray]:
+        """Draws one map and paints it twice; each side is the image and behind it the labels."""
+        prior, grid = self.data.prior, (self.inputs.shape, self.inputs.spacing)
+        shapes = label_map(random, *grid, prior)
+        counts = np.bincount(shapes.ravel(), minlength=prior.shapes)
+        black = int(counts.argmax()) if random.uniform() < prior.black else None
+        seen = np.flatnonzero(counts)
+        drawn = random.permutation(seen[seen != (-1 if black is None else black)])[: self.data.label_sampling]
+        labels = np.zeros((*shapes.shape, self.data.label_sampling), "float32")
+        for channel, value in enumerate(drawn):
+            labels[..., channel] = shapes == value
+        images = [painted(random, shapes, grid[1], prior, black) for _ in range(2)]
+        return [np.concatenate([image[..., None], labels], axis=-1) for image in images]

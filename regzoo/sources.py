@@ -130,6 +130,45 @@ class BreathingData(Strict):
     validation_pairs: Annotated[int, Field(ge=1, le=1000)] = 12
 
 
+class ShapesPrior(Strict):
+    """What maps of random shapes and their images are drawn from."""
+
+    shapes: Annotated[int, Field(ge=2, le=64)] = 24
+    """Shapes in a map."""
+    size: tuple[Annotated[float, Field(ge=2, le=500)], Annotated[float, Field(ge=2, le=500)]] = (12.0, 48.0)
+    """Least and largest distance between the control points of the maps that shapes come from, mm."""
+    detail: Annotated[float, Field(ge=0, le=2)] = 0.5
+    """How much of maps of half that distance is added."""
+    black: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Probability that the largest shape is 0 in both images, as what lies around a brain without its skull."""
+    texture: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Largest standard deviation, about, of a smooth pattern within shapes; intensities of shapes span 1."""
+    blur: Annotated[float, Field(ge=0, le=20)] = 2.0
+    """Largest standard deviation of the blur, mm."""
+
+    @model_validator(mode="after")
+    def _grows(self) -> "ShapesPrior":
+        if self.size[0] > self.size[1]:
+            raise ValueError(f"size: expected the smaller first, received {self.size}")
+        return self
+
+
+class ShapesData(Strict):
+    """Pairs of random shapes in random contrasts (see `regzoo.shapes`); no image is read for training.
+
+    Both images show one map of shapes, each in its own contrast; what `augmentation` says moves each on its own.
+    """
+
+    kind: Literal["shapes"]
+    root: PathText = "."
+    test: PathText | None = None
+    """CSV of real pairs to score on, relative to `root`."""
+    prior: ShapesPrior = ShapesPrior()
+    label_sampling: Annotated[int, Field(ge=1, le=64)] = 8
+    """How many of the shapes are labels in each draw."""
+    validation_pairs: Annotated[int, Field(ge=1, le=1000)] = 12
+
+
 class FieldAugmentation(Strict):
     """A random smooth deformation: a cubic B-spline through random displacements, on average none anywhere."""
 

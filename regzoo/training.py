@@ -25,9 +25,9 @@ from regzoo.objective import active
 from regzoo.pairing import Draw, Paired, sides
 from regzoo.pairs import Reader, label_values
 from regzoo.recipe import Recipe
-from regzoo.simulated import BreathingBatches
-from regzoo.sources import BreathingData
-from regzoo.validation import KnownField, Validation
+from regzoo.simulated import BreathingBatches, ShapesBatches
+from regzoo.sources import BreathingData, ShapesData
+from regzoo.validation import KnownField, KnownLabels, Validation
 
 _ADVICE = "Choose another --output, or remove it."
 
@@ -163,13 +163,15 @@ class _Source:
     """What a run trains and validates on; `check` reads everything once."""
 
     batches: MadeAhead
-    validation: Validation | KnownField
+    validation: Validation | KnownField | KnownLabels
     check: Callable[[], object]
 
 
 def _source(recipe: Recipe, inputs: InputConfig, model: RegistrationModel, home: str | os.PathLike | None) -> _Source:
     if isinstance(recipe.data, BreathingData):
         return _simulated(recipe, inputs, model, home)
+    if isinstance(recipe.data, ShapesData):
+        return _shapes(recipe, inputs, model)
     return _read(recipe, inputs, model, home)
 
 
@@ -212,6 +214,15 @@ def _simulated(
     pairs = BreathingBatches(valid, inputs.intensity, steps=count, batch_size=1, seed=recipe.seed, prior=real)
     made = [pairs.make(0, step) for step in range(count)]
     return _Source(batches, KnownField(model, made, inputs.spacing), lambda: None)
+
+
+def _shapes(recipe: Recipe, inputs: InputConfig, model: RegistrationModel) -> _Source:
+    """Pairs of random shapes; those to validate on are drawn by another seed."""
+    settings, count = recipe.training, recipe.data.validation_pairs
+    drawn = recipe.data, inputs, recipe.augmentation
+    batches = ShapesBatches(*drawn, steps=settings.steps_per_epoch, batch_size=settings.batch_size, seed=recipe.seed)
+    pairs = ShapesBatches(*drawn, steps=count, batch_size=1, seed=recipe.seed + 1)
+    return _Source(batches, KnownLabels(model, [pairs.make(0, step) for step in range(count)]), lambda: None)
 
 
 def _check_labels(draw: Draw, alone: bool) -> None:

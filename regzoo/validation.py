@@ -47,6 +47,33 @@ class KnownField:
         return float(errors.mean()), float(np.percentile(errors, 95)), float(folds.mean())
 
 
+class KnownLabels:
+    """Scores a model by the overlap of labels of simulated pairs, on the network's grid.
+
+    Args:
+        model: The model.
+        batches: Batches of one pair: `fixed`, `moving`, `fixed_labels` and `moving_labels` (see `RegistrationModel`).
+    """
+
+    better = staticmethod(operator.gt)
+
+    def __init__(self, model: RegistrationModel, batches: Sequence[Mapping[str, np.ndarray]]) -> None:
+        self.model, self.batches = model, batches
+
+    def __call__(self) -> dict[str, float]:
+        """Returns the means over the pairs: `valid_dice` and `valid_folds`."""
+        rows = [self._score(batch) for batch in self.batches]
+        return dict(zip(("valid_dice", "valid_folds"), np.mean(rows, axis=0).tolist(), strict=True))
+
+    def _score(self, batch: Mapping[str, np.ndarray]) -> tuple[float, float]:
+        ddf = self.model.predict_on_batch({name: batch[name] for name in ("fixed", "moving")})["ddf"]
+        moved = ops.convert_to_numpy(warp(batch["moving_labels"], ddf, "zero"))
+        pairs = [[side[..., k] >= 0.5 for side in (batch["fixed_labels"], moved)] for k in range(moved.shape[-1])]
+        scores = [2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in pairs if a.any()]
+        folds = ops.convert_to_numpy(backend.compiled(jacobian_determinant)(ddf)) <= 0
+        return _mean(scores), float(folds.mean())
+
+
 class Validation:
     """Scores a model on fixed pairs, on the network's grid: hard Dice, or image similarity.
 

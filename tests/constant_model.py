@@ -13,7 +13,15 @@ CONFIG = ModelConfig(backbone=UNetConfig(channels=(2, 2), convolutions=1), outpu
 
 
 def constant_model(
-    folder, shift=(0.0, 0.0, 0.0), *, alignment="world", name="constant-ddf", noise=0.0, recipe=None, shape=SHAPE
+    folder,
+    shift=(0.0, 0.0, 0.0),
+    *,
+    alignment="world",
+    name="constant-ddf",
+    noise=0.0,
+    recipe=None,
+    shape=SHAPE,
+    around="image",
 ):
     """Writes an entry whose transform is, in RAS mm, the translation by `shift` (after the alignment).
 
@@ -25,6 +33,7 @@ def constant_model(
         noise: Standard deviation of all weights; 0 gives the constant.
         recipe: Text of the entry's `recipe.yaml`.
         shape: Voxels of the network's grid.
+        around: What the grid lies around.
     """
     from regzoo.models import build, weights
 
@@ -38,7 +47,7 @@ def constant_model(
     (folder / cards.CONFIG).write_text(json.dumps(CONFIG.model_dump(mode="json")))
     if recipe:
         (folder / cards.RECIPE).write_text(recipe)
-    inputs = {"spacing": SPACING, "shape": shape, "alignment": alignment}
+    inputs = {"spacing": SPACING, "shape": shape, "alignment": alignment, "around": around}
     cards.write(
         folder, cards.Card(name=name, version="3", input=inputs, files=cards.manifest(folder)), "Only for tests."
     )

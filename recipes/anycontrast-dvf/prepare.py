@@ -1,0 +1,45 @@
+"""Lists the real pairs that this recipe is scored on. `python prepare.py DATA`, then `--data DATA`.
+
+DATA holds `hippocampus-mr` and `brain-mr`, each with `splits.json`; DATA/anycontrast gets test.csv, their test pairs,
+and valid.csv, ten pairs of the images that other models choose their steps by.
+"""
+
+import csv
+import itertools
+import json
+import sys
+from pathlib import Path
+
+SETS = ("hippocampus-mr", "brain-mr")
+COLUMNS = ("fixed", "moving", "fixed_labels", "moving_labels")
+
+
+def main(data: Path) -> None:
+    """Writes both lists."""
+    folder = data / "anycontrast"
+    folder.mkdir(exist_ok=True)
+    splits = {name: json.loads((data / name / "splits.json").read_text(encoding="utf-8")) for name in SETS}
+    listed = {"test": [], "valid": []}
+    for name in SETS:
+        valid = splits[name]["valid"]
+        pairs = {"test": splits[name]["test_pairs"], "valid": list(itertools.pairwise(valid))[:5]}
+        for split, names in pairs.items():
+            listed[split] += [row(name, moving, fixed) for moving, fixed in names]
+    for split, rows in listed.items():
+        with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def row(name: str, moving: str, fixed: str) -> dict[str, str]:
+    """Returns a line of a list, relative to it."""
+    sides = {"fixed": f"images/{fixed}", "moving": f"images/{moving}"}
+    sides |= {"fixed_labels": f"labels/{fixed}", "moving_labels": f"labels/{moving}"}
+    return {key: f"../{name}/{path}.nii.gz" for key, path in sides.items()}
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]))

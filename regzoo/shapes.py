@@ -1,0 +1,81 @@
+"""Random shapes in random contrasts: training pairs that show no patient, for models that no modality binds.
+
+Source: Hoffmann et al., SynthMorph: learning contrast-invariant registration without acquired images, 2022.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from regzoo.fields import control_positions, cubic_bspline
+from regzoo.sources import ShapesPrior
+
+
+def label_map(
+    random: np.random.Generator, shape: Sequence[int], spacing: Sequence[float], prior: ShapesPrior
+) -> np.ndarray:
+    """Draws a map of shapes: every voxel belongs to the one whose smooth random map is highest there.
+
+    Args:
+        random: Where draws come from.
+        shape: Shape of the map.
+        spacing: Millimetres a voxel.
+        prior: What is drawn from.
+
+    Returns:
+        Numbers from 0 to `prior.shapes - 1`, shape `shape`, uint8.
+    """
+    size = np.exp(random.uniform(*np.log(prior.size)))
+    coarse = smooth_noise(random, prior.shapes, shape, size / np.asarray(spacing))
+    fine = smooth_noise(random, prior.shapes, shape, size / 2 / np.asarray(spacing))
+    return np.argmax(coarse + prior.detail * fine, axis=0).astype("uint8")
+
+
+def painted(
+    random: np.random.Generator, labels: np.ndarray, spacing: Sequence[float], prior: ShapesPrior, black: int | None
+) -> np.ndarray:
+    """Paints a map of shapes: each gets an intensity of its own, then the image is textured and blurred.
+
+    Args:
+        random: Where draws come from.
+        labels: As `label_map` gives.
+        spacing: Millimetres a voxel.
+        prior: What is drawn from.
+        black: A shape that is 0, as what lies around a body or a brain without its skull; None: there is none.
+
+    Returns:
+        Intensities that span [0, 1], the shape of `labels`, float32.
+    """
+    spacing = np.asarray(spacing)
+    means = random.uniform(0, 1, prior.shapes)
+    image = means[labels]
+    texture = smooth_noise(random, 1, labels.shape, np.maximum(prior.size[0] / 2 / spacing, 1.0))[0]
+    image = image + random.uniform(0, prior.texture) * texture
+    if black is not None:
+        image[labels == black] = image.min()
+    image = ndimage.gaussian_filter(image, random.uniform(0, prior.blur) / spacing)
+    low, high = image.min(), image.max()
+    return ((image - low) / max(high - low, 1e-6)).astype("float32")
+
+
+def smooth_noise(random: np.random.Generator, count: int, shape: Sequence[int], step: Sequence[float]) -> np.ndarray:
+    """Returns maps of normal noise, as smooth as a cubic B-spline of control points every `step` voxels.
+
+    Args:
+        random: Where draws come from.
+        count: How many maps.
+        shape: Shape of each.
+        step: Voxels between control points along each axis, above 0.
+
+    Returns:
+        Shape (count, *shape), float32.
+    """
+    weights = []
+    for length, each in zip(shape, step, strict=True):
+        places = control_positions(length, float(each))
+        weights.append(cubic_bspline((np.arange(length)[:, None] - places) / each).astype("float32"))
+    noise = random.standard_normal((count, *(each.shape[1] for each in weights)), dtype="float32")
+    for each in weights:  # each turn takes the first of the lattice's axes away and puts the image's last
+        noise = np.tensordot(noise, each, axes=(1, 1))
+    return noise
