@@ -70,6 +70,9 @@ class Evaluation:
         used = [source.name for source in card.data if split in (source.use or "")] + [each.name for each in card.data]
         data = f"{split} pairs of {used[0] if used else 'the recipe'}".split(";")[0]
         shown = [key for key in summary if _ON_CARD.fullmatch(key) and summary[key]["count"]]
+        single = [key for key in shown if _LABEL.fullmatch(key)]
+        if len(single) > _LABELS_ON_CARD:
+            shown = [key for key in shown if key not in single]
         scores = [_score(key, summary, data, command) for key in shown]
         others = [kept for kept in card.scores if not kept.data.startswith(f"{split} pairs")]
         scores = [*scores, *others] if split == "test" else [*others, *scores]  # a card's first score is its headline
@@ -102,6 +105,9 @@ class Evaluation:
 
 # The figures that a card shows: overlap, distances and regularity after registration, and the time.
 _ON_CARD = re.compile(r"(dice|tre|hd95)(_\d+)?_after|folds|sdlogj|network_seconds")
+_LABEL = re.compile(r"(dice|hd95)_\d+_after")
+_LABELS_ON_CARD = 16
+"""Figures of single labels that a card shows; those of more are in scores.json alone."""
 _UNITS = {"tre": "mm", "hd95": "mm", "network": "s"}
 SCORES_LIMIT = 2**24
 

@@ -6,6 +6,7 @@ import pytest
 from constant_model import constant_model
 
 import regzoo
+from regzoo import cards
 from regzoo.checks import InvalidError
 from regzoo.evaluation import Evaluation
 from regzoo.images import Image
@@ -133,6 +134,14 @@ def test_record(home, tmp_path):
     Evaluation({}, (lost,)).record(folder, "valid", "regzoo evaluate x --split valid")
     metrics = [(score.metric, score.data.split()[0]) for score in regzoo.load(folder).card.scores]
     assert metrics == [("dice", "test"), ("hd95_1", "test"), ("dice", "valid")]  # the headline stays
+
+
+def test_figures_of_many_labels_are_not_on_the_card(tmp_path):
+    folder = constant_model(tmp_path / "model", (4, 0, 0))
+    row = {"dice_after": 0.5, "folds": 0.0} | {f"dice_{label}_after": 0.5 for label in range(1, 18)}
+    Evaluation({}, (row,)).record(folder, "test", "regzoo evaluate x --split test")
+    assert [score.metric for score in cards.read(folder).scores] == ["dice", "folds"]
+    assert json.loads((folder / "scores.json").read_text())["test"]["rows"] == [row]
 
 
 def test_an_error_names_the_pair(home, tmp_path):
