@@ -55,7 +55,11 @@ def greedy(fixed, moving, labels, kind):
     return np.asarray(sitk.GetArrayFromImage(tool["moved"])).T.round().astype("int16"), seconds
 
 
-PEERS = dict.fromkeys(ANTS, ants) | {"Greedy affine + diffeomorphic": greedy}
+def unregistered(fixed, moving, labels, kind):
+    return labels, 0.0
+
+
+PEERS = {"unregistered": unregistered} | dict.fromkeys(ANTS, ants) | {"Greedy affine + diffeomorphic": greedy}
 
 
 def landmark_errors(pairs: list[PairFiles]) -> None:
