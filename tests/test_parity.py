@@ -16,8 +16,8 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 import numpy as np
-import phantom, regzoo, synthetic
-from regzoo import demo
+import phantom, regzoo
+from regzoo import demo, synthetic
 folder, data, *names = sys.argv[1:]
 told = {}
 for name in names:

@@ -16,14 +16,14 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value, indent=2))
 
 
-def _print(*renderables: object) -> None:
-    """Prints with rich: as wide as the terminal, or wide enough not to cut cells in a file or a pipe."""
+def _print(renderable: object, width: int) -> None:
+    """Prints with rich: as wide as the terminal, or up to `width` columns in a file or a pipe."""
     from rich.console import Console
 
     console = Console(markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
-        console.width = max(console.width, 160)
-    console.print(*renderables)
+        console.width = width
+    console.print(renderable)
 
 
 def print_table(rows: list[dict[str, str]]) -> None:
@@ -40,7 +40,7 @@ def print_table(rows: list[dict[str, str]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row.values()))
-    _print(table)
+    _print(table, width=10_000)  # a row stays on one line
 
 
 def print_facts(facts: dict[str, str]) -> None:
@@ -54,4 +54,4 @@ def print_markdown(text: str) -> None:
     """Prints Markdown without links, which a terminal would hide behind other text."""
     from rich.markdown import Markdown
 
-    _print(Markdown(visible(text), hyperlinks=False))
+    _print(Markdown(visible(text), hyperlinks=False), width=160)

@@ -15,6 +15,7 @@ from pathlib import Path
 from regzoo import (
     backend,  # first: it keeps the backend's start-up chatter away
     demo,
+    synthetic,
     zoo,
 )
 from regzoo.images import Image
@@ -57,7 +58,7 @@ def main() -> None:
 def _files(folder: Path, data: Path | None) -> tuple[Path, Path]:
     if data is not None:
         return demo.real_files(data)[:2]
-    for name, image in zip(("fixed", "moving"), demo.synthetic_pair(), strict=False):
+    for name, image in zip(("fixed", "moving"), synthetic.synthetic_pair(), strict=False):
         image.save(folder / f"{name}.nii.gz")
     return folder / "fixed.nii.gz", folder / "moving.nii.gz"
 
