@@ -104,11 +104,11 @@ class Evaluation:
 
 
 # The figures that a card shows: overlap, distances and regularity after registration, and the time.
-_ON_CARD = re.compile(r"(dice|tre|hd95)(_\d+)?_after|folds|sdlogj|network_seconds")
+_ON_CARD = re.compile(r"(dice|tre|hd95)(_\d+)?_after|centroid_after|folds|sdlogj|network_seconds")
 _LABEL = re.compile(r"(dice|hd95)_\d+_after")
 _LABELS_ON_CARD = 16
 """Figures of single labels that a card shows; those of more are in scores.json alone."""
-_UNITS = {"tre": "mm", "hd95": "mm", "network": "s"}
+_UNITS = {"tre": "mm", "hd95": "mm", "centroid": "mm", "network": "s"}
 SCORES_LIMIT = 2**24
 
 
@@ -175,8 +175,10 @@ def _row(result: Result) -> dict[str, float]:
             row[f"ncc_{when}"] = scores["ncc"]
         if "dice" in scores:
             row[f"dice_{when}"] = scores["mean_dice"]
+            row[f"centroid_{when}"] = scores["mean_centroid"]
             row |= {f"dice_{label}_{when}": value for label, value in scores["dice"].items()}
             row |= {f"hd95_{label}_{when}": value for label, value in scores["hd95"].items()}
+            row |= {f"centroid_{label}_{when}": value for label, value in scores["centroid"].items()}
         if "tre" in scores:
             row[f"tre_{when}"] = scores["tre"]["mean"]
     row |= {key: result.facts["jacobian"][key] for key in ("folds", "sdlogj") if "jacobian" in result.facts}

@@ -86,6 +86,28 @@ def hd95(fixed_mask: np.ndarray, moved_mask: np.ndarray, spacing: Iterable[float
     return max(_directed95(*surfaces, steps), _directed95(*surfaces[::-1], steps))
 
 
+def centroid_distance(fixed_mask: np.ndarray, moved_mask: np.ndarray, affine: np.ndarray) -> float:
+    """Returns how far the centres of mass of two masks are from each other, in mm.
+
+    Args:
+        fixed_mask: Mask, any shape of n axes.
+        moved_mask: Mask of the same shape.
+        affine: From voxels to mm, shape (n + 1, n + 1).
+
+    Returns:
+        The distance; nan if a mask is empty.
+
+    Raises:
+        InvalidError: If the shapes differ.
+    """
+    masks = [np.asarray(mask) != 0 for mask in (fixed_mask, moved_mask)]
+    _check_shapes(*masks)
+    if not all(mask.any() for mask in masks):
+        return float("nan")
+    fixed, moved = (np.argwhere(mask).mean(0) for mask in masks)
+    return float(np.linalg.norm(np.asarray(affine)[:-1, :-1] @ (moved - fixed)))
+
+
 def tre(fixed_points: np.ndarray, moving_points: np.ndarray, transform: _MapsPoints | None = None) -> np.ndarray:
     """Returns the target registration error `|T(fixed) - moving|` of each landmark in mm, shape (N,).
 

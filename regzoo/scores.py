@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +40,9 @@ def score(fixed: Side, moving: Side, transform: Transform, moved: Image, seen: n
 
 
 def overlap(fixed: Image, moved: Image, labels: list[int]) -> dict:
-    """Returns Dice and HD95 (mm) of labels, and their mean Dice.
+    """Returns Dice, HD95 and the distance of the centroids (mm) of labels, and the means of the first and the last.
+
+    A label of which nothing is left has Dice 0 and no distance, and is absent from the mean distance.
 
     Args:
         fixed: Label map; or one channel a label, which are numbered from 1 and inside from 0.5 on.
@@ -52,7 +55,19 @@ def overlap(fixed: Image, moved: Image, labels: list[int]) -> dict:
         masks = [(mask(fixed, each).astype("uint8"), mask(moved, each).astype("uint8")) for each in labels]
         dice = {each: metrics.dice(*pair, [1])[1] for each, pair in zip(labels, masks, strict=True)}
     hd95 = {each: metrics.hd95(mask(fixed, each), mask(moved, each), fixed.spacing) for each in labels}
-    return {"dice": dice, "hd95": hd95, "mean_dice": float(np.mean(list(dice.values()))) if labels else float("nan")}
+    centroid = {each: metrics.centroid_distance(mask(fixed, each), mask(moved, each), fixed.affine) for each in labels}
+    return {
+        "dice": dice,
+        "hd95": hd95,
+        "centroid": centroid,
+        "mean_dice": _mean(dice.values()),
+        "mean_centroid": _mean(value for value in centroid.values() if np.isfinite(value)),
+    }
+
+
+def _mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return float(np.mean(values)) if values else float("nan")
 
 
 def mask(labels: Image, label: int) -> np.ndarray:

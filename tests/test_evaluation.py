@@ -74,6 +74,9 @@ def test_rows(found):
     assert labelled["dice_1_before"] == 1 / 4
     assert labelled["dice_1_after"] == 3 / 4
     assert (labelled["hd95_1_before"], labelled["hd95_1_after"]) == (6, 2)
+    assert (labelled["centroid_1_before"], labelled["centroid_1_after"]) == (6, 2)
+    assert labelled["centroid_5_before"] == 0
+    assert labelled["centroid_before"] == 3
     assert labelled["dice_5_before"] == 1
     assert labelled["dice_5_after"] == 0  # moved from voxels 2 and 3 to 0 and 1
     assert labelled["dice_before"] == 5 / 8

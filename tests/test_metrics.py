@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from regzoo.checks import InvalidError, MissingError
-from regzoo.metrics import dice, hd95, jaccard, jacobian_statistics, tre
+from regzoo.metrics import centroid_distance, dice, hd95, jaccard, jacobian_statistics, tre
 from regzoo.points import read_points, write_points
 from regzoo.transforms import Transform
 
@@ -82,6 +82,18 @@ def test_hd95_known():
     assert hd95(a, c, (1, 1, 1)) == hd95(c, a, (1, 1, 1)) > 8
     assert np.isnan(hd95(a, np.zeros_like(a), (1, 1, 1)))
     assert np.isnan(hd95(np.zeros_like(a), a, (1, 1, 1)))
+
+
+def test_centroid_distance_known():
+    a, b = (np.zeros((9, 9, 9)) for _ in range(2))
+    a[2:4, 2, 2] = 1  # centre at 2.5, 2, 2
+    b[5, 6, 2] = 1
+    oblique = np.diag([1, 2, 3, 1.0])[[1, 0, 2, 3]]
+    oblique[0, 0] = 0.5  # sheared: (0.5 i + 2 j, i, 3 k)
+    assert centroid_distance(a, b, oblique) == pytest.approx(np.hypot(0.5 * 2.5 + 2 * 4, 2.5))
+    assert np.isnan(centroid_distance(a, np.zeros_like(a), oblique))
+    with pytest.raises(InvalidError, match="shape"):
+        centroid_distance(a, b[:3], oblique)
 
 
 def test_hd95_refuses():

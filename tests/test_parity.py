@@ -30,7 +30,9 @@ for name in names:
     else:
         fixed, moving, fixed_labels, moving_labels, _ = synthetic.synthetic_pair()
     result = regzoo.register(fixed, moving, model, fixed_labels=fixed_labels, moving_labels=moving_labels)
-    np.save(Path(folder) / f"{name}.npy", result.transform.displacement(result.fixed.grid))
+    found = result.transform  # a conditional model has labels only
+    array = result.moved_labels.array if found is None else found.displacement(result.fixed.grid)
+    np.save(Path(folder) / f"{name}.npy", array)
     told[name] = result.facts["scores"]["after"]["mean_dice"]
 print(json.dumps([regzoo.backend.NAME, told]))
 """

@@ -165,6 +165,9 @@ def test_scores_by_hand(scored):
     assert after["mean_dice"] == 3 / 8
     assert (before["hd95"][3], after["hd95"][3]) == (6.0, 2.0)
     assert np.isnan(after["hd95"][7])
+    assert (before["centroid"][3], after["centroid"][3]) == (6.0, 2.0)
+    assert np.isnan(after["centroid"][7])
+    assert after["mean_centroid"] == 2.0  # of the labels that are left
     assert before["tre"] == pytest.approx({"mean": 8, "sd": 2, "max": 10})
     assert after["tre"] == pytest.approx({"mean": 4, "sd": 2, "max": 6}, abs=1e-5)
 

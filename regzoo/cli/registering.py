@@ -180,7 +180,7 @@ def _print_candidates(fixed: "regzoo.images.Image", moving: "regzoo.images.Image
 def _print_result(facts: dict) -> None:
     before, after = facts["scores"]["before"], facts["scores"]["after"]
     rows = [("correlation", before["ncc"], after["ncc"])] if "ncc" in after else []
-    for key, unit in (("dice", ""), ("hd95", " mm")):
+    for key, unit in (("dice", ""), ("hd95", " mm"), ("centroid", " mm")):
         rows += [
             (f"{key} of label {label}{unit}", before[key][label], after[key][label]) for label in after.get(key, {})
         ]

@@ -7,7 +7,8 @@ Where the test pairs have labels, images come to the peers as they come to the n
 labels are moved by nearest neighbour and scored on that grid, 2-D ones slice by slice. Where pairs are of breathing,
 ANTs reads the files and is scored by the landmarks' error, with and without lung masks beside the images
 (NAME_lungmask.nii.gz). `--own model affine,dvf` does the same pairs by the model and by this project's classical
-methods, `--own refine:60` by the model and as many steps of refinement.
+methods, `--own refine:60` by the model and as many steps of refinement, `--own labels:affine` by a method that is shown
+each pair's first label instead of the images: what is scored on it was fitted to it.
 """
 
 import argparse
@@ -20,11 +21,13 @@ import pandas
 
 import regzoo
 from regzoo import cards, datasets, hub, metrics
+from regzoo.images import Image
 from regzoo.pairing import sides
 from regzoo.pairs import Placed, Reader, label_values
 from regzoo.pairs_csv import PairFiles
 from regzoo.points import read_points
 from regzoo.recipe import Recipe
+from regzoo.scores import mask
 
 ANTS = {"ANTs affine": "Affine", "ANTs SyN": "SyN"}
 
@@ -95,7 +98,9 @@ def main() -> None:
     parser.add_argument("--model", default="hippocampus-mr-dvf")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=list(PEERS))
-    parser.add_argument("--own", nargs="*", default=[], help="model, refine:STEPS, or methods as 'affine,dvf'")
+    parser.add_argument(
+        "--own", nargs="*", default=[], help="model, refine:STEPS, methods as 'affine,dvf', or labels:METHODS"
+    )
     parser.add_argument("--smallest", type=int, default=1, help="only labels of so many voxels in the fixed image")
     parser.add_argument("--count", type=int, help="only the first so many pairs")
     arguments = parser.parse_args()
@@ -150,17 +155,22 @@ def told(scores: list[float], times: list[float]) -> str:
 
 def own(name: str, records: list[PairFiles], way: str, smallest: int) -> str:
     """The same pairs by this project: whole images, labels by nearest neighbour on the fixed image's grid."""
-    kind, _, steps = way.partition(":")
+    kind, _, rest = way.partition(":")
     model = regzoo.load(name) if kind in ("model", "refine") else None
-    settings = {"model": model, "refine": int(steps or 0)} if model else {"method": way}
+    settings = {"model": model, "refine": int(rest or 0)} if model else {"method": rest or way}
     scores, times, rows = [], [], []
     for record in records:
+        sources = record.sources()
+        if kind == "labels":
+            sources |= {side: first_label(sources[f"{side}_labels"]) for side in ("fixed", "moving")}
+            settings |= {"loss": "ssd", "alignment": "mass"}
         begin = time.perf_counter()
-        found = regzoo.register(**settings, **record.sources())
+        found = regzoo.register(**settings, **sources)
         times.append(time.perf_counter() - begin)
         facts = found.facts
-        tre = facts["scores"]["after"].get("tre", {}).get("mean", np.nan)
-        rows.append((100 * facts["jacobian"]["folds"], facts["jacobian"]["sdlogj"], tre))
+        after = facts["scores"]["after"]
+        tre, centroid = after.get("tre", {}).get("mean", np.nan), after.get("mean_centroid", np.nan)
+        rows.append((100 * facts["jacobian"]["folds"], facts["jacobian"]["sdlogj"], tre, centroid))
         if found.fixed_labels is not None and found.fixed_labels.channels is None:
             maps = [
                 each.array.round().astype("int16")
@@ -169,8 +179,14 @@ def own(name: str, records: list[PairFiles], way: str, smallest: int) -> str:
             scores.append(overlap(*maps, smallest))
         else:
             scores.append(facts["scores"]["after"].get("mean_dice", np.nan))
-    folds, sdlogj, tre = np.mean(rows, axis=0)
-    return f"{told(scores, times)}, folds {folds:.4f} %, SDlogJ {sdlogj:.3f}, TRE {tre:.2f} mm"
+    folds, sdlogj, tre, centroid = np.mean(rows, axis=0)
+    distances = f"TRE {tre:.2f} mm, centroids {centroid:.2f} mm"
+    return f"{told(scores, times)}, folds {folds:.4f} %, SDlogJ {sdlogj:.3f}, {distances}"
+
+
+def first_label(source: Path | Image) -> Image:
+    labels = source if isinstance(source, Image) else Image.read(source, labels=True)
+    return Image(mask(labels, 1).astype("float32"), labels.affine)
 
 
 if __name__ == "__main__":
