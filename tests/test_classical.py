@@ -103,6 +103,19 @@ def test_methods_go_on_from_each_other_and_from_a_start():
     assert error(found, far) < 0.8
 
 
+def test_a_mask_of_less_than_a_hundredth_of_the_image_is_an_image():
+    places = Grid((40, 40, 40), np.eye(4)).coordinates()
+    fixed, moving = (
+        Image((np.linalg.norm(places - 20 - shift, axis=-1) < 4).astype("float32"), np.eye(4))
+        for shift in (0, (2, -1, 1))
+    )
+    assert 0 < fixed.array.mean() < 0.009
+    found, _ = optimise(fixed, moving, Transform.identity(), ["rigid"], loss="ssd")
+    np.testing.assert_allclose(found.apply_points(np.array([[20.0, 20, 20]])), [[22, 19, 21]], atol=0.2)
+    with pytest.raises(InvalidError, match="nearly constant"):
+        optimise(fixed, Image(np.ones((40, 40, 40), "float32"), np.eye(4)), Transform.identity(), ["rigid"])
+
+
 def test_a_flat_image_has_two_dimensions():
     flat = np.array([1, 1, 0])
     grid = Grid((40, 36, 1), AFFINES["LAS"])

@@ -5,12 +5,20 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from regzoo.config import PercentileIntensity
+from regzoo.config import PercentileIntensity, WindowIntensity
 from regzoo.images import Grid, Image, Outside, normalise, resample
 from regzoo.transforms import Transform
 
 _VOXELS = 600_000  # of the finest level; more detail than that costs more time than it gives accuracy
 _LEAST = 12  # voxels along the longest axis of the coarsest level
+
+
+def _scaled(array: np.ndarray) -> np.ndarray:
+    """Returns intensities in [0, 1] between two percentiles, or over their whole range where few voxels differ."""
+    low, high = np.percentile(array, (PercentileIntensity().low, PercentileIntensity().high))
+    if not high > low:  # a mask of a small organ
+        return normalise(array, WindowIntensity(low=array.min(), high=array.max()))
+    return normalise(array, PercentileIntensity())
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,9 +42,7 @@ class Pair:
         others = {name: Image((mask.array != 0).astype("float32"), mask.affine) for name, mask in masks.items()}
         if labels is not None:
             others |= {"fixed_labels": labels[0], "moving_labels": labels[1]}
-        return cls(
-            *(Image(normalise(each.array, PercentileIntensity()), each.affine) for each in (fixed, moving)), others
-        )
+        return cls(*(Image(_scaled(each.array), each.affine) for each in (fixed, moving)), others)
 
     @property
     def dims(self) -> int:

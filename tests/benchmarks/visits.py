@@ -41,8 +41,8 @@ def main() -> None:
     for gap, found in sorted(rows.items()):
         before, after, folds = np.array(found).T
         print(
-            f"{gap} visits apart, {len(found)} pairs: Dice {before.mean():.3f} -> {after.mean():.3f} ± {after.std():.3f} "
-            f"(worst {after.min():.3f}), folds {100 * folds.mean():.4f} %"
+            f"{gap} visits apart, {len(found)} pairs: Dice {before.mean():.3f} -> {after.mean():.3f} "
+            f"± {after.std():.3f} (worst {after.min():.3f}), folds {100 * folds.mean():.4f} %"
         )
 
 
