@@ -15,7 +15,11 @@ from regzoo.recipe import Recipe
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = sorted(cards.bundled())
 SIZE_LIMIT = 8 * 2**20
-SOURCES = {"cardiac-cine-mr-ddf": "cardiac-cine-mr", "headneck-ct-affine": "tutorial/headneck-ct.h5"}
+SOURCES = {
+    "cardiac-cine-mr-ddf": "cardiac-cine-mr",
+    "headneck-ct-affine": "tutorial/headneck-ct.h5",
+    "prostate-mask-longitudinal-ddf": "tutorial/prostate-masks-longitudinal.zip",
+}
 """What the prepare.py of a recipe reads."""
 
 
