@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--subjects", type=int, nargs="+", default=[5, 10, 20])
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    print("| labelled subjects | start | Dice within 5 minutes | of the whole run | minutes in all |\n|---|---|---|---|---|")
+    print("| labelled subjects | start | Dice within 5 minutes | of the whole run | minutes |\n|---|---|---|---|---|")
     for count in arguments.subjects:
         for tuned in (True, False):
             early, late, minutes = run(arguments.data.resolve(), arguments.output.resolve(), count, tuned)
