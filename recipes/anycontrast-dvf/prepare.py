@@ -1,7 +1,8 @@
 """Lists the real pairs that this recipe is scored on. `python prepare.py DATA`, then `--data DATA`.
 
-DATA holds `hippocampus-mr` and `brain-mr`, each with `splits.json`; DATA/anycontrast gets test.csv, their test pairs,
-and valid.csv, ten pairs of the images that other models choose their steps by.
+DATA holds `hippocampus-mr` and `brain-mr`, each with `splits.json`. DATA/anycontrast gets test.csv, their test pairs;
+valid.csv, ten pairs of the images that other models choose their steps by; and inverted.csv, the brains' test pairs with
+moving images that are inverted within the brain: what was bright is dark, and the background stays 0.
 """
 
 import csv
@@ -10,26 +11,42 @@ import json
 import sys
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
+
 SETS = ("hippocampus-mr", "brain-mr")
 COLUMNS = ("fixed", "moving", "fixed_labels", "moving_labels")
 
 
 def main(data: Path) -> None:
-    """Writes both lists."""
+    """Writes the three lists, and the inverted images."""
     folder = data / "anycontrast"
     folder.mkdir(exist_ok=True)
     splits = {name: json.loads((data / name / "splits.json").read_text(encoding="utf-8")) for name in SETS}
-    listed = {"test": [], "valid": []}
+    listed = {"test": [], "valid": [], "inverted": []}
     for name in SETS:
         valid = splits[name]["valid"]
         pairs = {"test": splits[name]["test_pairs"], "valid": list(itertools.pairwise(valid))[:5]}
         for split, names in pairs.items():
             listed[split] += [row(name, moving, fixed) for moving, fixed in names]
+    for moving, fixed in splits["brain-mr"]["test_pairs"]:
+        target = folder / "inverted" / f"{moving}.nii.gz"
+        target.parent.mkdir(exist_ok=True)
+        nib.save(inverted(nib.load(data / "brain-mr" / "images" / target.name)), target)
+        listed["inverted"].append(row("brain-mr", moving, fixed) | {"moving": f"inverted/{target.name}"})
     for split, rows in listed.items():
         with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
+
+
+def inverted(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    """Returns an image whose contrast is reversed between its lowest and its highest value above 0."""
+    values = np.asarray(image.dataobj, dtype="float32")
+    inside = values > 0
+    values[inside] = values[inside].max() + values[inside].min() - values[inside]
+    return nib.Nifti1Image(values, image.affine)
 
 
 def row(name: str, moving: str, fixed: str) -> dict[str, str]:
