@@ -1,8 +1,8 @@
 """Lists the real pairs that this recipe is scored on. `python prepare.py DATA`, then `--data DATA`.
 
 DATA holds `hippocampus-mr` and `brain-mr`, each with `splits.json`. DATA/anycontrast gets test.csv, their test pairs;
-valid.csv, ten pairs of the images that other models choose their steps by; and inverted.csv, the brains' test pairs with
-moving images that are inverted within the brain: what was bright is dark, and the background stays 0.
+valid.csv, ten pairs of the images that other models choose their steps by; and inverted.csv, the test pairs of brains
+with moving images that are inverted within the brain: what was bright is dark, and the background stays 0.
 """
 
 import csv
