@@ -106,13 +106,13 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = hub.resolve(arguments.model)
     recipe = Recipe.read(folder / cards.RECIPE)
-    if recipe.data.kind == "breathing":
-        landmark_errors(datasets.split_pairs(recipe, "test", arguments.data))
-        return
     records = datasets.split_pairs(recipe, "test", arguments.data)[: arguments.count]
     for way in arguments.own:
         print(f"{way}: {own(arguments.model, records, way, arguments.smallest)}", flush=True)
     if not arguments.peers:
+        return
+    if recipe.data.kind == "breathing":
+        landmark_errors(records)
         return
     config = cards.read_config(folder)
     values = recipe.data.label_values or label_values([side for pair in records for side in sides(pair)])
@@ -180,7 +180,8 @@ def own(name: str, records: list[PairFiles], way: str, smallest: int) -> str:
         else:
             scores.append(facts["scores"]["after"].get("mean_dice", np.nan))
     folds, sdlogj, tre, centroid = np.mean(rows, axis=0)
-    distances = f"TRE {tre:.2f} mm, centroids {centroid:.2f} mm"
+    each = "" if np.isnan(tre) else f" ({' '.join(f'{row[2]:.2f}' for row in rows)})"
+    distances = f"TRE {tre:.2f} mm{each}, centroids {centroid:.2f} mm"
     return f"{told(scores, times)}, folds {folds:.4f} %, SDlogJ {sdlogj:.3f}, {distances}"
 
 
