@@ -141,6 +141,14 @@ class AffineConfig(Strict):
     """6, 7 or 12 degrees of freedom in 3-D; 3, 4 or 6 in 2-D."""
 
 
+class KeypointsConfig(Strict):
+    """Output: an affine matrix, fitted to as many `points` that are found in each image by itself at level `level`."""
+
+    name: Literal["keypoints"] = "keypoints"
+    points: Annotated[int, Field(ge=4, le=512)] = 64
+    level: Level = 1
+
+
 class ConditionalConfig(Strict):
     """Output: the label on the fixed image, predicted from both images and the moving label, without a transform."""
 
@@ -149,7 +157,7 @@ class ConditionalConfig(Strict):
 
 
 Backbone = Annotated[UNetConfig | LocalNetConfig | GlobalNetConfig | VoxelMorphConfig, Field(discriminator="name")]
-FieldOutput = DDFConfig | DVFConfig | FFDConfig | AffineConfig
+FieldOutput = DDFConfig | DVFConfig | FFDConfig | AffineConfig | KeypointsConfig
 
 
 class _Network(Strict):
@@ -204,8 +212,8 @@ class ModelConfig(_Network):
     @model_validator(mode="after")
     def _affine_goes_first(self) -> "ModelConfig":
         outputs = [stage.output.name for stage in (*self.before, self)]
-        if "affine" in outputs[1:]:
-            raise ValueError("before: an affine output must be the first")
+        if {"affine", "keypoints"} & {*outputs[1:]}:
+            raise ValueError("before: an output affine or keypoints must be the first")
         if self.before and self.output.name == "conditional":
             raise ValueError("before: a conditional output has no field, so nothing goes before it")
         return self

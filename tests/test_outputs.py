@@ -9,6 +9,7 @@ from regzoo.checks import InvalidError
 from regzoo.config import ModelConfig
 from regzoo.fields import bspline_field, compose, resize_field
 from regzoo.models import build
+from regzoo.models.keypoints import centres_of_mass, fitted_matrix
 from regzoo.warping import sample, warp
 
 pytestmark = pytest.mark.backend
@@ -20,6 +21,7 @@ GLOBAL = {"name": "global", "channels": [4, 6, 8]}
 DDF, DVF = {"name": "ddf"}, {"name": "dvf", "level": 1, "steps": 4}
 FFD = {"name": "ffd", "spacing": [12.0, 5.0]}
 AFFINE = {"name": "affine"}
+KEYPOINTS = {"name": "keypoints", "points": 12, "level": 1}
 CONDITIONAL = {"name": "conditional"}
 COMBINATIONS = [
     (UNET | {"pooling": False, "concat_skip": False}, DDF),
@@ -143,6 +145,55 @@ def test_a_rigid_model_keeps_distances_in_mm():
         np.testing.assert_allclose(linear @ linear.T, np.eye(3), atol=1e-5)
 
 
+@pytest.mark.parametrize(("shape", "spacing"), [((9, 14), (2.0, 1.0)), ((8, 5, 12), (2.0, 1.0, 1.5))])
+def test_a_matrix_is_fitted_to_points_in_mm(shape, spacing):
+    random, dims, spacing = np.random.default_rng(4), len(shape), np.array(spacing)
+    linear = np.eye(dims) + random.uniform(-0.2, 0.2, (2, dims, dims))
+    shift = random.uniform(-20, 20, (2, 1, dims))
+    fixed = random.uniform(-100, 100, (2, 9, dims))
+    moving = fixed @ linear.transpose(0, 2, 1) + shift
+    matrix = array(fitted_matrix(tensor(fixed), tensor(moving), shape, spacing))
+    centre = (np.array(shape) - 1) / 2
+    voxels, wanted = fixed / spacing + centre, moving / spacing + centre
+    found = voxels @ matrix[..., :-1].transpose(0, 2, 1) + matrix[:, None, :, -1]
+    np.testing.assert_allclose(found, wanted, atol=0.05)
+
+
+def test_points_that_lie_in_one_place_give_a_translation():
+    fixed, moving = np.full((1, 5, 2), 3.0), np.full((1, 5, 2), 5.0)
+    matrix = array(fitted_matrix(tensor(fixed), tensor(moving), (8, 8), (2.0, 1.0)))
+    np.testing.assert_allclose(matrix[0], [[1, 0, 1], [0, 1, 2]], atol=1e-5)
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_a_point_is_the_centre_of_its_map_in_mm(level):
+    shape, spacing, at = (16, 24), (2.0, 1.5), np.array([1, 2])
+    maps = np.full((1, 16 // 2**level, 24 // 2**level, 3), -30.0)
+    maps[:, at[0], at[1]] = 30
+    # A voxel of a level is 2**level voxels of the image wide; its middle lies in the middle of them.
+    wanted = ((at + 0.5) * 2**level - 0.5 - (np.array(shape) - 1) / 2) * spacing
+    found = array(centres_of_mass(tensor(maps), shape, level, spacing))
+    np.testing.assert_allclose(found, np.broadcast_to(wanted, (1, 3, 2)), atol=1e-4)
+
+
+def test_keypoints_follow_an_image_that_is_shifted():
+    model = new(UNET, KEYPOINTS | {"points": 40})
+    blob = np.exp(-((grid((32, 40)) - (14, 21)) ** 2).sum(-1) / 12)[None, ..., None].astype("float32")
+    model.head.kernel.assign(20 * np.asarray(array(model.head.kernel)))  # sharper maps than at the start
+    matrix = array(model({"fixed": tensor(blob), "moving": tensor(np.roll(blob, (4, -4), (1, 2)))})["matrix"])
+    at = matrix[0, :, :2] @ (14, 21) + matrix[0, :, 2]
+    assert np.abs(at - (14, 21)).max() > 0.2
+    assert np.sign(at - (14, 21)).tolist() == [1, -1]
+
+
+def test_keypoints_learn_a_shift():
+    pair, model = blobs(), new(UNET, KEYPOINTS)
+    model.supervise({"label": {"dice": {"scales": [1]}}}, (1, 1))
+    model.compile(keras.optimizers.Adam(5e-3), jit_compile=keras.backend.backend() == "jax")
+    losses = model.fit(pair, epochs=40, verbose=0).history["loss"]
+    assert losses[-1] < 0.4 * losses[0]
+
+
 def test_a_chain_samples_the_moving_image_once_by_all_its_maps():
     before = [{"backbone": GLOBAL, "output": AFFINE}, {"backbone": UNET, "output": DDF}]
     model, shape = disturbed(new(LOCAL, DVF, 2, before)), (16, 12)
@@ -170,6 +221,7 @@ def test_a_chain_samples_the_moving_image_once_by_all_its_maps():
     ("before", "backbone", "output"),
     [
         ([], GLOBAL, AFFINE),
+        ([{"backbone": UNET, "output": KEYPOINTS}], UNET, DVF),
         ([], UNET, DVF),
         ([{"backbone": GLOBAL, "output": AFFINE}], UNET, DVF),
         ([{"backbone": GLOBAL, "output": AFFINE}, {"backbone": LOCAL, "output": DVF}], UNET, DVF),
@@ -238,7 +290,11 @@ def test_a_conditional_model_learns_from_labels_only():
         ({"backbone": UNET | {"extract_levels": [3]}, "output": DDF}, "extract_levels: expected output.level to 2"),
         (
             {"backbone": GLOBAL, "output": AFFINE, "before": [{"backbone": UNET, "output": DDF}]},
-            "an affine output must be the first",
+            "an output affine or keypoints must be the first",
+        ),
+        (
+            {"backbone": UNET, "output": KEYPOINTS, "before": [{"backbone": GLOBAL, "output": AFFINE}]},
+            "an output affine or keypoints must be the first",
         ),
         (
             {"backbone": UNET, "output": CONDITIONAL, "before": [{"backbone": UNET, "output": DDF}]},

@@ -12,6 +12,7 @@ from regzoo.models.chain import Chain
 from regzoo.models.conditional import ConditionalModel
 from regzoo.models.dense import DenseModel
 from regzoo.models.ffd import FFDModel
+from regzoo.models.keypoints import KeypointsModel
 from regzoo.models.localnet import globalnet, localnet
 from regzoo.models.unet import unet
 from regzoo.models.voxelmorph import voxelmorph
@@ -59,8 +60,10 @@ def _stage(
         levels = [_level(each, len(config.backbone.channels) - 1) for each in extra["spacings"]]
     else:
         levels = [output.level, *sorted(set(config.backbone.extract_levels or ()) - {output.level})]
-    inputs = 3 if output.name == "conditional" else 2
+    inputs = {"conditional": 3, "keypoints": 1}.get(output.name, 2)
     backbone = BACKBONES[config.backbone.name](levels=levels, inputs=inputs, **settings)
+    if output.name == "keypoints":
+        return KeypointsModel(backbone, dims, output.level, divisor, output.points, spacing, name="keypoints")
     if output.name == "conditional":
         return ConditionalModel(backbone, dims, divisor, name="conditional")
     if output.name == "ffd":

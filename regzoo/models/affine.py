@@ -1,4 +1,4 @@
-"""Models whose network predicts a matrix: rigid, similarity or affine."""
+"""Models whose network predicts a matrix: rigid, similarity or affine, by its entries."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,8 +16,28 @@ _REGIONS = 4
 """Regions along each axis over which the deepest features are averaged, so that any image size fits the weights."""
 
 
-class AffineModel(RegistrationModel):
-    """Predicts a matrix about the image centre.
+class MatrixModel(RegistrationModel):
+    """A model whose field is that of a matrix; a subclass says only `matrix(fixed, moving)`."""
+
+    invertible = True
+
+    def matrix(self, fixed: object, moving: object) -> object:
+        """Returns the matrix (B, D, D + 1), in voxels about voxel 0."""
+        raise NotImplementedError
+
+    def field(self, fixed: object, moving: object) -> dict:
+        """Returns `matrix` (B, D, D + 1), in voxels about voxel 0, and its `ddf` (B, *S, D)."""
+        matrix = self.matrix(fixed, moving)
+        return {"ddf": backend.compiled(matrix_field, shape=tuple(fixed.shape[1:-1]))(matrix), "matrix": matrix}
+
+    def inverse(self, prediction: Mapping[str, object]) -> dict:
+        """Returns the field of the inverse matrix."""
+        matrix, shape = inverse_matrix(prediction["matrix"]), tuple(prediction["ddf"].shape[1:-1])
+        return {"ddf": backend.compiled(matrix_field, shape=shape)(matrix), "matrix": matrix}
+
+
+class AffineModel(MatrixModel):
+    """Predicts the entries of a matrix about the image centre.
 
     Args:
         backbone: Model from (B, *S, 2) to (B, *s, F).
@@ -26,8 +46,6 @@ class AffineModel(RegistrationModel):
         constraint: `"rigid"`, `"similarity"` or `"affine"`.
         spacing: Millimetres a voxel, D values; a rigid matrix keeps distances in mm.
     """
-
-    invertible = True
 
     def __init__(
         self,
@@ -46,17 +64,10 @@ class AffineModel(RegistrationModel):
         self.head.build((None, _REGIONS**dims * backbone.output_shape[-1]))
         self.build()
 
-    def field(self, fixed: object, moving: object) -> dict:
-        """Returns `matrix` (B, D, D + 1), in voxels about voxel 0, and its `ddf` (B, *S, D)."""
+    def matrix(self, fixed: object, moving: object) -> object:
+        """Reads the deepest features of the pair as a whole."""
         features = _regions(self.backbone(stacked([fixed, moving], self.divisor)))
-        shape = tuple(fixed.shape[1:-1])
-        matrix = linear_matrix(self.head(features), self.constraint, shape, self.spacing)
-        return {"ddf": backend.compiled(matrix_field, shape=shape)(matrix), "matrix": matrix}
-
-    def inverse(self, prediction: Mapping[str, object]) -> dict:
-        """Returns the field of the inverse matrix."""
-        matrix, shape = inverse_matrix(prediction["matrix"]), tuple(prediction["ddf"].shape[1:-1])
-        return {"ddf": backend.compiled(matrix_field, shape=shape)(matrix), "matrix": matrix}
+        return linear_matrix(self.head(features), self.constraint, tuple(fixed.shape[1:-1]), self.spacing)
 
 
 def matrix_field(matrix: object, shape: Sequence[int]) -> object:
