@@ -161,6 +161,11 @@ FieldOutput = DDFConfig | DVFConfig | FFDConfig | AffineConfig | KeypointsConfig
 
 
 class _Network(Strict):
+    passes: Annotated[int, Field(ge=1, le=4)] = 1
+    """How often the network runs, with the same weights, each time on the moving image as moved so far."""
+    shrink: Literal[1, 2, 4, 8] = 1
+    """So many voxels along each axis become one for this network; levels count from there."""
+
     @model_validator(mode="after")
     def _fits(self) -> "_Network":
         backbone, output = self.backbone, self.output
@@ -170,6 +175,8 @@ class _Network(Strict):
         level = getattr(output, "level", 0)
         if level >= deepest:
             raise ValueError(f"output.level must be below {deepest}, the backbone's deepest level")
+        if self.passes > 1 and output.name not in ("ddf", "dvf", "ffd"):
+            raise ValueError("passes: expected 1, unless the output is ddf, dvf or ffd")
         extracted = getattr(backbone, "extract_levels", None) or ()
         if extracted and output.name not in ("ddf", "dvf"):
             raise ValueError("backbone.extract_levels goes with the outputs ddf and dvf")
@@ -216,6 +223,8 @@ class ModelConfig(_Network):
             raise ValueError("before: an output affine or keypoints must be the first")
         if self.before and self.output.name == "conditional":
             raise ValueError("before: a conditional output has no field, so nothing goes before it")
+        if self.shrink > 1 and self.output.name == "conditional":
+            raise ValueError("shrink: expected 1, since a conditional output has no field")
         return self
 
 

@@ -39,13 +39,18 @@ class Training(Strict):
         return self
 
 
+ModelName = Annotated[Line, StringConstraints(min_length=1)]
+
+
 class Recipe(Strict):
     """One training run. `model` and `input` may be null where `parent` gives them."""
 
     name: Name
     version: Version = "1"
-    parent: Annotated[Line, StringConstraints(min_length=1)] | None = None
-    """Name, folder or `hf://owner/repo[@revision]` of a model to start from; a run pins it to a commit."""
+    parent: ModelName | tuple[ModelName | None, ...] | None = None
+    """Name, folder or `hf://owner/repo[@revision]` of a model to start from; a run pins it to a commit.
+
+    A list names one for each network of the row, whose last network it starts from; null: new weights."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     model: ModelConfig | None = None
     input: InputConfig | None = None
@@ -60,8 +65,12 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _has_a_model(self) -> "Recipe":
         absent = [name for name in ("model", "input") if getattr(self, name) is None]
-        if self.parent is None and absent:
-            raise ValueError(f"{' and '.join(absent)}: expected a value, since parent is null")
+        if not isinstance(self.parent, str) and absent:
+            raise ValueError(f"{' and '.join(absent)}: expected a value, since parent is null or a list")
+        if isinstance(self.parent, tuple) and len(self.parent) != len(self.model.before) + 1:
+            raise ValueError(
+                f"parent: expected {len(self.model.before) + 1} names, one for each network, or one for all"
+            )
         if self.model and self.input:
             self.input.check(self.model)
         return self

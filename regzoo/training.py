@@ -71,13 +71,18 @@ def finetune(
 
 
 def _pinned(recipe: Recipe, folder: Path) -> Recipe:
-    """Returns the recipe with its parent pinned: as an earlier call did in this folder, else to what is here."""
-    if recipe.parent is None:
-        return recipe
+    """Returns the recipe with its parents pinned: as an earlier call did in this folder, else to what is here."""
     kept = folder / cards.RECIPE
     earlier = Recipe.read(kept).parent if kept.exists() else None
-    resumes = earlier and earlier.partition("@")[0] == recipe.parent
-    return recipe.model_copy(update={"parent": earlier if resumes else hub.pin(recipe.parent)})
+    resumes = [name and name.partition("@")[0] for name in _listed(earlier)] == _listed(recipe.parent)
+    if resumes:
+        return recipe.model_copy(update={"parent": earlier})
+    pins = tuple(name and hub.pin(name) for name in _listed(recipe.parent))
+    return recipe.model_copy(update={"parent": pins if isinstance(recipe.parent, tuple) else pins[0]})
+
+
+def _listed(parent: str | tuple[str | None, ...] | None) -> list[str | None]:
+    return list(parent) if isinstance(parent, tuple) else [parent]
 
 
 def _is_finished(folder: Path, recipe: Recipe) -> bool:
@@ -137,19 +142,30 @@ def _fit(recipe: Recipe, folder: Path, model: RegistrationModel, checkpoint: Che
 
 
 def _model(recipe: Recipe) -> tuple[RegistrationModel, ModelConfig, InputConfig]:
-    """Builds the model, with its parent's weights if there is one."""
-    if recipe.parent is None:
-        _check_precision(recipe.training.precision)
-        model = build(recipe.model, recipe.input.spacing, recipe.training.precision)
-        return model, recipe.model, recipe.input
-    folder = hub.resolve(recipe.parent)
-    config, inputs = cards.read_config(folder), recipe.input or cards.read(folder).input
-    if recipe.model not in (None, config):
-        raise InvalidError(f"model: expected null or the config of the parent {recipe.parent}, received another.")
+    """Builds the model, with the weights of its parent or parents if there are any."""
+    config, inputs, folder = recipe.model, recipe.input, None
+    if isinstance(recipe.parent, str):
+        folder = hub.resolve(recipe.parent)
+        config, inputs = config or cards.read_config(folder), inputs or cards.read(folder).input
     _check_precision(recipe.training.precision)
     model = build(config, inputs.spacing, recipe.training.precision)
-    weights.load(model, folder / "model.safetensors")
+    if folder:
+        weights.load(model, folder / cards.WEIGHTS)
+    elif recipe.parent:
+        for i, parent in enumerate(recipe.parent):
+            if parent:
+                _start_network(model, f"stage{i}/" if config.before else "", hub.resolve(parent))
     return model, config, inputs
+
+
+def _start_network(model: RegistrationModel, prefix: str, folder: Path) -> None:
+    """Gives the network whose variables' paths begin with `prefix` the weights of another model's last network."""
+    before = len(cards.read_config(folder).before)
+    theirs = f"stage{before}/" if before else ""
+    values, _ = weights.read(folder / cards.WEIGHTS)
+    renamed = {prefix + name[len(theirs) :]: value for name, value in values.items() if name.startswith(theirs)}
+    mine = [variable for variable in model.variables if variable.path.startswith(prefix)]
+    weights.assign(mine, renamed, source=str(folder))
 
 
 def _check_precision(precision: str) -> None:
@@ -268,7 +284,7 @@ def _publish(folder: Path, recipe: Recipe, config: ModelConfig, inputs: InputCon
         "chosen_at_step": min(checkpoint.best_epoch * settings.steps_per_epoch, settings.steps),
         "hours": round(checkpoint.seconds / 3600, 2),
         "seed": recipe.seed,
-        "parent": recipe.parent,
+        "parent": list(recipe.parent) if isinstance(recipe.parent, tuple) else recipe.parent,
         "backend": backend.NAME,
         "versions": {name: sys.modules[name].__version__ for name in ("regzoo", "keras", "numpy", backend.NAME)},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {backend.device()}",

@@ -10,6 +10,7 @@ from regzoo.config import ModelConfig
 from regzoo.fields import bspline_field, compose, resize_field
 from regzoo.models import build
 from regzoo.models.keypoints import centres_of_mass, fitted_matrix
+from regzoo.models.shrunk import averaged, enlarged_matrix
 from regzoo.warping import sample, warp
 
 pytestmark = pytest.mark.backend
@@ -37,9 +38,9 @@ COMBINATIONS = [
 SPACINGS = {2: (2.0, 1.0), 3: (2.0, 1.0, 1.5)}
 
 
-def new(backbone, output, dims=2, before=(), seed=1):
+def new(backbone, output, dims=2, before=(), seed=1, **more):
     keras.utils.set_random_seed(seed)
-    config = {"dims": dims, "backbone": backbone, "output": output, "before": before}
+    config = {"dims": dims, "backbone": backbone, "output": output, "before": before, **more}
     return build(ModelConfig.model_validate(config), SPACINGS[dims])
 
 
@@ -217,15 +218,62 @@ def test_a_chain_samples_the_moving_image_once_by_all_its_maps():
     )
 
 
+@pytest.mark.parametrize("output", [DDF, DVF, FFD])
+def test_a_network_with_passes_goes_on_from_its_own_result(output):
+    once, twice = (disturbed(new(UNET, output, passes=passes)) for passes in (1, 2))
+    assert [v.path for v in twice.variables] == [v.path for v in once.variables]
+    inputs = noise((16, 12))
+    first = once(inputs)["ddf"]
+    second = once(inputs | {"moving": warp(inputs["moving"], first)})["ddf"]
+    np.testing.assert_allclose(array(twice(inputs)["ddf"]), array(compose(first, second)), atol=1e-4)
+    assert np.abs(array(second)).max() > 0.05
+
+
+@pytest.mark.parametrize(("backbone", "output"), [(UNET, DDF), (UNET, KEYPOINTS), (UNET, FFD), (GLOBAL, AFFINE)])
+def test_a_shrunk_network_gives_the_field_of_smaller_images_in_larger_voxels(backbone, output):
+    shape, model = (16, 24), disturbed(new(backbone, output, shrink=2))
+    inputs = noise(shape)
+    halves = {key: array(image).reshape(2, 8, 2, 12, 2, 1).mean((2, 4)) for key, image in inputs.items()}
+    ddf = array(model.network({key: tensor(value) for key, value in halves.items()})["ddf"])
+    found = array(model(inputs)["ddf"])
+    assert np.abs(ddf).max() > 0.05
+    if output in (DDF, FFD):
+        np.testing.assert_allclose(found, array(resize_field(tensor(ddf), shape)), atol=1e-5)
+    # Four voxels share the place of one of the smaller grid; there, their mean is its vector, twice as long.
+    means = found.reshape(2, 8, 2, 12, 2, 2).mean((2, 4))[:, 1:-1, 1:-1]
+    tolerance = 1e-4 if output in (AFFINE, KEYPOINTS) else 0.2
+    np.testing.assert_allclose(means, 2 * ddf[:, 1:-1, 1:-1], atol=tolerance)
+
+
+def test_an_image_is_averaged_with_its_edge_continued():
+    image = np.arange(5.0).reshape(1, 5, 1, 1) * np.ones((1, 1, 4, 1))
+    found = array(averaged(tensor(image), 2))[0, :, :, 0]
+    np.testing.assert_allclose(found, np.broadcast_to([[0.5], [2.5], [4.0]], (3, 2)))
+
+
+def test_a_matrix_between_smaller_images_is_one_between_larger():
+    matrix = np.array([[[1.1, 0.2, 3.0], [-0.1, 0.9, -2.0]]])
+    x = grid((8, 12))
+    wanted = 2 * (x @ matrix[0, :, :2].T + matrix[0, :, 2]) + 0.5  # the middles of voxels twice as large
+    large = array(enlarged_matrix(tensor(matrix), 2))[0]
+    np.testing.assert_allclose((2 * x + 0.5) @ large[:, :2].T + large[:, 2], wanted, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("before", "backbone", "output"),
     [
         ([], GLOBAL, AFFINE),
         ([{"backbone": UNET, "output": KEYPOINTS}], UNET, DVF),
+        (
+            [{"backbone": UNET, "output": KEYPOINTS, "shrink": 2}, {"backbone": UNET, "output": DVF, "shrink": 2}],
+            UNET,
+            DVF,
+        ),
         ([], UNET, DVF),
         ([{"backbone": GLOBAL, "output": AFFINE}], UNET, DVF),
         ([{"backbone": GLOBAL, "output": AFFINE}, {"backbone": LOCAL, "output": DVF}], UNET, DVF),
         ([{"backbone": LOCAL, "output": DVF}], UNET, DVF),
+        ([{"backbone": GLOBAL, "output": AFFINE}, {"backbone": LOCAL, "output": DVF, "passes": 2}], UNET, DVF),
     ],
 )
 def test_the_inverse_undoes_the_map(before, backbone, output):
@@ -301,6 +349,8 @@ def test_a_conditional_model_learns_from_labels_only():
             "a conditional output has no field",
         ),
         ({"backbone": LOCAL | {"channels": [4, 6, 8]}, "output": DDF}, "each a multiple of the one before"),
+        ({"backbone": GLOBAL, "output": AFFINE, "passes": 2}, "passes: expected 1, unless the output is ddf"),
+        ({"backbone": UNET, "output": CONDITIONAL, "shrink": 2}, "shrink: expected 1, since a conditional output"),
     ],
 )
 def test_what_does_not_go_together_is_refused(config, message):

@@ -307,9 +307,33 @@ def test_fine_tuning_starts_from_the_parents_weights(whole, home, tmp_path, monk
         parent=str(whole),
         model={"backbone": {"name": "unet", "channels": [2, 5]}, "output": {"name": "ddf"}},
     )
-    with pytest.raises(InvalidError, match="model: expected null or the config of the parent"):
+    with pytest.raises(InvalidError, match="do not fit the model"):
         finetune(other, tmp_path / "other", home)
     assert not (tmp_path / "other").exists()
+
+
+def test_networks_of_a_row_start_from_models_of_their_own(whole, home, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(training.Validation, "__call__", lambda self: seen.append(self.model) or {"valid_dice": 0.5})
+    network = cards.read_config(whole).model_dump(mode="json", exclude={"before", "dims"})
+    recipe = tiny_run.recipe(
+        name="row",
+        parent=[str(whole), None],
+        model={"before": [network], **network},
+        training={"steps": 1, "warmup": 0, "learning_rate": 1e-30},
+    )
+    folder = finetune(recipe, tmp_path / "run", home)
+    parent, found = weights.read(whole / "model.safetensors")[0], weights.read(folder / "model.safetensors")[0]
+    first, second = ({name: found[f"stage{i}/{name}"] for name in parent} for i in (0, 1))
+    assert all(np.array_equal(parent[name], first[name]) for name in parent)
+    assert any(not np.array_equal(parent[name], second[name]) for name in parent)
+    # The row is a model to start from too: by its last network.
+    again = recipe.model_copy(update={"name": "again", "parent": (None, str(folder))})
+    other = weights.read(finetune(again, tmp_path / "again", home) / "model.safetensors")[0]
+    assert all(np.allclose(second[name], other[f"stage1/{name}"], rtol=0, atol=1e-20) for name in parent)
+    assert cards.read(folder).training["parent"] == [str(whole), None]
+    with pytest.raises(InvalidError, match="parent: expected a name, or 2 in a list"):
+        tiny_run.recipe(name="row", parent=[str(whole)], model={"before": [network], **network})
 
 
 def test_given_pairs_without_labels_in_bfloat16_and_a_last_epoch_that_is_not_whole(own_data, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from regzoo.models.dense import DenseModel
 from regzoo.models.ffd import FFDModel
 from regzoo.models.keypoints import KeypointsModel
 from regzoo.models.localnet import globalnet, localnet
+from regzoo.models.shrunk import Shrunk
 from regzoo.models.unet import unet
 from regzoo.models.voxelmorph import voxelmorph
 
@@ -37,18 +38,28 @@ def build(config: ModelConfig, spacing: Sequence[float] | None = None, precision
     """
     spacing = tuple(spacing or (1.0,) * config.dims)
     if not config.before:
-        return _stage(config, config.dims, spacing, precision)
+        network = _stage(config, config.dims, spacing, precision)
+        return network if config.passes == 1 else Chain([network] * config.passes, name=config.output.name)
     stages = []
     for i, stage in enumerate((*config.before, config)):
         with keras.name_scope(f"stage{i}"):
-            stages.append(_stage(stage, config.dims, spacing, precision))
+            stages += [_stage(stage, config.dims, spacing, precision)] * stage.passes
     return Chain(stages, name=config.output.name)
 
 
 def _stage(
     config: ModelConfig | StageConfig, dims: int, spacing: tuple[float, ...], precision: str
 ) -> RegistrationModel:
-    """Builds one network."""
+    """Builds one network, for the resolution at which it works."""
+    if config.shrink == 1:
+        return _network(config, dims, spacing, precision)
+    network = _network(config, dims, tuple(config.shrink * step for step in spacing), precision)
+    return Shrunk(network, config.shrink, name=network.name)
+
+
+def _network(
+    config: ModelConfig | StageConfig, dims: int, spacing: tuple[float, ...], precision: str
+) -> RegistrationModel:
     output, divisor = config.output, 2 ** (len(config.backbone.channels) - 1)
     settings = config.backbone.model_dump(exclude={"name", "extract_levels"}) | {"dims": dims, "dtype": precision}
     if output.name == "affine":

@@ -13,7 +13,7 @@ class Chain(RegistrationModel):
     """Runs networks one after the other, each on the moving image as the ones before have moved it.
 
     Args:
-        stages: Models with a field; only the first may give a `matrix`.
+        stages: Models with a field; only the first may give a `matrix`. One that stands there twice runs twice.
     """
 
     def __init__(self, stages: Sequence[RegistrationModel], **kwargs: object) -> None:
