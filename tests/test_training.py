@@ -332,7 +332,7 @@ def test_networks_of_a_row_start_from_models_of_their_own(whole, home, tmp_path,
     other = weights.read(finetune(again, tmp_path / "again", home) / "model.safetensors")[0]
     assert all(np.allclose(second[name], other[f"stage1/{name}"], rtol=0, atol=1e-20) for name in parent)
     assert cards.read(folder).training["parent"] == [str(whole), None]
-    with pytest.raises(InvalidError, match="parent: expected a name, or 2 in a list"):
+    with pytest.raises(ValueError, match="parent: expected 2 names, one for each network"):
         tiny_run.recipe(name="row", parent=[str(whole)], model={"before": [network], **network})
 
 
