@@ -180,7 +180,7 @@ def test_a_point_is_the_centre_of_its_map_in_mm(level):
 def test_keypoints_lead_from_the_fixed_to_the_moving_image():
     model = new(UNET, KEYPOINTS)
     features = model.head.kernel.shape[0]
-    model.backbone = lambda images: keras.ops.repeat(averaged(images, 2), features, axis=-1)
+    model.backbone = keras.layers.Lambda(lambda images: keras.ops.repeat(averaged(images, 2), features, axis=-1))
     model.head.kernel.assign(np.full(model.head.kernel.shape, 40 / features))  # every point is where it is bright
     blob = np.exp(-((grid((32, 40)) - (14, 21)) ** 2).sum(-1) / 12)[None, ..., None].astype("float32")
     matrix = array(model({"fixed": tensor(blob), "moving": tensor(np.roll(blob, (4, -6), (1, 2)))})["matrix"])
