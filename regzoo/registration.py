@@ -283,7 +283,7 @@ def _segment(model: ConditionalModel, pair: _Pair, seconds: dict[str, float]) ->
         placed = place(moving.image, moving.labels, pair.moving_grid, pair.inputs, wanted)
         labels = to_batch(placed.channels(range(len(wanted))), len(pair.inputs.shape))
         batch = pair.batch() | {"moving_labels": labels}
-        predicted = Image(pair.array(model.predict_on_batch(batch)["labels"]), pair.grid.affine)
+        predicted = Image(pair.array(model.predict_labels(batch)), pair.grid.affine)
         labels = _like(moving.labels, resample(predicted, grid), wanted)
     with clock(seconds, "scores"):
         scores = {"before": {}, "after": {}}
@@ -292,6 +292,9 @@ def _segment(model: ConditionalModel, pair: _Pair, seconds: dict[str, float]) ->
             laid = pair.start.apply_labels(moving.labels, grid)
             scores = {"before": overlap(fixed.labels, laid, shared), "after": overlap(fixed.labels, labels, shared)}
     facts = pair.facts(model) | {"scores": scores, "seconds": seconds}
+    nowhere = [str(value) for value in wanted if not mask(labels, value).any()]
+    if nowhere:
+        facts["warnings"].append(f"Labels that the model found nowhere on the fixed image: {', '.join(nowhere)}.")
     facts["warnings"] += label_doubts(scores)
     facts["transform"] = "none: a conditional model predicts the labels on the fixed image directly"
     return Result(

@@ -109,8 +109,8 @@ class Validation:
         batch = {"fixed": to_batch(fixed.image, dims), "moving": to_batch(moving.image, dims)}
         if "deformation" not in self.model.kinds:  # it has no field, and moves labels itself
             labels = to_batch(moving.channels(range(len(self.reader.values))), dims)
-            moved = self.model.predict_on_batch(batch | {"moving_labels": labels})["labels"]
-            return {"valid_dice": _mean(_dice(fixed, moving, from_batch(ops.convert_to_numpy(moved), dims) >= 0.5))}
+            moved = self.model.predict_labels(batch | {"moving_labels": labels})
+            return {"valid_dice": _mean(_dice(fixed, moving, from_batch(moved, dims) >= 0.5))}
         ddf = self.model.predict_on_batch(batch)["ddf"]
         folds = float(np.mean(ops.convert_to_numpy(backend.compiled(jacobian_determinant)(ddf)) <= 0))
         if not self.labelled:

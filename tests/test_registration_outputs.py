@@ -206,6 +206,22 @@ def test_channels_come_back_as_channels(copying):
     assert result.facts["scores"]["after"]["dice"] == {3: 1.0}
 
 
+def test_pairs_with_different_numbers_of_labels_come_to_one_conditional_model():
+    model = constant({"backbone": UNET, "output": {"name": "conditional"}}, {}, (1.5, 1.5, 1.5), (20, 22, 16), "center")
+    fixed, moving, _, moving_labels = labelled()
+    for count in (2, 1, 3):
+        channels = np.stack([moving_labels.array == 3] * count, axis=-1).astype("float32")
+        found = regzoo.register(fixed, moving, model, moving_labels=Image(channels, moving.affine))
+        assert found.moved_labels.array.shape == channels.shape
+
+
+def test_labels_that_a_conditional_model_finds_nowhere_are_named(copying, monkeypatch):
+    fixed, moving, _, moving_labels = labelled()
+    monkeypatch.setattr(Copy, "call", lambda self, inputs, training=None: {"labels": 0.4 * inputs["moving_labels"]})
+    found = regzoo.register(fixed, moving, copying, moving_labels=moving_labels)
+    assert "Labels that the model found nowhere on the fixed image: 3, 9." in found.facts["warnings"]
+
+
 def test_a_conditional_model_needs_moving_labels_and_refuses_landmarks(copying, tmp_path):
     fixed, moving, _, moving_labels = labelled()
     with pytest.raises(InvalidError, match="moving_labels: expected labels, which a conditional model carries"):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from regzoo.models.base import RegistrationModel
@@ -41,6 +42,15 @@ class ConditionalModel(RegistrationModel):
         labels = ops.cast(inputs["moving_labels"], "float32")
         pair = [inputs["fixed"], inputs["moving"]]
         return {"labels": ops.concatenate([self._label(*pair, label) for label in _channels(labels)], axis=-1)}
+
+    def predict_labels(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Returns the labels on the fixed image, (B, *S, L), of a batch as `call` takes it, one after the other.
+
+        So pairs with different numbers of labels, which are not of one shape, come to one compiled network.
+        """
+        each = (batch | {"moving_labels": label} for label in _channels(batch["moving_labels"]))
+        found = [ops.convert_to_numpy(self.predict_on_batch(one)["labels"]) for one in each]
+        return np.concatenate(found, axis=-1)
 
     def _label(self, fixed: object, moving: object, label: object) -> object:
         (logits,) = predictions(self.backbone, [self.head], stacked([fixed, moving, label], self.divisor))
