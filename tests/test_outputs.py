@@ -274,6 +274,7 @@ def test_a_matrix_between_smaller_images_is_one_between_larger():
         ([{"backbone": GLOBAL, "output": AFFINE}, {"backbone": LOCAL, "output": DVF}], UNET, DVF),
         ([{"backbone": LOCAL, "output": DVF}], UNET, DVF),
         ([{"backbone": GLOBAL, "output": AFFINE}, {"backbone": LOCAL, "output": DVF, "passes": 2}], UNET, DVF),
+        ([{"backbone": LOCAL, "output": DVF, "passes": 2, "shrink": 2}], UNET, DVF),
     ],
 )
 def test_the_inverse_undoes_the_map(before, backbone, output):

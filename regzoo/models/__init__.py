@@ -38,23 +38,23 @@ def build(config: ModelConfig, spacing: Sequence[float] | None = None, precision
     """
     spacing = tuple(spacing or (1.0,) * config.dims)
     if not config.before:
-        network = _stage(config, config.dims, spacing, precision)
-        return network if config.passes == 1 else Chain([network] * config.passes, name=config.output.name)
+        return _stage(config, config.dims, spacing, precision)
     stages = []
     for i, stage in enumerate((*config.before, config)):
         with keras.name_scope(f"stage{i}"):
-            stages += [_stage(stage, config.dims, spacing, precision)] * stage.passes
+            stages.append(_stage(stage, config.dims, spacing, precision))
     return Chain(stages, name=config.output.name)
 
 
 def _stage(
     config: ModelConfig | StageConfig, dims: int, spacing: tuple[float, ...], precision: str
 ) -> RegistrationModel:
-    """Builds one network, for the resolution at which it works."""
-    if config.shrink == 1:
-        return _network(config, dims, spacing, precision)
+    """Builds one network with its passes, for the resolution at which it works."""
     network = _network(config, dims, tuple(config.shrink * step for step in spacing), precision)
-    return Shrunk(network, config.shrink, name=network.name)
+    name = network.name
+    if config.passes > 1:
+        network = Chain([network] * config.passes, name=name)
+    return Shrunk(network, config.shrink, name=name) if config.shrink > 1 else network
 
 
 def _network(
