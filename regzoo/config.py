@@ -284,10 +284,23 @@ class InputConfig(Strict):
         """
         if len(self.shape) != model.dims:
             raise invalid("input.shape", f"{model.dims} values, as model.dims says", list(self.shape))
-        widest = max(stage.backbone.channels[0] for stage in (*model.before, model))
-        if math.prod(self.shape) * widest > FEATURES_LIMIT:
-            expected = f"at most {FEATURES_LIMIT // widest} voxels with {widest} channels on the finest level"
-            raise invalid("input.shape", expected, list(self.shape))
+        for stage in (*model.before, model):
+            seen = [-(-n // stage.shrink) for n in self.shape]
+            if min(seen) < 4:
+                expected = f"more than {3 * stage.shrink} voxels along each axis, since shrink is {stage.shrink}"
+                raise invalid("input.shape", expected, list(self.shape))
+            widest = _widest(stage, model.dims)
+            if math.prod(seen) * widest > FEATURES_LIMIT:
+                expected = f"at most {int(FEATURES_LIMIT / widest)} voxels with {widest:g} channels on the finest level"
+                raise invalid("input.shape", expected, list(self.shape))
+
+
+def _widest(stage: StageConfig | ModelConfig, dims: int) -> float:
+    """Returns how many values a network has for each voxel of its grid, on its finest level or as maps of points."""
+    widest, output = stage.backbone.channels[0], stage.output
+    if output.name != "keypoints":
+        return widest
+    return 2 * max(widest, output.points / 2 ** (dims * output.level))  # both images are seen at once
 
 
 Record = TypeVar("Record", bound=BaseModel)
@@ -317,6 +330,8 @@ def _explain(error: ValidationError, record: type[BaseModel]) -> str:
     """Returns the first problem as one line; an unknown key goes first, since a missing one is often its twin."""
     problems = error.errors(include_url=False)
     first = min(problems, key=lambda problem: problem["type"] != "extra_forbidden")
+    if any("[" in str(part) for part in first["loc"]):  # of kinds that a value may be, the one that it follows furthest
+        first = max(problems, key=lambda problem: (problem["loc"][0] == first["loc"][0], len(problem["loc"])))
     more = f" ({len(problems) - 1} more.)" if len(problems) > 1 else ""
     return _line(first, record) + more
 
@@ -363,6 +378,8 @@ def _walk(record: type[BaseModel], location: tuple[str | int, ...]) -> tuple[str
     """Follows pydantic's location: the path as the user wrote it, and the records that may stand there."""
     path, records = "", [record]
     for key in location:
+        if isinstance(key, str) and "[" in key:  # pydantic's description of one of the kinds that a value may be
+            continue
         owners = [owner for owner in records if key in owner.model_fields]
         tagged = [owner for owner in records if _tag(owner) == key]
         if isinstance(key, int):

@@ -13,6 +13,7 @@ from regzoo.checks import InvalidError, MissingError, RegzooError, invalid, unkn
 from regzoo.config import ModelConfig
 from regzoo.files import atomic_file, atomic_folder
 from regzoo.models import build
+from regzoo.models.base import own_tensors
 
 Kind = Literal["keras", "saved-model", "onnx"]
 TOLERANCE = 1e-4
@@ -36,7 +37,7 @@ class Exported(keras.Model):
 
     def call(self, inputs: dict, training: bool | None = None) -> dict:
         """Returns the network's prediction."""
-        return self.network(inputs, training=training)
+        return own_tensors(self.network(inputs, training=training))
 
     def get_config(self) -> dict:
         """Returns the arguments that make this model again."""
@@ -77,7 +78,7 @@ def export(name: str | os.PathLike, output: str | os.PathLike, kind: Kind) -> Pa
     model = Exported(cards.read_config(folder).model_dump(mode="json"), inputs.spacing)
     model.network.set_weights(network.get_weights())
     batch = _pair(network, inputs.shape)
-    expected = _outputs(network(batch))
+    expected = _outputs(own_tensors(network(batch)))
     if kind == "keras":
         with atomic_file(output) as path:
             model.save(path)

@@ -150,5 +150,19 @@ def _rotation(vector: object) -> object:
 def inverse_matrix(matrix: object) -> object:
     """Inverts matrices (B, D, D + 1): `x = A^-1 (y - b)`."""
     matrix = ops.convert_to_tensor(matrix, dtype="float32")
-    inverse = ops.linalg.inv(matrix[..., :-1])
+    inverse = inverse_linear(matrix[..., :-1])
     return ops.concatenate([inverse, -ops.matmul(inverse, matrix[..., -1:])], axis=-1)
+
+
+def inverse_linear(linear: object) -> object:
+    """Inverts matrices (B, D, D), D of 2 or 3, by their cofactors, which every format of a model can express."""
+    dims = linear.shape[-1]
+    entry = [[linear[..., i, j] for j in range(dims)] for i in range(dims)]
+    if dims == 2:
+        cofactors = [[entry[1][1], -entry[1][0]], [-entry[0][1], entry[0][0]]]
+    else:
+        turn = ((1, 2), (2, 0), (0, 1))  # the two others, in the order that gives a cofactor its sign
+        cofactors = [[entry[a][c] * entry[b][d] - entry[a][d] * entry[b][c] for c, d in turn] for a, b in turn]
+    determinant = sum(entry[0][j] * cofactors[0][j] for j in range(dims))
+    columns = [ops.stack(row, axis=-1) for row in cofactors]  # the inverse is their transpose
+    return ops.stack(columns, axis=-1) / determinant[..., None, None]

@@ -18,7 +18,7 @@ from regzoo import backend, cards, datasets, hub
 from regzoo.batches import Batches, MadeAhead
 from regzoo.callbacks import Bar, Checkpoint, Logs, StopAt, StopOnNaN
 from regzoo.checks import InvalidError, invalid
-from regzoo.config import InputConfig, ModelConfig
+from regzoo.config import WEIGHTS_LIMIT, InputConfig, ModelConfig, StageConfig
 from regzoo.files import atomic_file
 from regzoo.models import RegistrationModel, build, weights
 from regzoo.objective import active
@@ -73,12 +73,17 @@ def finetune(
 def _pinned(recipe: Recipe, folder: Path) -> Recipe:
     """Returns the recipe with its parents pinned: as an earlier call did in this folder, else to what is here."""
     kept = folder / cards.RECIPE
-    earlier = Recipe.read(kept).parent if kept.exists() else None
-    resumes = [name and name.partition("@")[0] for name in _listed(earlier)] == _listed(recipe.parent)
-    if resumes:
-        return recipe.model_copy(update={"parent": earlier})
-    pins = tuple(name and hub.pin(name) for name in _listed(recipe.parent))
+    names = _listed(recipe.parent)
+    earlier = _listed(Recipe.read(kept).parent) if kept.exists() else []
+    earlier += [None] * (len(names) - len(earlier))
+    pins = tuple(_pin(name, pinned) for name, pinned in zip(names, earlier, strict=False))
     return recipe.model_copy(update={"parent": pins if isinstance(recipe.parent, tuple) else pins[0]})
+
+
+def _pin(name: str | None, earlier: str | None) -> str | None:
+    if name is None or (earlier and name in (earlier, earlier.partition("@")[0])):
+        return name and earlier
+    return hub.pin(name)
 
 
 def _listed(parent: str | tuple[str | None, ...] | None) -> list[str | None]:
@@ -143,27 +148,43 @@ def _fit(recipe: Recipe, folder: Path, model: RegistrationModel, checkpoint: Che
 
 def _model(recipe: Recipe) -> tuple[RegistrationModel, ModelConfig, InputConfig]:
     """Builds the model, with the weights of its parent or parents if there are any."""
-    config, inputs, folder = recipe.model, recipe.input, None
-    if isinstance(recipe.parent, str):
-        folder = hub.resolve(recipe.parent)
-        config, inputs = config or cards.read_config(folder), inputs or cards.read(folder).input
+    whole = recipe.parent if isinstance(recipe.parent, str) else None
+    folder = hub.resolve(whole) if whole else None
+    config = recipe.model or cards.read_config(folder)
+    inputs = recipe.input or cards.read(folder).input
+    inputs.check(config)
     _check_precision(recipe.training.precision)
     model = build(config, inputs.spacing, recipe.training.precision)
-    if folder:
+    networks = (*config.before, config)
+    if whole:
+        theirs = cards.read_config(folder)
+        for mine, other in itertools.zip_longest(networks, (*theirs.before, theirs)):
+            _check_alike(mine, other, whole)
         weights.load(model, folder / cards.WEIGHTS)
-    elif recipe.parent:
-        for i, parent in enumerate(recipe.parent):
-            if parent:
-                _start_network(model, f"stage{i}/" if config.before else "", hub.resolve(parent))
+    for i, parent in enumerate(recipe.parent if isinstance(recipe.parent, tuple) else ()):
+        if parent:
+            _check_alike(networks[i], cards.read_config(hub.resolve(parent)), parent)
+            _start_network(model, f"stage{i}/" if config.before else "", hub.resolve(parent))
     return model, config, inputs
+
+
+def _check_alike(mine: StageConfig | ModelConfig | None, theirs: StageConfig | ModelConfig | None, parent: str) -> None:
+    """Refuses weights of a network of another kind, which might fit and would mean something else."""
+    kinds = [network and (network.backbone, network.output.name) for network in (mine, theirs)]
+    if kinds[0] != kinds[1]:
+        raise InvalidError(
+            f"model: expected the backbone and the output of each network of the parent {parent}, received others. "
+            "Only passes, shrink, level and steps may differ."
+        )
 
 
 def _start_network(model: RegistrationModel, prefix: str, folder: Path) -> None:
     """Gives the network whose variables' paths begin with `prefix` the weights of another model's last network."""
     before = len(cards.read_config(folder).before)
     theirs = f"stage{before}/" if before else ""
-    values, _ = weights.read(folder / cards.WEIGHTS)
-    renamed = {prefix + name[len(theirs) :]: value for name, value in values.items() if name.startswith(theirs)}
+    weights.check_size(folder / cards.WEIGHTS, WEIGHTS_LIMIT)
+    values, _ = weights.read(folder / cards.WEIGHTS, theirs)
+    renamed = {prefix + name[len(theirs) :]: value for name, value in values.items()}
     mine = [variable for variable in model.variables if variable.path.startswith(prefix)]
     weights.assign(mine, renamed, source=str(folder))
 

@@ -1,14 +1,17 @@
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import onnxruntime
 import pytest
 from constant_model import SHAPE, constant_model
 from typer.testing import CliRunner
 
-from regzoo import backend, cli, export, zoo
+from regzoo import backend, cards, cli, export, zoo
 from regzoo.checks import InvalidError, RegzooError
+from regzoo.config import InputConfig, ModelConfig
+from regzoo.models import build, weights
 
 pytestmark = pytest.mark.backend
 
@@ -54,6 +57,33 @@ def test_an_export_with_another_field_is_not_kept(folder, tmp_path, monkeypatch)
     with pytest.raises(RegzooError, match="its ddf differs by"):
         export.export(folder, tmp_path / "x.keras", "keras")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def row(tmp_path_factory):
+    """An entry of networks in a row: points on a coarser grid, then a velocity in two passes."""
+    keras.utils.set_random_seed(3)
+    unet = {"name": "unet", "channels": [2, 3, 4], "convolutions": 1}
+    points = {"backbone": unet, "output": {"name": "keypoints", "points": 8}, "shrink": 2}
+    config = ModelConfig(before=(points,), backbone=unet, output={"name": "dvf", "level": 1, "steps": 3}, passes=2)
+    model, random = build(config), np.random.default_rng(0)
+    for variable in model.variables:
+        variable.assign(variable + 0.05 * random.normal(size=variable.shape))
+    folder = tmp_path_factory.mktemp("zoo") / "row"
+    folder.mkdir()
+    weights.save(folder / cards.WEIGHTS, weights.arrays(model.variables))
+    (folder / cards.CONFIG).write_text(config.model_dump_json())
+    inputs = InputConfig(shape=(12, 14, 10))
+    cards.write(folder, cards.Card(name="row", version="1", input=inputs, files=cards.manifest(folder)), "A test.")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["keras", "saved-model", "onnx"])
+def test_networks_in_a_row_are_exported(row, tmp_path, kind):
+    if export._NEEDS.get(kind, backend.NAME) != backend.NAME:
+        pytest.skip(f"{kind} is not written under {backend.NAME}")
+    suffix = "" if kind == "saved-model" else f".{kind}"
+    assert export.export(row, tmp_path / f"x{suffix}", kind).exists()  # and gave the same field
 
 
 def test_command(folder, tmp_path):

@@ -616,8 +616,12 @@ class TestPush:
         assert "type: data\n" in readme
 
     def test_base_model(self, server, tmp_path):
-        make_entry(tmp_path / "entry", training={"parent": f"{NAME}@{'a' * 40}"})
+        parent = f"{NAME}@{'a' * 40}"
+        make_entry(tmp_path / "entry", training={"parent": parent})
         assert "base_model: lab/lung-ct-ddf\n" in package("entry", "hf://lab/new").files["README.md"].decode()
+        make_entry(tmp_path / "row", training={"parent": [parent, None, "bundled", "hf://lab/other"]})
+        readme = package("row", "hf://lab/new").files["README.md"].decode()
+        assert "base_model:\n- lab/lung-ct-ddf\n- lab/other\n" in readme
 
     @pytest.mark.parametrize(("field", "empty"), [("license", None), ("data", ()), ("scores", ()), ("limits", ())])
     def test_an_incomplete_card_is_refused(self, server, tmp_path, field, empty):

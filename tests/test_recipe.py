@@ -110,6 +110,8 @@ def test_small_recipe_and_parent(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
+        ("parent: null", "parent: 5", "parent: expected a valid string, received 5. Put it in quotes."),
+        ("parent: null", "parent: [a, 5]", "parent[1]: expected a valid string, received 5. Put it in quotes."),
         (
             "learning_rate: 6e-4",
             "learning_rat: 6e-4",
@@ -303,7 +305,9 @@ def test_a_run_without_parent_needs_model_and_input(tmp_path, key, absent):
     value = yaml.safe_load(TEXT) | {key: None}
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(value))
-    with pytest.raises(InvalidError, match=f"recipe.yaml: {absent}: expected a value, since parent is null\\.$"):
+    with pytest.raises(
+        InvalidError, match=f"recipe.yaml: {absent}: expected a value, since parent is null or a list\\.$"
+    ):
         Recipe.read(path)
     path.write_text(yaml.safe_dump(value | {"parent": "lung-ct-ddf"}))
     assert getattr(Recipe.read(path), key) is None

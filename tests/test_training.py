@@ -20,6 +20,7 @@ from regzoo.models import build, weights
 from regzoo.pairing import Files
 from regzoo.pairs import Reader
 from regzoo.pairs_csv import PairFiles
+from regzoo.recipe import Recipe
 from regzoo.training import finetune
 
 pytestmark = pytest.mark.backend
@@ -307,7 +308,7 @@ def test_fine_tuning_starts_from_the_parents_weights(whole, home, tmp_path, monk
         parent=str(whole),
         model={"backbone": {"name": "unet", "channels": [2, 5]}, "output": {"name": "ddf"}},
     )
-    with pytest.raises(InvalidError, match="do not fit the model"):
+    with pytest.raises(InvalidError, match="model: expected the backbone and the output of each network of the parent"):
         finetune(other, tmp_path / "other", home)
     assert not (tmp_path / "other").exists()
 
@@ -332,6 +333,12 @@ def test_networks_of_a_row_start_from_models_of_their_own(whole, home, tmp_path,
     other = weights.read(finetune(again, tmp_path / "again", home) / "model.safetensors")[0]
     assert all(np.allclose(second[name], other[f"stage1/{name}"], rtol=0, atol=1e-20) for name in parent)
     assert cards.read(folder).training["parent"] == [str(whole), None]
+    kept = Recipe.read(folder / cards.RECIPE)
+    assert training._pinned(kept, folder) == kept
+    pinned = kept.model_copy(update={"parent": ("brain-mr-dvf@1", str(whole))})
+    pinned.write(tmp_path / cards.RECIPE)
+    asked = kept.model_copy(update={"parent": ("brain-mr-dvf", str(whole))})
+    assert training._pinned(asked, tmp_path) == pinned
     with pytest.raises(ValueError, match="parent: expected 2 names, one for each network"):
         tiny_run.recipe(name="row", parent=[str(whole)], model={"before": [network], **network})
 

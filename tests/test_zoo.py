@@ -136,6 +136,15 @@ def test_hostile_headers_are_refused(tmp_path, monkeypatch, dtype, facts, data):
 def test_a_grid_on_which_the_model_would_not_fit_into_memory_is_refused(model, tmp_path):
     wide = ModelConfig(backbone={"name": "unet", "channels": [16, 16]}, output={"name": "ddf", "level": 0})
     InputConfig(spacing=(1, 1, 1), shape=(256, 256, 256)).check(wide)
+    points = ModelConfig(
+        backbone={"name": "unet", "channels": [1, 1]}, output={"name": "keypoints", "points": 512, "level": 0}
+    )
+    with pytest.raises(InvalidError, match="expected at most 262144 voxels with 1024 channels"):
+        InputConfig(spacing=(1, 1, 1), shape=(128, 128, 128)).check(points)
+    coarse = points.model_copy(update={"shrink": 8})
+    InputConfig(spacing=(1, 1, 1), shape=(128, 128, 128)).check(coarse)
+    with pytest.raises(InvalidError, match="expected more than 24 voxels along each axis, since shrink is 8"):
+        InputConfig(spacing=(1, 1, 1), shape=(128, 128, 24)).check(coarse)
     with pytest.raises(InvalidError, match=r"input\.shape: expected at most 16777216 voxels with 16 channels"):
         InputConfig(spacing=(1, 1, 1), shape=(512, 512, 512)).check(wide)
 

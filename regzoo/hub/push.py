@@ -125,9 +125,11 @@ def _derived(card: Card) -> dict:
         )
         for score in card.scores
     ]
-    parent = str(card.training.get("parent"))
+    parent = card.training.get("parent")
+    names = [str(each) for each in (parent if isinstance(parent, list | tuple) else [parent])]
+    bases = [parse(name).repo for name in names if name.startswith("hf://")]
     data = ModelCardData(
-        base_model=parse(parent).repo if parent.startswith("hf://") else None,
+        base_model=bases[0] if len(bases) == 1 else bases or None,
         datasets=sorted({source.dataset for source in card.data if source.dataset}) or None,
         model_name=card.name,
         eval_results=scores,

@@ -47,7 +47,8 @@ class RegistrationModel(keras.Model):
 
     Returns:
         Dictionary with `ddf`, (B, *S, D) in voxels. Where the map has a linear part, also `matrix`, (B, D, D + 1) in
-        voxels about voxel 0; where both, `dense`, with `ddf(x) = matrix(x + dense(x)) - x`. A dvf adds `velocity`.
+        voxels about voxel 0; where both, `dense`, with `ddf(x) = matrix(x + dense(x)) - x`. A dvf alone adds
+        `velocity`. What networks in a row, with passes or on a coarser grid predict is in `stages` and `small`.
     """
 
     kinds = ("image", "label", "deformation", "known")
@@ -97,7 +98,9 @@ class RegistrationModel(keras.Model):
                 "Leave the term out, or give it weight 0."
             )
         if symmetric and not self.invertible:
-            raise InvalidError(f"loss.symmetric: output '{self.name}' has no inverse. Use dvf or affine, or false.")
+            raise InvalidError(
+                f"loss.symmetric: output '{self.name}' has no inverse. Use dvf, affine or keypoints, or false."
+            )
         needs_labels = any(kind == "label" for kind, *_ in terms)
 
         def values(inputs: Mapping[str, object], predictions: Sequence[Mapping[str, object]]) -> list:
@@ -172,6 +175,11 @@ def _places(ddf: object, matrix: object | None) -> object:
     dims = ddf.shape[-1]
     rows = ops.reshape(matrix, (-1, *(1,) * dims, *matrix.shape[1:]))
     return sum(rows[..., d] * places[..., d : d + 1] for d in range(dims)) + rows[..., -1]
+
+
+def own_tensors(prediction: Mapping[str, object]) -> dict:
+    """Returns a prediction without what the networks that a model is made of predict."""
+    return {name: value for name, value in prediction.items() if name not in ("stages", "small")}
 
 
 def _tensors(prediction: Mapping[str, object]) -> dict:

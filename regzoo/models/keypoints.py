@@ -7,11 +7,12 @@ import numpy as np
 from keras import layers, ops
 
 from regzoo import backend
+from regzoo.grids import inverse_linear
 from regzoo.models.affine import MatrixModel
 from regzoo.models.parts import cropped, predictions, stacked
 
-_RIDGE = 1.0
-"""Mean square distance in mm by which the fit is held to the identity, so that points in one place can be fitted."""
+_RIDGE = 0.005
+"""How far from each other, as a share of the image's size, points must lie to say more than the identity."""
 
 
 class KeypointsModel(MatrixModel):
@@ -96,9 +97,9 @@ def fitted_matrix(fixed: object, moving: object, shape: Sequence[int], spacing: 
     """
     middles = [ops.mean(each, axis=1, keepdims=True) for each in (fixed, moving)]
     fixed, moving = fixed - middles[0], moving - middles[1]
-    ridge = _RIDGE * ops.eye(len(shape))
+    ridge = (_RIDGE * float(np.mean(np.multiply(shape, spacing)))) ** 2 * ops.eye(len(shape))
     across, own = (ops.matmul(ops.transpose(each, (0, 2, 1)), fixed) / fixed.shape[1] for each in (moving, fixed))
-    linear = ops.matmul(across + ridge, ops.linalg.inv(own + ridge))
+    linear = ops.matmul(across + ridge, inverse_linear(own + ridge))
     offset = middles[1][:, 0] - ops.sum(linear * middles[0], axis=-1)
     spacing = np.asarray(spacing, dtype="float32")
     linear = linear * ops.convert_to_tensor(spacing[None, :] / spacing[:, None])

@@ -35,8 +35,8 @@ def save(path: str | os.PathLike, values: Mapping[str, np.ndarray], facts: Mappi
         save_file(contiguous, temporary, metadata={"facts": json.dumps(dict(facts or {}))})
 
 
-def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict]:
-    """Reads the arrays and the facts of a safetensors file.
+def read(path: str | os.PathLike, prefix: str = "") -> tuple[dict[str, np.ndarray], dict]:
+    """Reads the arrays whose names begin with `prefix`, and the facts, of a safetensors file.
 
     Raises:
         InvalidError: If the file is not a whole safetensors file.
@@ -44,7 +44,8 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict]:
     try:
         with safe_open(path, framework="numpy") as file:
             facts = json.loads((file.metadata() or {}).get("facts", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - not a mapping
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - not a mapping
+            return {name: file.get_tensor(name) for name in names}, facts
     # The last four: what a hostile header makes of the types and of the facts.
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InvalidError(f"{Path(path).name} is not a readable safetensors file: {error}") from error
@@ -80,13 +81,17 @@ def assign(variables: list, values: Mapping[str, np.ndarray], prefix: str = "", 
         variable.assign(given[name].astype(variable.dtype))
 
 
+def check_size(path: str | os.PathLike, values: int) -> None:
+    """Refuses a file that is larger than so many values in single precision and 1 MiB of header, unread."""
+    limit, size = 4 * values + 2**20, Path(path).stat().st_size
+    if size > limit:
+        raise invalid(Path(path).name, f"at most {limit} bytes for this model", size)
+
+
 def load(model: object, path: str | os.PathLike) -> None:
     """Sets all weights of a model from a file; see `assign` for what must match.
 
     A file that is larger than the model's weights and 1 MiB of header is refused before it is read.
     """
-    limit = sum(4 * int(np.prod(variable.shape)) for variable in model.variables) + 2**20
-    size = Path(path).stat().st_size
-    if size > limit:
-        raise invalid(Path(path).name, f"at most {limit} bytes for this model", size)
+    check_size(path, sum(int(np.prod(variable.shape)) for variable in model.variables))
     assign(model.variables, read(path)[0], source=Path(path).name)
