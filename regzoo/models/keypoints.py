@@ -30,7 +30,8 @@ class KeypointsModel(MatrixModel):
         points: How many points.
         spacing: Millimetres a voxel, D values; distances are fitted in mm.
 
-    Source: Wang et al., KeyMorph: robust multi-modal registration via keypoint detection, 2022.
+    Source: Wang et al., A robust and interpretable deep learning framework for multi-modal registration via keypoints,
+    2023.
     """
 
     def __init__(
