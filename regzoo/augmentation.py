@@ -36,20 +36,49 @@ def augment(
     Returns:
         Images (N, *S, 1) and labels (N, *S, L), float32.
     """
-    shape = stack.shape[1:-1]
-    places = _places(settings, shape, spacing, random, [None] * len(stack) if flips is None else flips)
+    flips = [None] * len(stack) if flips is None else flips
+    where = drawn_places(settings, stack.shape[1:-1], spacing, random, flips)
     changes = _intensities(settings, (*stack.shape[:-1], 1), spacing, random)
-    if places:
-        step = _in_voxels(settings.field.smoothness, spacing) if settings.field else None
-        # By itself: in one piece with the sampling, XLA would compute it again for each of the corners.
-        where = _run(_coordinates, places, shape=shape, step=step)
-        stack = ops.convert_to_numpy(_run(_sampled, stack, where))
+    if where is not None:
+        stack = moved(stack, where)
     # The sampler's weights may add up to 1 + 1e-7.
     images, labels = (np.clip(part, 0, 1) for part in (stack[..., :1], stack[..., 1:]))
     if changes:
         step = _in_voxels(settings.bias.smoothness, spacing) if settings.bias else None
         images = ops.convert_to_numpy(_run(_recoloured, images, changes, step=step))
     return images, labels
+
+
+def drawn_places(
+    settings: Augmentation,
+    shape: Sequence[int],
+    spacing: Sequence[float],
+    random: np.random.Generator,
+    flips: Sequence[int | None],
+) -> object | None:
+    """Draws where images are sampled, by matrix, smooth field and flip.
+
+    Args:
+        settings: What to draw.
+        shape: Spatial shape `S` of the images.
+        spacing: Millimetres a voxel along each axis.
+        random: Where draws come from.
+        flips: See `augment`; its length is how many images.
+
+    Returns:
+        Coordinates in voxels, shape (N, *S, D), or None where the settings move nothing.
+    """
+    places = _places(settings, shape, spacing, random, flips)
+    if not places:
+        return None
+    step = _in_voxels(settings.field.smoothness, spacing) if settings.field else None
+    # By itself: in one piece with the sampling, XLA would compute it again for each of the corners.
+    return _run(_coordinates, places, shape=tuple(shape), step=step)
+
+
+def moved(stack: np.ndarray, where: object) -> np.ndarray:
+    """Samples images and labels (N, *S, C) at coordinates in voxels, linearly, with 0 outside."""
+    return ops.convert_to_numpy(_run(_sampled, stack, where))
 
 
 def _run(function: Callable, *arrays: object, **static: object) -> object:

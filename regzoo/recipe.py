@@ -78,8 +78,10 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _only_simulated_fields_are_known(self) -> "Recipe":
         simulated = isinstance(self.data, BreathingData)
-        if active(self.loss.known) and not simulated:
-            raise ValueError("loss.known: expected data.kind breathing, where the field between the images is known")
+        if active(self.loss.known) and not (simulated or isinstance(self.data, ShapesData)):
+            raise ValueError(
+                "loss.known: expected data.kind breathing or shapes, where the field between the images is known"
+            )
         if simulated and self.input and (self.input.around, self.input.intensity.name) != ("lungs", "window"):
             raise ValueError(
                 "input: expected around: lungs and an intensity window in HU, since data.kind is breathing"

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from keras import ops
 from scipy import ndimage
 
-from regzoo.augmentation import augment
+from regzoo.augmentation import augment, drawn_places, moved
 from regzoo.batches import MadeAhead, as_batch
 from regzoo.breathing import Simulator
 from regzoo.checks import invalid
 from regzoo.chest import Chest
 from regzoo.config import InputConfig, WindowIntensity
+from regzoo.grids import identity_grid
 from regzoo.images import normalise
 from regzoo.motion import BreathingPrior, draw
 from regzoo.shapes import label_map, painted
@@ -76,10 +78,13 @@ class BreathingBatches(MadeAhead):
 class ShapesBatches(MadeAhead):
     """Batches of pairs of random shapes; the same for the same seed, epoch and step.
 
+    The moving image shows a map of shapes as it is drawn, the fixed image shows it moved, so the field between them is
+    known.
+
     Args:
         data: What is drawn.
         inputs: The network's grid.
-        augmentation: What moves the two images apart, and changes their intensities.
+        augmentation: What moves the fixed image, and changes the intensities of both.
         steps: Batches an epoch.
         batch_size: Pairs a batch.
         seed: Seed of all draws.
@@ -100,14 +105,30 @@ class ShapesBatches(MadeAhead):
         self.batch_size, self.seed = batch_size, seed
 
     def make(self, epoch: int, step: int) -> dict[str, np.ndarray]:
-        """Returns a batch: `fixed` and `moving`, (B, *S, 1) in [0, 1], and some of their shapes, (B, *S, L)."""
+        """Returns a batch.
+
+        Returns:
+            `fixed` and `moving`, (B, *S, 1) in [0, 1]; some of their shapes as `fixed_labels` and `moving_labels`,
+            (B, *S, L); the `known` field (B, *S, D) in voxels; and `fixed_mask` (B, *S, 1), 0 where the fixed image
+            shows nothing, or what lies outside the moving one; float32.
+        """
         random = np.random.default_rng([self.seed, epoch, step])
         pairs = [self._pair(random) for _ in range(self.batch_size)]
-        stack = np.stack([side for sides in zip(*pairs, strict=True) for side in sides])  # all fixed, then all moving
-        return as_batch(*augment(stack, self.augmentation, self.inputs.spacing, random), labelled=True)
+        fixed, moving = (np.stack(side) for side in zip(*pairs, strict=True))
+        shape, spacing = fixed.shape[1:-1], self.inputs.spacing
+        identity = identity_grid(shape)
+        where = drawn_places(self.augmentation, shape, spacing, random, [None] * len(pairs))
+        if where is None:
+            known = np.zeros((len(pairs), *identity.shape), "float32")
+        else:
+            fixed, known = moved(fixed, where), ops.convert_to_numpy(where) - identity
+        still = self.augmentation.model_copy(update={"affine": 0.0, "field": None, "flip": None})
+        images, others = augment(np.concatenate([fixed, moving]), still, spacing, random)
+        mask = (others[: len(pairs), ..., -1:] >= 0.5).astype("float32")
+        return as_batch(images, others[..., :-1], labelled=True) | {"known": known, "fixed_mask": mask}
 
     def _pair(self, random: np.random.Generator) -> list[np.ndarray]:
-        """Draws one map and paints it twice; each side is the image and behind it the labels."""
+        """Draws one map and paints it twice; each side is the image, behind it the labels, and what is not black."""
         prior, grid = self.data.prior, (self.inputs.shape, self.inputs.spacing)
         shapes = label_map(random, *grid, prior)
         counts = np.bincount(shapes.ravel(), minlength=prior.shapes)
@@ -118,4 +139,5 @@ class ShapesBatches(MadeAhead):
         for channel, value in enumerate(drawn):
             labels[..., channel] = shapes == value
         images = [painted(random, shapes, grid[1], prior, black) for _ in range(2)]
-        return [np.concatenate([image[..., None], labels], axis=-1) for image in images]
+        shown = (shapes != (-1 if black is None else black)).astype("float32")[..., None]
+        return [np.concatenate([image[..., None], labels, shown], axis=-1) for image in images]

@@ -156,7 +156,7 @@ class ShapesPrior(Strict):
 class ShapesData(Strict):
     """Pairs of random shapes in random contrasts (see `regzoo.shapes`); no image is read for training.
 
-    Both images show one map of shapes, each in its own contrast; what `augmentation` says moves each on its own.
+    Both images show one map of shapes, each in its own contrast; what `augmentation` says moves it in the fixed one.
     """
 
     kind: Literal["shapes"]

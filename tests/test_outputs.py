@@ -304,7 +304,9 @@ def test_a_symmetric_loss_is_the_mean_of_both_directions():
 
 
 def test_a_symmetric_loss_needs_an_inverse():
-    with pytest.raises(InvalidError, match=r"loss\.symmetric: output 'ddf' has no inverse\. Use dvf, affine or keypoints"):
+    with pytest.raises(
+        InvalidError, match=r"loss\.symmetric: output 'ddf' has no inverse\. Use dvf, affine or keypoints"
+    ):
         new(UNET, DDF).supervise({"image": {"ssd": {}}}, (1, 1), symmetric=True)
 
 

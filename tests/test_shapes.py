@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from constant_model import constant_model
+from tensors import array
 
 import regzoo
 from regzoo import cards, datasets, hub, shapes
@@ -15,6 +16,7 @@ from regzoo.recipe import Recipe
 from regzoo.simulated import ShapesBatches
 from regzoo.sources import Augmentation, ShapesData, ShapesPrior
 from regzoo.training import finetune
+from regzoo.warping import warp
 
 GRID = InputConfig(spacing=(2, 2, 2), shape=(24, 32, 28), around="extent")
 FIELD = {"affine": 0.1, "field": {"strength": 4, "smoothness": 20}}
@@ -60,16 +62,21 @@ def test_paint_is_one_intensity_a_shape():
 @pytest.mark.backend
 def test_batches_are_the_same_for_a_seed_and_hold_the_same_shapes_moved():
     first, again, other = (batches(seed).make(0, 1) for seed in (1, 1, 2))
+    channels = {"fixed_labels": 4, "moving_labels": 4, "known": 3}
     for key, value in first.items():
         np.testing.assert_array_equal(value, again[key])
-        assert value.shape == (2, 24, 32, 28, 4 if "labels" in key else 1)
+        assert value.shape == (2, 24, 32, 28, channels.get(key, 1))
         assert value.dtype == np.float32
-        assert 0 <= value.min() <= value.max() <= 1
+        assert key == "known" or 0 <= value.min() <= value.max() <= 1
     assert np.abs(first["fixed"] - other["fixed"]).max() > 0.1
     fixed, moving = (first[f"{side}_labels"] >= 0.5 for side in ("fixed", "moving"))
     overlap = 2 * (fixed & moving).sum() / (fixed.sum() + moving.sum())
     assert 0.2 < overlap < 0.95
+    # The known field leads from fixed to moving: it lays the moving image's shapes on the fixed image's.
+    laid = array(warp(first["moving_labels"], first["known"], "zero")) >= 0.5
+    assert 2 * (fixed & laid).sum() / (fixed.sum() + laid.sum()) > 0.98
     still = batches(augmentation={}).make(0, 1)
+    assert np.abs(still["known"]).max() == 0
     np.testing.assert_array_equal(still["fixed_labels"], still["moving_labels"])
     assert still["fixed_labels"].sum(axis=-1).max() == 1
 
