@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import update_readme
 
-from regzoo import cards, datasets, evaluation, hub
+from regzoo import backend, cards, datasets, evaluation, hub
 from regzoo.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -88,5 +88,7 @@ def test_scores_rerun_on_two_real_pairs(name, data_home, tmp_path):
     for row, expected in zip(evaluation.evaluate(name, pairs).rows, known, strict=True):
         assert (row["fixed"], row["moving"]) == (expected["fixed"], expected["moving"])
         for key, value in expected.items():
+            # Between backends, a voxel on a border may change sides, which a label of a thousand voxels feels.
+            tolerance = 2e-3 if re.fullmatch(r"dice_\d+_after", key) and backend.NAME != "tensorflow" else 5e-4
             if key.startswith(("dice", "tre", "folds", "sdlogj")):
-                assert row[key] == pytest.approx(value, abs=5e-4), key
+                assert row[key] == pytest.approx(value, abs=tolerance), key
