@@ -1,8 +1,9 @@
 """Lists the real pairs that this recipe is scored on. `python prepare.py DATA`, then `--data DATA`.
 
-DATA holds `hippocampus-mr` and `brain-mr`, each with `splits.json`. DATA/anycontrast gets test.csv, their test pairs;
-valid.csv, ten pairs of the images that other models choose their steps by; and inverted.csv, the test pairs of brains
-with moving images that are inverted within the brain: what was bright is dark, and the background stays 0.
+DATA holds `hippocampus-mr` and `brain-mr`, each with `splits.json`. DATA/anycontrast gets test.csv, their test pairs,
+which are those of hippocampus-mr.csv and brain-mr.csv; valid.csv, ten pairs of the images that other models choose
+their steps by; and inverted.csv, the test pairs of brains with moving images that are inverted within the brain: what
+was bright is dark, and the background stays 0.
 """
 
 import csv
@@ -23,12 +24,13 @@ def main(data: Path) -> None:
     folder = data / "anycontrast"
     folder.mkdir(exist_ok=True)
     splits = {name: json.loads((data / name / "splits.json").read_text(encoding="utf-8")) for name in SETS}
-    listed = {"test": [], "valid": [], "inverted": []}
+    listed: dict[str, list] = {"test": [], "valid": [], "inverted": []}
     for name in SETS:
         valid = splits[name]["valid"]
         pairs = {"test": splits[name]["test_pairs"], "valid": list(itertools.pairwise(valid))[:5]}
         for split, names in pairs.items():
             listed[split] += [row(name, moving, fixed) for moving, fixed in names]
+        listed[name] = [row(name, moving, fixed) for moving, fixed in pairs["test"]]
     for moving, fixed in splits["brain-mr"]["test_pairs"]:
         target = folder / "inverted" / f"{moving}.nii.gz"
         target.parent.mkdir(exist_ok=True)

@@ -1,7 +1,8 @@
 """Scores classical registration on the test pairs of a bundled model, for its card.
 
     pip install antspyx picsl_greedy SimpleITK
-    python tests/benchmarks/peers.py --data FOLDER --model NAME [--peers ...] [--own METHODS ...] [--smallest VOXELS]
+    python tests/benchmarks/peers.py --data FOLDER --model NAME [--peers ...] [--own METHODS ...] [--smallest N]
+        [--pairs CSV]
 
 Where the test pairs have labels, images come to the peers as they come to the network: its grid, intensities, start;
 labels are moved by nearest neighbour and scored on that grid, 2-D ones slice by slice. Where pairs are of breathing,
@@ -24,7 +25,7 @@ from regzoo import cards, datasets, hub, metrics
 from regzoo.images import Image
 from regzoo.pairing import sides
 from regzoo.pairs import Placed, Reader, label_values
-from regzoo.pairs_csv import PairFiles
+from regzoo.pairs_csv import PairFiles, read_pairs
 from regzoo.points import read_points
 from regzoo.recipe import Recipe
 from regzoo.scores import mask
@@ -102,11 +103,13 @@ def main() -> None:
         "--own", nargs="*", default=[], help="model, refine:STEPS, methods as 'affine,dvf', or labels:METHODS"
     )
     parser.add_argument("--smallest", type=int, default=1, help="only labels of so many voxels in the fixed image")
+    parser.add_argument("--pairs", type=Path, help="a CSV of other pairs than the model's test pairs")
     parser.add_argument("--count", type=int, help="only the first so many pairs")
     arguments = parser.parse_args()
     folder = hub.resolve(arguments.model)
     recipe = Recipe.read(folder / cards.RECIPE)
-    records = datasets.split_pairs(recipe, "test", arguments.data)[: arguments.count]
+    records = read_pairs(arguments.pairs) if arguments.pairs else datasets.split_pairs(recipe, "test", arguments.data)
+    records = records[: arguments.count]
     for way in arguments.own:
         print(f"{way}: {own(arguments.model, records, way, arguments.smallest)}", flush=True)
     if not arguments.peers:
