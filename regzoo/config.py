@@ -7,6 +7,7 @@ mistaken config is refused before memory is touched.
 import difflib
 import itertools
 import math
+import re
 import reprlib
 from typing import Annotated, Literal, TypeVar, get_args
 
@@ -326,11 +327,17 @@ def validate(record: type[Record], value: dict, source: str) -> Record:
         raise InvalidError(f"{source}: {_explain(error, record)}") from None
 
 
+_KIND = re.compile(r"(function-\w+|tuple|nullable)\[")
+"""How pydantic, in the place of an error, names one of the kinds that a value may be."""
+
+
 def _explain(error: ValidationError, record: type[BaseModel]) -> str:
     """Returns the first problem as one line; an unknown key goes first, since a missing one is often its twin."""
     problems = error.errors(include_url=False)
     first = min(problems, key=lambda problem: problem["type"] != "extra_forbidden")
-    if any("[" in str(part) for part in first["loc"]):  # of kinds that a value may be, the one that it follows furthest
+    if any(
+        _KIND.match(str(part)) for part in first["loc"]
+    ):  # of kinds that a value may be, the one that it follows furthest
         first = max(problems, key=lambda problem: (problem["loc"][0] == first["loc"][0], len(problem["loc"])))
     more = f" ({len(problems) - 1} more.)" if len(problems) > 1 else ""
     return _line(first, record) + more
@@ -378,7 +385,7 @@ def _walk(record: type[BaseModel], location: tuple[str | int, ...]) -> tuple[str
     """Follows pydantic's location: the path as the user wrote it, and the records that may stand there."""
     path, records = "", [record]
     for key in location:
-        if isinstance(key, str) and "[" in key:  # pydantic's description of one of the kinds that a value may be
+        if isinstance(key, str) and _KIND.match(key):  # pydantic's description of one of the kinds that a value may be
             continue
         owners = [owner for owner in records if key in owner.model_fields]
         tagged = [owner for owner in records if _tag(owner) == key]

@@ -127,7 +127,7 @@ class RegistrationModel(keras.Model):
         parts = {name: moved[..., end - inputs[name].shape[-1] : end] for name, end in zip(names, ends, strict=True)}
         masks = [mask for mask in (inputs.get("fixed_mask"), parts.get("moving_mask")) if mask is not None]
         # No gradient through masks: a registration would otherwise gain by moving what does not match out of them.
-        mask = ops.stop_gradient(ops.convert_to_tensor(math.prod(masks))) if masks else None
+        mask = ops.stop_gradient(math.prod(map(ops.convert_to_tensor, masks))) if masks else None
         arguments = {"image": (inputs["fixed"], parts["moving"], mask), "deformation": (prediction["dense"],)}
         if "known" in inputs:
             arguments["known"] = (inputs["known"], prediction["ddf"], inputs.get("fixed_mask"))
