@@ -9,11 +9,16 @@ import numpy as np
 from scipy import ndimage
 
 from regzoo.fields import control_positions, cubic_bspline
+from regzoo.grids import identity_grid
 from regzoo.sources import ShapesPrior
 
 
 def label_map(
-    random: np.random.Generator, shape: Sequence[int], spacing: Sequence[float], prior: ShapesPrior
+    random: np.random.Generator,
+    shape: Sequence[int],
+    spacing: Sequence[float],
+    prior: ShapesPrior,
+    body: Sequence[float] | None = None,
 ) -> np.ndarray:
     """Draws a map of shapes: every voxel belongs to the one whose smooth random map is highest there.
 
@@ -22,14 +27,21 @@ def label_map(
         shape: Shape of the map.
         spacing: Millimetres a voxel.
         prior: What is drawn from.
+        body: Voxels from the centre along each axis; about there shape 0 begins, which lies around all others. None:
+            shape 0 is like the others.
 
     Returns:
         Numbers from 0 to `prior.shapes - 1`, shape `shape`, uint8.
     """
     size = np.exp(random.uniform(*np.log(prior.size)))
-    coarse = smooth_noise(random, prior.shapes, shape, size / np.asarray(spacing))
-    fine = smooth_noise(random, prior.shapes, shape, size / 2 / np.asarray(spacing))
-    return np.argmax(coarse + prior.detail * fine, axis=0).astype("uint8")
+    maps = smooth_noise(random, prior.shapes, shape, size / np.asarray(spacing))
+    maps += prior.detail * smooth_noise(random, prior.shapes, shape, size / 2 / np.asarray(spacing))
+    if body is not None:
+        offsets = identity_grid(shape) - (np.asarray(shape, "float32") - 1) / 2
+        away = np.linalg.norm(offsets / np.asarray(body, "float32"), axis=-1)
+        # Where the others' highest is as likely as not above a map of this height, the boundary is at `body`.
+        maps[0] += maps.max(axis=0).mean() + 4 * (away - 1)
+    return np.argmax(maps, axis=0).astype("uint8")
 
 
 def painted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -79,7 +80,7 @@ class ShapesBatches(MadeAhead):
     """Batches of pairs of random shapes; the same for the same seed, epoch and step.
 
     The moving image shows a map of shapes as it is drawn, the fixed image shows it moved, so the field between them is
-    known.
+    known. The map goes on beyond the grid as far as it may move: were there nothing, the edges would tell the motion.
 
     Args:
         data: What is drawn.
@@ -103,6 +104,7 @@ class ShapesBatches(MadeAhead):
         super().__init__(steps)
         self.data, self.inputs, self.augmentation = data, inputs, augmentation
         self.batch_size, self.seed = batch_size, seed
+        self.margin = _farthest(augmentation, inputs)
 
     def make(self, epoch: int, step: int) -> dict[str, np.ndarray]:
         """Returns a batch.
@@ -110,34 +112,63 @@ class ShapesBatches(MadeAhead):
         Returns:
             `fixed` and `moving`, (B, *S, 1) in [0, 1]; some of their shapes as `fixed_labels` and `moving_labels`,
             (B, *S, L); the `known` field (B, *S, D) in voxels; and `fixed_mask` (B, *S, 1), 0 where the fixed image
-            shows nothing, or what lies outside the moving one; float32.
+            shows nothing; float32.
         """
         random = np.random.default_rng([self.seed, epoch, step])
-        pairs = [self._pair(random) for _ in range(self.batch_size)]
-        fixed, moving = (np.stack(side) for side in zip(*pairs, strict=True))
-        shape, spacing = fixed.shape[1:-1], self.inputs.spacing
-        identity = identity_grid(shape)
-        where = drawn_places(self.augmentation, shape, spacing, random, [None] * len(pairs))
+        drawn = [self._pair(random) for _ in range(self.batch_size)]
+        fixed, moving = (np.stack(side) for side in zip(*drawn, strict=True))
+        shape, spacing = self.inputs.shape, self.inputs.spacing
+        inner = (slice(None), *(slice(each, each + length) for each, length in zip(self.margin, shape, strict=True)))
+        where = drawn_places(self.augmentation, shape, spacing, random, [None] * len(drawn))
         if where is None:
-            known = np.zeros((len(pairs), *identity.shape), "float32")
+            fixed, known = fixed[inner], np.zeros((len(drawn), *shape, len(shape)), "float32")
         else:
-            fixed, known = moved(fixed, where), ops.convert_to_numpy(where) - identity
+            where = ops.convert_to_numpy(where)
+            fixed, known = moved(fixed, where + np.asarray(self.margin, "float32")), where - identity_grid(shape)
+        moving = moving[inner]
         still = self.augmentation.model_copy(update={"affine": 0.0, "field": None, "flip": None})
         images, others = augment(np.concatenate([fixed, moving]), still, spacing, random)
-        mask = (others[: len(pairs), ..., -1:] >= 0.5).astype("float32")
+        views = np.stack([self._view(random) for _ in images])
+        images = images * views
+        mask = (others[: len(drawn), ..., -1:] >= 0.5) * views[: len(drawn)]
         return as_batch(images, others[..., :-1], labelled=True) | {"known": known, "fixed_mask": mask}
 
     def _pair(self, random: np.random.Generator) -> list[np.ndarray]:
-        """Draws one map and paints it twice; each side is the image, behind it the labels, and what is not black."""
-        prior, grid = self.data.prior, (self.inputs.shape, self.inputs.spacing)
-        shapes = label_map(random, *grid, prior)
-        counts = np.bincount(shapes.ravel(), minlength=prior.shapes)
-        black = int(counts.argmax()) if random.uniform() < prior.black else None
-        seen = np.flatnonzero(counts)
+        """Draws one map, margin and all, and paints it twice; each side is the image, the labels, what is not 0."""
+        prior, spacing, inside = self.data.prior, self.inputs.spacing, np.asarray(self.inputs.shape)
+        body = None
+        if random.uniform() < prior.black:
+            body = random.uniform(*prior.body, len(inside)) * inside / 2
+        shapes = label_map(random, inside + 2 * np.asarray(self.margin), spacing, prior, body)
+        black = None if body is None else 0
+        seen = np.flatnonzero(np.bincount(shapes.ravel(), minlength=prior.shapes))
         drawn = random.permutation(seen[seen != (-1 if black is None else black)])[: self.data.label_sampling]
         labels = np.zeros((*shapes.shape, self.data.label_sampling), "float32")
         for channel, value in enumerate(drawn):
             labels[..., channel] = shapes == value
-        images = [painted(random, shapes, grid[1], prior, black) for _ in range(2)]
+        images = [painted(random, shapes, spacing, prior, black) for _ in range(2)]
         shown = (shapes != (-1 if black is None else black)).astype("float32")[..., None]
         return [np.concatenate([image[..., None], labels, shown], axis=-1) for image in images]
+
+    def _view(self, random: np.random.Generator) -> np.ndarray:
+        """Draws a box in which an image shows something: 1 there, else 0, shape (*S, 1)."""
+        shape = self.inputs.shape
+        view = np.ones((*shape, 1), "float32")
+        if random.uniform() < self.data.prior.cut:
+            for axis, length in enumerate(shape):
+                first, last = random.uniform(0, length / 6, 2)
+                away = np.arange(length)
+                seen = (away >= first) & (away < length - last)
+                view *= seen.astype("float32").reshape([-1 if each == axis else 1 for each in range(len(shape) + 1)])
+        return view
+
+
+def _farthest(augmentation: Augmentation, inputs: InputConfig) -> list[int]:
+    """Returns how many voxels the moved grid may reach beyond the grid, along each axis."""
+    field = augmentation.field.strength if augmentation.field else 0
+    # A corner moves by at most `affine` of the size for its own, and half as much for each further axis and the shift.
+    reach = augmentation.affine * (len(inputs.shape) + 1) / 2
+    return [
+        math.ceil(reach * length + field * (1 + reach) / step)
+        for length, step in zip(inputs.shape, inputs.spacing, strict=True)
+    ]

@@ -140,7 +140,11 @@ class ShapesPrior(Strict):
     detail: Annotated[float, Field(ge=0, le=2)] = 0.5
     """How much of maps of half that distance is added."""
     black: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Probability that the largest shape is 0 in both images, as what lies around a brain without its skull."""
+    """Probability that one shape lies around all others and is 0 in both images, as around a brain without skull."""
+    body: tuple[Annotated[float, Field(gt=0, le=2)], Annotated[float, Field(gt=0, le=2)]] = (0.6, 1.0)
+    """Where that shape begins: least and largest distance from the centre, in half sizes of the grid."""
+    cut: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Probability that an image ends within the grid and is 0 beyond, on each side by up to a sixth of the size."""
     texture: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Largest standard deviation, about, of a smooth pattern within shapes; intensities of shapes span 1."""
     blur: Annotated[float, Field(ge=0, le=20)] = 2.0

@@ -9,6 +9,7 @@ import regzoo
 from regzoo import cards, datasets, hub, shapes
 from regzoo.checks import InvalidError
 from regzoo.config import InputConfig
+from regzoo.grids import identity_grid
 from regzoo.images import Image
 from regzoo.pairing import Files
 from regzoo.pairs import Reader, fitted
@@ -73,12 +74,58 @@ def test_batches_are_the_same_for_a_seed_and_hold_the_same_shapes_moved():
     overlap = 2 * (fixed & moving).sum() / (fixed.sum() + moving.sum())
     assert 0.2 < overlap < 0.95
     # The known field leads from fixed to moving: it lays the moving image's shapes on the fixed image's.
-    laid = array(warp(first["moving_labels"], first["known"], "zero")) >= 0.5
+    where = first["known"] + identity_grid(GRID.shape)
+    inside = np.all((where >= 0) & (where <= np.array(GRID.shape) - 1), axis=-1)[..., None]
+    laid, fixed = (
+        np.where(inside, each >= 0.5, 0)
+        for each in (array(warp(first["moving_labels"], first["known"], "zero")), first["fixed_labels"])
+    )
     assert 2 * (fixed & laid).sum() / (fixed.sum() + laid.sum()) > 0.98
     still = batches(augmentation={}).make(0, 1)
     assert np.abs(still["known"]).max() == 0
     np.testing.assert_array_equal(still["fixed_labels"], still["moving_labels"])
     assert still["fixed_labels"].sum(axis=-1).max() == 1
+
+
+def test_shapes_go_on_beyond_the_grid_so_that_edges_do_not_tell_the_motion():
+    far = {"affine": 0.2, "field": {"strength": 8, "smoothness": 20}}
+    for seed in range(4):
+        batch = batches(seed, far, label_sampling=6, prior=PRIOR | {"black": 0}).make(0, 0)
+        np.testing.assert_allclose(batch["fixed_labels"].sum(axis=-1), 1, atol=1e-5)
+        np.testing.assert_array_equal(batch["moving_labels"].sum(axis=-1), 1)
+
+
+def test_a_black_shape_lies_around_the_others():
+    prior = ShapesPrior(shapes=8, size=(8, 16))
+    found = np.stack(
+        [
+            shapes.label_map(np.random.default_rng(seed), (40, 44, 48), (2.0,) * 3, prior, (16, 14, 12)) == 0
+            for seed in range(8)
+        ]
+    ).mean(axis=0)
+    assert found[20, 22, 24] == 0
+    assert found[[0, 0, -1], [0, -1, 0], [0, 0, -1]].min() == 1
+    for place in ((4, 22, 24), (20, 8, 24), (20, 22, 12)):  # at the ellipsoid, in some maps one and in some the other
+        assert 0.1 < found[place] < 0.9
+
+
+def test_images_end_within_the_grid_each_on_its_own():
+    prior = PRIOR | {"black": 0, "texture": 0, "blur": 0}
+    batch = batches(prior=prior | {"cut": 1}, augmentation=FIELD | {"bias": {"strength": 0.2, "smoothness": 40}}).make(
+        0, 0
+    )
+    whole = batches(prior=prior | {"cut": 0}, augmentation=FIELD | {"bias": {"strength": 0.2, "smoothness": 40}}).make(
+        0, 0
+    )
+    boxes = []
+    for side in ("fixed", "moving"):
+        ends = np.abs(batch[side] - whole[side]).max(axis=0)[..., 0] > 0
+        assert ends[0].any()
+        assert not ends[4:-4, 6:-6, 5:-5].any()
+        boxes.append(ends)
+    assert (boxes[0] != boxes[1]).any()
+    assert np.all(batch["fixed"][batch["fixed_mask"] == 0] == 0)
+    assert np.all(whole["fixed_mask"] == 1)
 
 
 def test_the_grid_is_stretched_to_the_fixed_image():
