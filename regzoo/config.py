@@ -166,6 +166,8 @@ class _Network(Strict):
     """How often the network runs, with the same weights, each time on the moving image as moved so far."""
     shrink: Literal[1, 2, 4, 8] = 1
     """So many voxels along each axis become one for this network; levels count from there."""
+    descriptor: Literal["mind"] | None = None
+    """What the network is shown instead of the images: `mind`, descriptors that hardly depend on the contrast."""
 
     @model_validator(mode="after")
     def _fits(self) -> "_Network":
@@ -226,6 +228,8 @@ class ModelConfig(_Network):
             raise ValueError("before: a conditional output has no field, so nothing goes before it")
         if self.shrink > 1 and self.output.name == "conditional":
             raise ValueError("shrink: expected 1, since a conditional output has no field")
+        if self.descriptor and self.output.name == "conditional":
+            raise ValueError("descriptor: expected none, since a conditional output has no field")
         return self
 
 
@@ -298,7 +302,7 @@ class InputConfig(Strict):
 
 def _widest(stage: StageConfig | ModelConfig, dims: int) -> float:
     """Returns how many values a network has for each voxel of its grid, on its finest level or as maps of points."""
-    widest, output = stage.backbone.channels[0], stage.output
+    widest, output = max(stage.backbone.channels[0], 24 if stage.descriptor else 0), stage.output
     if output.name != "keypoints":
         return widest
     return 2 * max(widest, output.points / 2 ** (dims * output.level))  # both images are seen at once

@@ -170,11 +170,11 @@ def _model(recipe: Recipe) -> tuple[RegistrationModel, ModelConfig, InputConfig]
 
 def _check_alike(mine: StageConfig | ModelConfig | None, theirs: StageConfig | ModelConfig | None, parent: str) -> None:
     """Refuses weights of a network of another kind, which might fit and would mean something else."""
-    kinds = [network and (network.backbone, network.output.name) for network in (mine, theirs)]
+    kinds = [network and (network.backbone, network.output.name, network.descriptor) for network in (mine, theirs)]
     if kinds[0] != kinds[1]:
         raise InvalidError(
-            f"model: expected the backbone and the output of each network of the parent {parent}, received others. "
-            "Only passes, shrink, level and steps may differ."
+            f"model: expected the backbone, the output and the descriptor of each network of the parent {parent}, "
+            "received others. Only passes, shrink, level and steps may differ."
         )
 
 

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 import keras
 
 from regzoo.config import ModelConfig, StageConfig
+from regzoo.models import described
 from regzoo.models.affine import AffineModel
 from regzoo.models.base import RegistrationModel
 from regzoo.models.chain import Chain
 from regzoo.models.conditional import ConditionalModel
 from regzoo.models.dense import DenseModel
+from regzoo.models.described import Described
 from regzoo.models.ffd import FFDModel
 from regzoo.models.keypoints import KeypointsModel
 from regzoo.models.localnet import globalnet, localnet
@@ -52,6 +54,8 @@ def _stage(
     """Builds one network with its passes, for the resolution at which it works."""
     network = _network(config, dims, tuple(config.shrink * step for step in spacing), precision)
     name = network.name
+    if config.descriptor:
+        network = Described(network, name=name)
     if config.passes > 1:
         network = Chain([network] * config.passes, name=name)
     return Shrunk(network, config.shrink, name=name) if config.shrink > 1 else network
@@ -62,8 +66,9 @@ def _network(
 ) -> RegistrationModel:
     output, divisor = config.output, 2 ** (len(config.backbone.channels) - 1)
     settings = config.backbone.model_dump(exclude={"name", "extract_levels"}) | {"dims": dims, "dtype": precision}
+    image = described.channels(dims) if config.descriptor else 1
     if output.name == "affine":
-        backbone = _GLOBAL[config.backbone.name](inputs=2, **settings)
+        backbone = _GLOBAL[config.backbone.name](inputs=2 * image, **settings)
         return AffineModel(backbone, dims, divisor, output.constraint, spacing, name="affine")
     extra = {}
     if output.name == "ffd":
@@ -71,7 +76,7 @@ def _network(
         levels = [_level(each, len(config.backbone.channels) - 1) for each in extra["spacings"]]
     else:
         levels = [output.level, *sorted(set(config.backbone.extract_levels or ()) - {output.level})]
-    inputs = {"conditional": 3, "keypoints": 1}.get(output.name, 2)
+    inputs = {"conditional": 3, "keypoints": image}.get(output.name, 2 * image)
     backbone = BACKBONES[config.backbone.name](levels=levels, inputs=inputs, **settings)
     if output.name == "keypoints":
         return KeypointsModel(backbone, dims, output.level, divisor, output.points, spacing, name="keypoints")
