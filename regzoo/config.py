@@ -167,7 +167,8 @@ class _Network(Strict):
     shrink: Literal[1, 2, 4, 8] = 1
     """So many voxels along each axis become one for this network; levels count from there."""
     descriptor: Literal["mind"] | None = None
-    """What the network is shown instead of the images: `mind`, descriptors that hardly depend on the contrast."""
+    """What the network is shown instead of the images: `mind`, descriptors of both that hardly depend on the contrast,
+    and their optical flow."""
 
     @model_validator(mode="after")
     def _fits(self) -> "_Network":
@@ -180,6 +181,8 @@ class _Network(Strict):
             raise ValueError(f"output.level must be below {deepest}, the backbone's deepest level")
         if self.passes > 1 and output.name not in ("ddf", "dvf", "ffd"):
             raise ValueError("passes: expected 1, unless the output is ddf, dvf or ffd")
+        if self.descriptor and output.name not in ("ddf", "dvf"):
+            raise ValueError("descriptor: expected none, unless the output is ddf or dvf")
         extracted = getattr(backbone, "extract_levels", None) or ()
         if extracted and output.name not in ("ddf", "dvf"):
             raise ValueError("backbone.extract_levels goes with the outputs ddf and dvf")
@@ -228,8 +231,6 @@ class ModelConfig(_Network):
             raise ValueError("before: a conditional output has no field, so nothing goes before it")
         if self.shrink > 1 and self.output.name == "conditional":
             raise ValueError("shrink: expected 1, since a conditional output has no field")
-        if self.descriptor and self.output.name == "conditional":
-            raise ValueError("descriptor: expected none, since a conditional output has no field")
         return self
 
 

@@ -44,14 +44,29 @@ def label_map(
     return np.argmax(maps, axis=0).astype("uint8")
 
 
+def contrasts(random: np.random.Generator, prior: ShapesPrior) -> tuple[np.ndarray, np.ndarray]:
+    """Draws the intensities of all shapes in the two images of a pair, in [0, 1], shape (prior.shapes,) each."""
+    first, second = random.uniform(0, 1, (2, prior.shapes))
+    if random.uniform() < prior.related:
+        alike = first if random.uniform() < 0.5 else 1 - first
+        second = 0.8 * alike + 0.2 * second
+    return first, second
+
+
 def painted(
-    random: np.random.Generator, labels: np.ndarray, spacing: Sequence[float], prior: ShapesPrior, black: int | None
+    random: np.random.Generator,
+    labels: np.ndarray,
+    means: np.ndarray,
+    spacing: Sequence[float],
+    prior: ShapesPrior,
+    black: int | None,
 ) -> np.ndarray:
-    """Paints a map of shapes: each gets an intensity of its own, then the image is textured and blurred.
+    """Paints a map of shapes: each gets its intensity, then the image is textured and blurred.
 
     Args:
         random: Where draws come from.
         labels: As `label_map` gives.
+        means: Intensity of each shape.
         spacing: Millimetres a voxel.
         prior: What is drawn from.
         black: A shape that is 0, as what lies around a body or a brain without its skull; None: there is none.
@@ -60,7 +75,6 @@ def painted(
         Intensities that span [0, 1], the shape of `labels`, float32.
     """
     spacing = np.asarray(spacing)
-    means = random.uniform(0, 1, prior.shapes)
     image = means[labels]
     texture = smooth_noise(random, 1, labels.shape, np.maximum(prior.size[0] / 2 / spacing, 1.0))[0]
     image = image + random.uniform(0, prior.texture) * texture

@@ -18,7 +18,7 @@ from regzoo.config import InputConfig, WindowIntensity
 from regzoo.grids import identity_grid
 from regzoo.images import normalise
 from regzoo.motion import BreathingPrior, draw
-from regzoo.shapes import label_map, painted
+from regzoo.shapes import contrasts, label_map, painted
 from regzoo.sources import Augmentation, ShapesData
 
 
@@ -104,7 +104,6 @@ class ShapesBatches(MadeAhead):
         super().__init__(steps)
         self.data, self.inputs, self.augmentation = data, inputs, augmentation
         self.batch_size, self.seed = batch_size, seed
-        self.margin = _farthest(augmentation, inputs)
 
     def make(self, epoch: int, step: int) -> dict[str, np.ndarray]:
         """Returns a batch.
@@ -115,17 +114,21 @@ class ShapesBatches(MadeAhead):
             shows nothing; float32.
         """
         random = np.random.default_rng([self.seed, epoch, step])
-        drawn = [self._pair(random) for _ in range(self.batch_size)]
+        shape, spacing, margin = self.inputs.shape, self.inputs.spacing, 0
+        identity = identity_grid(shape)
+        known = np.zeros((self.batch_size, *identity.shape), "float32")
+        where = drawn_places(self.augmentation, shape, spacing, random, [None] * self.batch_size)
+        if where is not None:
+            # Of any size up to the full one: from large motion alone, nothing is learned for a long time.
+            share = random.uniform(0, 1, (self.batch_size, *(1,) * identity.ndim)).astype("float32")
+            known = share * (ops.convert_to_numpy(where) - identity)
+            places = known + identity
+            beyond = max(0.0, -places.min(), (places - np.asarray(shape) + 1).max())
+            margin = 4 * math.ceil(beyond / 4)  # in a few sizes, since the sampling is compiled for each
+        drawn = [self._pair(random, margin) for _ in range(self.batch_size)]
         fixed, moving = (np.stack(side) for side in zip(*drawn, strict=True))
-        shape, spacing = self.inputs.shape, self.inputs.spacing
-        inner = (slice(None), *(slice(each, each + length) for each, length in zip(self.margin, shape, strict=True)))
-        where = drawn_places(self.augmentation, shape, spacing, random, [None] * len(drawn))
-        if where is None:
-            fixed, known = fixed[inner], np.zeros((len(drawn), *shape, len(shape)), "float32")
-        else:
-            where = ops.convert_to_numpy(where)
-            fixed, known = moved(fixed, where + np.asarray(self.margin, "float32")), where - identity_grid(shape)
-        moving = moving[inner]
+        moving = moving[(slice(None), *(slice(margin, margin + length) for length in shape))]
+        fixed = moving if where is None else moved(fixed, places + margin)
         still = self.augmentation.model_copy(update={"affine": 0.0, "field": None, "flip": None})
         images, others = augment(np.concatenate([fixed, moving]), still, spacing, random)
         views = np.stack([self._view(random) for _ in images])
@@ -133,20 +136,20 @@ class ShapesBatches(MadeAhead):
         mask = (others[: len(drawn), ..., -1:] >= 0.5) * views[: len(drawn)]
         return as_batch(images, others[..., :-1], labelled=True) | {"known": known, "fixed_mask": mask}
 
-    def _pair(self, random: np.random.Generator) -> list[np.ndarray]:
-        """Draws one map, margin and all, and paints it twice; each side is the image, the labels, what is not 0."""
+    def _pair(self, random: np.random.Generator, margin: int) -> list[np.ndarray]:
+        """Draws one map, with a margin in voxels on all sides, and paints it twice; each side is the image, the labels, what is not 0."""
         prior, spacing, inside = self.data.prior, self.inputs.spacing, np.asarray(self.inputs.shape)
         body = None
         if random.uniform() < prior.black:
             body = random.uniform(*prior.body, len(inside)) * inside / 2
-        shapes = label_map(random, inside + 2 * np.asarray(self.margin), spacing, prior, body)
+        shapes = label_map(random, inside + 2 * margin, spacing, prior, body)
         black = None if body is None else 0
         seen = np.flatnonzero(np.bincount(shapes.ravel(), minlength=prior.shapes))
         drawn = random.permutation(seen[seen != (-1 if black is None else black)])[: self.data.label_sampling]
         labels = np.zeros((*shapes.shape, self.data.label_sampling), "float32")
         for channel, value in enumerate(drawn):
             labels[..., channel] = shapes == value
-        images = [painted(random, shapes, spacing, prior, black) for _ in range(2)]
+        images = [painted(random, shapes, means, spacing, prior, black) for means in contrasts(random, prior)]
         shown = (shapes != (-1 if black is None else black)).astype("float32")[..., None]
         return [np.concatenate([image[..., None], labels, shown], axis=-1) for image in images]
 
@@ -161,14 +164,3 @@ class ShapesBatches(MadeAhead):
                 seen = (away >= first) & (away < length - last)
                 view *= seen.astype("float32").reshape([-1 if each == axis else 1 for each in range(len(shape) + 1)])
         return view
-
-
-def _farthest(augmentation: Augmentation, inputs: InputConfig) -> list[int]:
-    """Returns how many voxels the moved grid may reach beyond the grid, along each axis."""
-    field = augmentation.field.strength if augmentation.field else 0
-    # A corner moves by at most `affine` of the size for its own, and half as much for each further axis and the shift.
-    reach = augmentation.affine * (len(inputs.shape) + 1) / 2
-    return [
-        math.ceil(reach * length + field * (1 + reach) / step)
-        for length, step in zip(inputs.shape, inputs.spacing, strict=True)
-    ]

@@ -145,6 +145,8 @@ class ShapesPrior(Strict):
     """Where that shape begins: least and largest distance from the centre, in half sizes of the grid."""
     cut: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Probability that an image ends within the grid and is 0 beyond, on each side by up to a sixth of the size."""
+    related: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Probability that the contrast of the second image is nearly that of the first, or its reverse."""
     texture: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Largest standard deviation, about, of a smooth pattern within shapes; intensities of shapes span 1."""
     blur: Annotated[float, Field(ge=0, le=20)] = 2.0

@@ -8,7 +8,9 @@ from tensors import array, grid, run, tensor
 from regzoo.checks import InvalidError
 from regzoo.config import ModelConfig
 from regzoo.fields import bspline_field, compose, resize_field
-from regzoo.models import build
+from regzoo.models import build, described
+from regzoo.models.described import _descriptors
+from regzoo.models.flow import optical_flow
 from regzoo.models.keypoints import KeypointsModel, centres_of_mass, fitted_matrix
 from regzoo.models.shrunk import averaged, enlarged_matrix
 from regzoo.warping import sample, warp
@@ -245,6 +247,62 @@ def test_a_shrunk_network_gives_the_field_of_smaller_images_in_larger_voxels(bac
     np.testing.assert_allclose(means, 2 * ddf[:, 1:-1, 1:-1], atol=tolerance)
 
 
+@pytest.mark.parametrize(
+    ("dims", "backbone", "output"),
+    [(2, UNET, DDF), (3, UNET, DVF), (2, LOCAL, DVF)],
+)
+def test_a_descriptor_hides_which_way_the_contrast_goes(dims, backbone, output):
+    shape = (16, 12, 16)[:dims]
+    plain, model = (disturbed(new(backbone, output, dims, descriptor=each)) for each in (None, "mind"))
+    inputs = noise(shape)
+    other = inputs | {"moving": 3 - 2 * inputs["moving"]}
+    found = array(model(inputs)["ddf"])
+    assert np.abs(found).max() > 0.02
+    np.testing.assert_allclose(array(model(other)["ddf"]), found, atol=1e-3 * np.abs(found).max())
+    assert np.abs(array(plain(inputs)["ddf"]) - array(plain(other)["ddf"])).max() > 1e-3
+    # Nor is it shown anything where an image is flat.
+    flat = {
+        key: np.where(np.arange(shape[0]).reshape(-1, *[1] * dims) < 9, 0, array(each)) for key, each in inputs.items()
+    }
+    seen = array(_descriptors(tensor(flat["fixed"])))
+    assert seen.shape[-1] == described.channels(dims)
+    assert not seen[:, :6].any()
+    assert seen[:, 11:].max() == pytest.approx(1, abs=1e-4)
+
+
+def test_passes_on_a_coarser_grid_are_shown_averages_of_descriptors_and_move_them():
+    model = disturbed(new(UNET, DVF, descriptor="mind", passes=2, shrink=2))
+    inputs = noise((16, 12))
+    fixed, moving = (averaged(_descriptors(inputs[side]), 2) for side in ("fixed", "moving"))
+    once = model.network.network.stages[0]
+    first = once.field(fixed, moving)["ddf"]
+    second = once.field(fixed, warp(moving, first))["ddf"]
+    found = array(model(inputs)["small"]["ddf"])
+    np.testing.assert_allclose(found, array(compose(first, second)), atol=1e-4)
+    assert np.abs(found).max() > 0.05
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_optical_flow_finds_a_small_displacement(dims):
+    shape = (30, 26, 28)[:dims]
+    way = np.array([0.4, -0.3, 0.2])[:dims]
+
+    def waves(x):
+        return np.stack(
+            [np.sin(x @ np.array(k)[:dims]) for k in ((0.5, 0.2, 0.1), (-0.1, 0.4, 0.3), (0.2, -0.3, 0.5))], axis=-1
+        )
+
+    x = grid(shape)
+    fixed, moving = waves(x)[None], waves(x - way)[None]  # fixed(x) = moving(x + way)
+    found = array(optical_flow(tensor(fixed), tensor(moving)))[0]
+    inner = (slice(4, -4),) * dims
+    # The ridge takes a part of it away; the direction stays.
+    mean = found[inner].reshape(-1, dims).mean(axis=0)
+    assert mean @ way / np.linalg.norm(mean) / np.linalg.norm(way) > 0.98
+    assert 0.6 < np.linalg.norm(mean) / np.linalg.norm(way) < 1.02
+    assert not array(optical_flow(tensor(0 * fixed), tensor(0 * moving))).any()
+
+
 def test_an_image_is_averaged_with_its_edge_continued():
     image = np.arange(5.0).reshape(1, 5, 1, 1) * np.ones((1, 1, 4, 1))
     found = array(averaged(tensor(image), 2))[0, :, :, 0]
@@ -275,6 +333,7 @@ def test_a_matrix_between_smaller_images_is_one_between_larger():
         ([{"backbone": LOCAL, "output": DVF}], UNET, DVF),
         ([{"backbone": GLOBAL, "output": AFFINE}, {"backbone": LOCAL, "output": DVF, "passes": 2}], UNET, DVF),
         ([{"backbone": LOCAL, "output": DVF, "passes": 2, "shrink": 2}], UNET, DVF),
+        ([{"backbone": LOCAL, "output": DVF, "descriptor": "mind"}], UNET, DVF),
     ],
 )
 def test_the_inverse_undoes_the_map(before, backbone, output):
@@ -354,6 +413,8 @@ def test_a_conditional_model_learns_from_labels_only():
         ({"backbone": LOCAL | {"channels": [4, 6, 8]}, "output": DDF}, "each a multiple of the one before"),
         ({"backbone": GLOBAL, "output": AFFINE, "passes": 2}, "passes: expected 1, unless the output is ddf"),
         ({"backbone": UNET, "output": CONDITIONAL, "shrink": 2}, "shrink: expected 1, since a conditional output"),
+        ({"backbone": UNET, "output": CONDITIONAL, "descriptor": "mind"}, "descriptor: expected none, unless"),
+        ({"backbone": UNET, "output": KEYPOINTS, "descriptor": "mind"}, "descriptor: expected none, unless"),
     ],
 )
 def test_what_does_not_go_together_is_refused(config, message):

@@ -50,14 +50,29 @@ def test_a_map_has_all_its_shapes(dims):
 def test_paint_is_one_intensity_a_shape():
     random, prior = np.random.default_rng(4), ShapesPrior(shapes=5, size=(10, 20), texture=0, blur=0)
     labels = shapes.label_map(random, (30, 30, 30), (2.0,) * 3, prior)
-    image = shapes.painted(random, labels, (2.0,) * 3, prior, black=2)
+    means = np.array([0.3, 0.9, 0.1, 0.6, 0.7])
+    image = shapes.painted(random, labels, means, (2.0,) * 3, prior, black=2)
     assert (image.min(), image.max()) == (0, 1)
     assert np.all(image[labels == 2] == 0)
     assert all(np.ptp(image[labels == each]) < 1e-6 for each in range(5))
-    other = shapes.painted(random, labels, (2.0,) * 3, prior, black=None)
-    assert abs(np.corrcoef(image.ravel(), other.ravel())[0, 1]) < 0.98  # contrasts of their own
-    blurred = shapes.painted(random, labels, (2.0,) * 3, prior.model_copy(update={"blur": 8.0}), black=None)
+    assert image[labels == 1].mean() == 1
+    blurred = shapes.painted(random, labels, means, (2.0,) * 3, prior.model_copy(update={"blur": 8.0}), black=None)
     assert np.unique(blurred).size > 100
+
+
+def test_contrasts_are_related_or_not():
+    random, prior = np.random.default_rng(6), ShapesPrior(shapes=60)
+
+    def likeness(share):
+        drawn = [shapes.contrasts(random, prior.model_copy(update={"related": share})) for _ in range(200)]
+        assert all(0 <= each.min() <= each.max() <= 1 for pair in drawn for each in pair)
+        return np.array([np.corrcoef(*pair)[0, 1] for pair in drawn])
+
+    assert np.abs(likeness(0)).max() < 0.6
+    related = likeness(1)
+    assert np.abs(related).min() > 0.9
+    assert 0.3 < (related > 0).mean() < 0.7
+    assert 0.3 < (np.abs(likeness(0.5)) > 0.8).mean() < 0.7
 
 
 @pytest.mark.backend

@@ -54,11 +54,12 @@ def _stage(
     """Builds one network with its passes, for the resolution at which it works."""
     network = _network(config, dims, tuple(config.shrink * step for step in spacing), precision)
     name = network.name
-    if config.descriptor:
-        network = Described(network, name=name)
     if config.passes > 1:
         network = Chain([network] * config.passes, name=name)
-    return Shrunk(network, config.shrink, name=name) if config.shrink > 1 else network
+    if config.shrink > 1:
+        network = Shrunk(network, config.shrink, name=name)
+    # Last: descriptors of finer voxels, averaged, tell more than descriptors of coarser ones.
+    return Described(network, name=name) if config.descriptor else network
 
 
 def _network(
@@ -66,9 +67,9 @@ def _network(
 ) -> RegistrationModel:
     output, divisor = config.output, 2 ** (len(config.backbone.channels) - 1)
     settings = config.backbone.model_dump(exclude={"name", "extract_levels"}) | {"dims": dims, "dtype": precision}
-    image = described.channels(dims) if config.descriptor else 1
+    inputs = 2 * described.channels(dims) + dims if config.descriptor else 2
     if output.name == "affine":
-        backbone = _GLOBAL[config.backbone.name](inputs=2 * image, **settings)
+        backbone = _GLOBAL[config.backbone.name](inputs=2, **settings)
         return AffineModel(backbone, dims, divisor, output.constraint, spacing, name="affine")
     extra = {}
     if output.name == "ffd":
@@ -76,7 +77,7 @@ def _network(
         levels = [_level(each, len(config.backbone.channels) - 1) for each in extra["spacings"]]
     else:
         levels = [output.level, *sorted(set(config.backbone.extract_levels or ()) - {output.level})]
-    inputs = {"conditional": 3, "keypoints": image}.get(output.name, 2 * image)
+    inputs = {"conditional": 3, "keypoints": 1}.get(output.name, inputs)
     backbone = BACKBONES[config.backbone.name](levels=levels, inputs=inputs, **settings)
     if output.name == "keypoints":
         return KeypointsModel(backbone, dims, output.level, divisor, output.points, spacing, name="keypoints")
@@ -84,7 +85,8 @@ def _network(
         return ConditionalModel(backbone, dims, divisor, name="conditional")
     if output.name == "ffd":
         return FFDModel(backbone, dims, levels, divisor, name="ffd", **extra)
-    return DenseModel(backbone, dims, levels, divisor, getattr(output, "steps", None), name=output.name)
+    steps = getattr(output, "steps", None)
+    return DenseModel(backbone, dims, levels, divisor, steps, flow=bool(config.descriptor), name=output.name)
 
 
 def _level(spacing: Sequence[float], deepest: int) -> int:

@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 import keras
+from keras import ops
 
 from regzoo import backend
 from regzoo.fields import integrate, resize_field
 from regzoo.models.base import RegistrationModel
+from regzoo.models.flow import optical_flow
 from regzoo.models.parts import cropped, head, predictions, stacked
 
 
@@ -14,12 +16,13 @@ class DenseModel(RegistrationModel):
     """Predicts a field at resolution levels of a backbone and brings it to full resolution.
 
     Args:
-        backbone: Model from (B, *S, 2) to a list of (B, *S / 2**level, F), one for each of `levels`.
+        backbone: Model from (B, *S, channels) to a list of (B, *S / 2**level, F), one for each of `levels`.
         dims: Spatial dimensions, 2 or 3.
         levels: Levels that predict; the first is the field's own, to which the others, coarser, are resized before
             all are averaged.
         divisor: What every size must be divisible by; any other size is padded with 0 and the field cropped.
         steps: Squarings that integrate the prediction as a velocity; `None`: the prediction is a displacement.
+        flow: Whether the backbone is also shown the pair's optical flow, (B, *S, D) more.
     """
 
     def __init__(
@@ -29,10 +32,11 @@ class DenseModel(RegistrationModel):
         levels: Sequence[int],
         divisor: int,
         steps: int | None = None,
+        flow: bool = False,
         **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
-        self.backbone, self.divisor, self.steps = backbone, divisor, steps
+        self.backbone, self.divisor, self.steps, self.flow = backbone, divisor, steps, flow
         self.invertible = steps is not None
         names = ["field", *(f"field{level}" for level in levels[1:])]
         features = [x.shape[-1] for x in backbone.outputs]
@@ -42,7 +46,10 @@ class DenseModel(RegistrationModel):
     def field(self, fixed: object, moving: object) -> dict:
         """Returns `ddf` (B, *S, D) in voxels and, for a dvf, `velocity` at its own resolution and in its voxels."""
         shape = tuple(fixed.shape[1:-1])
-        first, *coarser = predictions(self.backbone, self.heads, stacked([fixed, moving], self.divisor))
+        shown = [fixed, moving]
+        if self.flow:
+            shown.append(ops.stop_gradient(backend.compiled(optical_flow)(*map(ops.stop_gradient, shown))))
+        first, *coarser = predictions(self.backbone, self.heads, stacked(shown, self.divisor))
         resized = [backend.compiled(resize_field, shape=first.shape[1:-1])(each) for each in coarser]
         prediction = sum(resized, first) / len(self.heads) if coarser else first
         if self.steps is None:

@@ -41,7 +41,7 @@ class Described(RegistrationModel):
 
 
 def _descriptors(image: object) -> object:
-    """Returns descriptors of patches of three voxels, two voxels away, shape (B, *S, channels); 0 where it is flat."""
+    """Returns descriptors of patches of three voxels, one voxel away, shape (B, *S, channels); 0 where it is flat."""
     # An earlier network learns from where the later ones end, not from what they saw.
-    found, content = self_similarity(ops.stop_gradient(image), radius=1, dilation=2, floor=1e-2)
+    found, content = self_similarity(ops.stop_gradient(image), radius=1, dilation=1, floor=1e-2)
     return ops.stop_gradient((found * content[..., None, :])[..., 0])
