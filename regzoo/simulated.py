@@ -137,7 +137,11 @@ class ShapesBatches(MadeAhead):
         return as_batch(images, others[..., :-1], labelled=True) | {"known": known, "fixed_mask": mask}
 
     def _pair(self, random: np.random.Generator, margin: int) -> list[np.ndarray]:
-        """Draws one map, with a margin in voxels on all sides, and paints it twice; each side is the image, the labels, what is not 0."""
+        """Draws one map, with a margin in voxels on all sides, and paints it twice.
+
+        Returns:
+            For each image (*S, 2 + label_sampling): itself, the labels, and what is not 0.
+        """
         prior, spacing, inside = self.data.prior, self.inputs.spacing, np.asarray(self.inputs.shape)
         body = None
         if random.uniform() < prior.black:
