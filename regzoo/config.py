@@ -167,8 +167,9 @@ class _Network(Strict):
     shrink: Literal[1, 2, 4, 8] = 1
     """So many voxels along each axis become one for this network; levels count from there."""
     descriptor: Literal["mind"] | None = None
-    """What the network is shown instead of the images: `mind`, descriptors of both that hardly depend on the contrast,
-    and their optical flow."""
+    """What the network is shown instead of the images: `mind`, descriptors that hardly depend on the contrast."""
+    flow: bool = False
+    """Whether a network of ddf or dvf is also shown the pair's optical flow, its own first guess on each pass."""
 
     @model_validator(mode="after")
     def _fits(self) -> "_Network":
@@ -181,8 +182,9 @@ class _Network(Strict):
             raise ValueError(f"output.level must be below {deepest}, the backbone's deepest level")
         if self.passes > 1 and output.name not in ("ddf", "dvf", "ffd"):
             raise ValueError("passes: expected 1, unless the output is ddf, dvf or ffd")
-        if self.descriptor and output.name not in ("ddf", "dvf"):
-            raise ValueError("descriptor: expected none, unless the output is ddf or dvf")
+        for name in ("descriptor", "flow"):
+            if getattr(self, name) and output.name not in ("ddf", "dvf"):
+                raise ValueError(f"{name}: expected none, unless the output is ddf or dvf")
         extracted = getattr(backbone, "extract_levels", None) or ()
         if extracted and output.name not in ("ddf", "dvf"):
             raise ValueError("backbone.extract_levels goes with the outputs ddf and dvf")

@@ -170,10 +170,10 @@ def _model(recipe: Recipe) -> tuple[RegistrationModel, ModelConfig, InputConfig]
 
 def _check_alike(mine: StageConfig | ModelConfig | None, theirs: StageConfig | ModelConfig | None, parent: str) -> None:
     """Refuses weights of a network of another kind, which might fit and would mean something else."""
-    kinds = [network and (network.backbone, network.output.name, network.descriptor) for network in (mine, theirs)]
+    kinds = [each and (each.backbone, each.output.name, each.descriptor, each.flow) for each in (mine, theirs)]
     if kinds[0] != kinds[1]:
         raise InvalidError(
-            f"model: expected the backbone, the output and the descriptor of each network of the parent {parent}, "
+            f"model: expected the backbone, output, descriptor and flow of each network of the parent {parent}, "
             "received others. Only passes, shrink, level and steps may differ."
         )
 

@@ -61,11 +61,12 @@ def test_an_export_with_another_field_is_not_kept(folder, tmp_path, monkeypatch)
 
 @pytest.fixture(scope="module")
 def row(tmp_path_factory):
-    """An entry of networks in a row: points on a coarser grid, then a velocity in two passes."""
+    """An entry of networks in a row: points on a coarser grid, then velocities, by descriptors and flow, in two passes."""
     keras.utils.set_random_seed(3)
     unet = {"name": "unet", "channels": [2, 3, 4], "convolutions": 1}
     points = {"backbone": unet, "output": {"name": "keypoints", "points": 8}, "shrink": 2}
-    config = ModelConfig(before=(points,), backbone=unet, output={"name": "dvf", "level": 1, "steps": 3}, passes=2)
+    velocity = {"backbone": unet, "output": {"name": "dvf", "level": 1, "steps": 3}, "flow": True}
+    config = ModelConfig(before=(points, velocity | {"descriptor": "mind"}), passes=2, **velocity)
     model, random = build(config), np.random.default_rng(0)
     for variable in model.variables:
         variable.assign(variable + 0.05 * random.normal(size=variable.shape))

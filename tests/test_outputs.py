@@ -271,7 +271,7 @@ def test_a_descriptor_hides_which_way_the_contrast_goes(dims, backbone, output):
 
 
 def test_passes_on_a_coarser_grid_are_shown_averages_of_descriptors_and_move_them():
-    model = disturbed(new(UNET, DVF, descriptor="mind", passes=2, shrink=2))
+    model = disturbed(new(UNET, DVF, descriptor="mind", flow=True, passes=2, shrink=2))
     inputs = noise((16, 12))
     fixed, moving = (averaged(_descriptors(inputs[side]), 2) for side in ("fixed", "moving"))
     once = model.network.network.stages[0]
@@ -280,6 +280,16 @@ def test_passes_on_a_coarser_grid_are_shown_averages_of_descriptors_and_move_the
     found = array(model(inputs)["small"]["ddf"])
     np.testing.assert_allclose(found, array(compose(first, second)), atol=1e-4)
     assert np.abs(found).max() > 0.05
+
+
+def test_a_network_with_flow_is_shown_the_flow_of_its_pair():
+    model, inputs = disturbed(new(UNET, DDF, flow=True)), noise((16, 12))
+    flow = optical_flow(inputs["fixed"], inputs["moving"])
+    (features,) = [
+        model.backbone(tensor(np.concatenate([array(inputs["fixed"]), array(inputs["moving"]), array(flow)], -1)))
+    ]
+    features = features[0] if isinstance(features, list) else features
+    np.testing.assert_allclose(array(model(inputs)["ddf"]), array(model.heads[0](features)), atol=1e-5)
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -333,7 +343,7 @@ def test_a_matrix_between_smaller_images_is_one_between_larger():
         ([{"backbone": LOCAL, "output": DVF}], UNET, DVF),
         ([{"backbone": GLOBAL, "output": AFFINE}, {"backbone": LOCAL, "output": DVF, "passes": 2}], UNET, DVF),
         ([{"backbone": LOCAL, "output": DVF, "passes": 2, "shrink": 2}], UNET, DVF),
-        ([{"backbone": LOCAL, "output": DVF, "descriptor": "mind"}], UNET, DVF),
+        ([{"backbone": LOCAL, "output": DVF, "descriptor": "mind", "flow": True}], UNET, DVF),
     ],
 )
 def test_the_inverse_undoes_the_map(before, backbone, output):
@@ -414,7 +424,7 @@ def test_a_conditional_model_learns_from_labels_only():
         ({"backbone": GLOBAL, "output": AFFINE, "passes": 2}, "passes: expected 1, unless the output is ddf"),
         ({"backbone": UNET, "output": CONDITIONAL, "shrink": 2}, "shrink: expected 1, since a conditional output"),
         ({"backbone": UNET, "output": CONDITIONAL, "descriptor": "mind"}, "descriptor: expected none, unless"),
-        ({"backbone": UNET, "output": KEYPOINTS, "descriptor": "mind"}, "descriptor: expected none, unless"),
+        ({"backbone": UNET, "output": KEYPOINTS, "flow": True}, "flow: expected none, unless"),
     ],
 )
 def test_what_does_not_go_together_is_refused(config, message):

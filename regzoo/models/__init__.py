@@ -67,7 +67,7 @@ def _network(
 ) -> RegistrationModel:
     output, divisor = config.output, 2 ** (len(config.backbone.channels) - 1)
     settings = config.backbone.model_dump(exclude={"name", "extract_levels"}) | {"dims": dims, "dtype": precision}
-    inputs = 2 * described.channels(dims) + dims if config.descriptor else 2
+    inputs = (2 * described.channels(dims) if config.descriptor else 2) + (dims if config.flow else 0)
     if output.name == "affine":
         backbone = _GLOBAL[config.backbone.name](inputs=2, **settings)
         return AffineModel(backbone, dims, divisor, output.constraint, spacing, name="affine")
@@ -86,7 +86,7 @@ def _network(
     if output.name == "ffd":
         return FFDModel(backbone, dims, levels, divisor, name="ffd", **extra)
     steps = getattr(output, "steps", None)
-    return DenseModel(backbone, dims, levels, divisor, steps, flow=bool(config.descriptor), name=output.name)
+    return DenseModel(backbone, dims, levels, divisor, steps, flow=config.flow, name=output.name)
 
 
 def _level(spacing: Sequence[float], deepest: int) -> int:

@@ -118,7 +118,9 @@ def main() -> None:
         landmark_errors(records)
         return
     config = cards.read_config(folder)
-    values = recipe.data.label_values or label_values([side for pair in records for side in sides(pair)])
+    values = getattr(recipe.data, "label_values", None) or label_values(
+        [side for pair in records for side in sides(pair)]
+    )
     reader = Reader(cards.read(folder).input, values)
     for name in arguments.peers:
         scores, times = [], []
