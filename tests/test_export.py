@@ -61,7 +61,7 @@ def test_an_export_with_another_field_is_not_kept(folder, tmp_path, monkeypatch)
 
 @pytest.fixture(scope="module")
 def row(tmp_path_factory):
-    """An entry of networks in a row: points on a coarser grid, then velocities, by descriptors and flow, in two passes."""
+    """An entry of networks in a row: points on a coarser grid, then velocities, the last in two passes."""
     keras.utils.set_random_seed(3)
     unet = {"name": "unet", "channels": [2, 3, 4], "convolutions": 1}
     points = {"backbone": unet, "output": {"name": "keypoints", "points": 8}, "shrink": 2}

@@ -308,7 +308,7 @@ def test_fine_tuning_starts_from_the_parents_weights(whole, home, tmp_path, monk
         parent=str(whole),
         model={"backbone": {"name": "unet", "channels": [2, 5]}, "output": {"name": "ddf"}},
     )
-    with pytest.raises(InvalidError, match="model: expected the backbone, output, descriptor and flow of each network of the parent"):
+    with pytest.raises(InvalidError, match="expected the backbone, output, descriptor and flow of each network of"):
         finetune(other, tmp_path / "other", home)
     assert not (tmp_path / "other").exists()
 
