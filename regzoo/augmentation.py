@@ -10,7 +10,7 @@ from regzoo.checks import invalid
 from regzoo.fields import bspline_field, control_positions
 from regzoo.grids import identity_grid, random_affine
 from regzoo.images import Grid
-from regzoo.sources import Augmentation
+from regzoo.sources import Augmentation, FieldAugmentation
 from regzoo.warping import sample
 
 
@@ -71,9 +71,9 @@ def drawn_places(
     places = _places(settings, shape, spacing, random, flips)
     if not places:
         return None
-    step = _in_voxels(settings.field.smoothness, spacing) if settings.field else None
+    steps = tuple(_in_voxels(field.smoothness, spacing) for field in _octaves(settings))
     # By itself: in one piece with the sampling, XLA would compute it again for each of the corners.
-    return _run(_coordinates, places, shape=tuple(shape), step=step)
+    return _run(_coordinates, places, shape=tuple(shape), steps=steps)
 
 
 def moved(stack: np.ndarray, where: object) -> np.ndarray:
@@ -108,7 +108,7 @@ def _places(
     random: np.random.Generator,
     flips: Sequence[int | None],
 ) -> dict[str, np.ndarray]:
-    """Draws where images are sampled: `matrix` (N, D, D + 1) and `field`, control points (N, *n, D), in voxels."""
+    """Draws where images are sampled: `matrix` (N, D, D + 1), and `field0` on, control points (N, *n, D); in voxels."""
     draws, count, dims = {}, len(flips), len(shape)
     if settings.affine or settings.field or settings.flip:
         matrix = random_affine(random, shape, settings.affine, count)
@@ -117,11 +117,20 @@ def _places(
                 each[axis] *= -1
                 each[axis, -1] += shape[axis] - 1
         draws["matrix"] = matrix
-    if settings.field:
-        lattice = _lattice(shape, settings.field.smoothness, spacing)
-        drawn = random.uniform(-1, 1, (count, *lattice, dims)) * settings.field.strength / np.asarray(spacing)
-        draws["field"] = drawn.astype("float32")
+    for octave, field in enumerate(_octaves(settings)):
+        lattice = _lattice(shape, field.smoothness, spacing)
+        drawn = random.uniform(-1, 1, (count, *lattice, dims)) * field.strength / np.asarray(spacing)
+        draws[f"field{octave}"] = drawn.astype("float32")
     return draws
+
+
+def _octaves(settings: Augmentation) -> list[FieldAugmentation]:
+    """Returns one field for each octave, the smoothest first."""
+    if not settings.field:
+        return []
+    strength, smoothness = settings.field.strength, settings.field.smoothness
+    shares = [0.5**octave for octave in range(settings.field.octaves)]
+    return [FieldAugmentation(strength=share * strength, smoothness=share * smoothness) for share in shares]
 
 
 def _intensities(
@@ -159,11 +168,12 @@ def _lattice(shape: Sequence[int], smoothness: float, spacing: Sequence[float]) 
     return [len(control_positions(length, step)) for length, step in zip(shape, steps, strict=True)]
 
 
-def _coordinates(places: dict[str, object], shape: Sequence[int], step: Sequence[float] | None) -> object:
-    """Returns `A (x + u) + b` for every voxel x: neither map folds, so nor does one after the other."""
+def _coordinates(places: dict[str, object], shape: Sequence[int], steps: Sequence[Sequence[float]]) -> object:
+    """Returns `A u0(u1(...(x))) + b` for every voxel x: no map folds, so nor do all one after the other."""
     points = ops.convert_to_tensor(identity_grid(shape))[None]
-    if "field" in places:
-        points = points + bspline_field(places["field"], shape, step)
+    for octave in reversed(range(len(steps))):  # the finest is exact, the others hardly bend between voxels
+        field = bspline_field(places[f"field{octave}"], shape, steps[octave])
+        points = points + (field if octave == len(steps) - 1 else sample(field, points))
     matrix = ops.convert_to_tensor(places["matrix"])
     rows = ops.reshape(matrix, (-1, *(1,) * len(shape), *matrix.shape[1:]))
     return sum(rows[..., d] * points[..., d : d + 1] for d in range(len(shape))) + rows[..., -1]

@@ -182,6 +182,8 @@ class FieldAugmentation(Strict):
     """Largest displacement of a control point along each axis, mm; that of a voxel is a fifth of it (rms, 3-D)."""
     smoothness: Annotated[float, Field(ge=4, le=1000)]
     """Distance between control points, mm."""
+    octaves: Annotated[int, Field(ge=1, le=4)] = 1
+    """How many such deformations follow each other, each with half the strength and smoothness of the one before."""
 
     @model_validator(mode="after")
     def _does_not_fold(self) -> "FieldAugmentation":

@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import worlds
 from scipy import ndimage
+from tensors import array, grid, tensor
 
-from regzoo.augmentation import augment, left_right
+from regzoo.augmentation import _places, augment, drawn_places, left_right
 from regzoo.checks import InvalidError
+from regzoo.fields import bspline_field
 from regzoo.images import Grid
 from regzoo.sources import Augmentation
 
@@ -94,6 +96,26 @@ def test_a_field_is_smooth_bounded_in_mm_and_does_not_fold(shape):
     jacobian = np.stack(gradients, axis=-2) + np.eye(len(shape))
     assert np.linalg.det(jacobian).min() > 0
     assert 0.2 < np.abs(gradients).max() < 1.5
+
+
+def test_octaves_are_fields_in_a_row_each_half_as_strong_and_smooth():
+    settings = Augmentation(field={"strength": 8.0, "smoothness": 24.0, "octaves": 2})
+    asked = settings, SHAPE, (1.0,) * 3
+    both = array(drawn_places(*asked, np.random.default_rng(5), [None]))[0]
+    draws = _places(*asked, np.random.default_rng(5), [None])
+    assert 7 < np.abs(draws["field0"]).max() <= 8
+    assert 3.5 < np.abs(draws["field1"]).max() <= 4
+    first, second = (
+        array(bspline_field(tensor(draws[name]), SHAPE, (step,) * 3))[0] + grid(SHAPE)
+        for name, step in (("field0", 24.0), ("field1", 12.0))
+    )
+    # moved(x) = image(first(second(x))); away from the edges, where the first is only continued.
+    expected = np.stack(
+        [ndimage.map_coordinates(first[..., d], np.moveaxis(second, -1, 0), order=1, mode="nearest") for d in range(3)],
+        -1,
+    )
+    np.testing.assert_allclose(both[4:-4, 4:-4, 4:-4], expected[4:-4, 4:-4, 4:-4], atol=1e-3)
+    assert np.abs(both - first).max() > 0.5
 
 
 def test_the_image_is_sampled_once_by_the_matrix_of_the_field():
