@@ -150,6 +150,13 @@ class KeypointsConfig(Strict):
     level: Level = 1
 
 
+class FittedConfig(Strict):
+    """Output: an affine matrix, fitted on each of the network's passes to displacements predicted at level `level`."""
+
+    name: Literal["fitted"] = "fitted"
+    level: Level = 0
+
+
 class ConditionalConfig(Strict):
     """Output: the label on the fixed image, predicted from both images and the moving label, without a transform."""
 
@@ -158,18 +165,18 @@ class ConditionalConfig(Strict):
 
 
 Backbone = Annotated[UNetConfig | LocalNetConfig | GlobalNetConfig | VoxelMorphConfig, Field(discriminator="name")]
-FieldOutput = DDFConfig | DVFConfig | FFDConfig | AffineConfig | KeypointsConfig
+FieldOutput = DDFConfig | DVFConfig | FFDConfig | AffineConfig | KeypointsConfig | FittedConfig
 
 
 class _Network(Strict):
-    passes: Annotated[int, Field(ge=1, le=4)] = 1
+    passes: Annotated[int, Field(ge=1, le=16)] = 1
     """How often the network runs, with the same weights, each time on the moving image as moved so far."""
     shrink: Literal[1, 2, 4, 8] = 1
     """So many voxels along each axis become one for this network; levels count from there."""
     descriptor: Literal["mind"] | None = None
     """What the network is shown instead of the images: `mind`, descriptors that hardly depend on the contrast."""
     flow: bool = False
-    """Whether a network of ddf or dvf is also shown the pair's optical flow, its own first guess on each pass."""
+    """Whether a network of ddf, dvf or fitted is also shown the pair's optical flow on each pass."""
 
     @model_validator(mode="after")
     def _fits(self) -> "_Network":
@@ -180,11 +187,11 @@ class _Network(Strict):
         level = getattr(output, "level", 0)
         if level >= deepest:
             raise ValueError(f"output.level must be below {deepest}, the backbone's deepest level")
-        if self.passes > 1 and output.name not in ("ddf", "dvf", "ffd"):
-            raise ValueError("passes: expected 1, unless the output is ddf, dvf or ffd")
+        if self.passes > 1 and output.name not in ("ddf", "dvf", "ffd", "fitted"):
+            raise ValueError("passes: expected 1, unless the output is ddf, dvf, ffd or fitted")
         for name in ("descriptor", "flow"):
-            if getattr(self, name) and output.name not in ("ddf", "dvf"):
-                raise ValueError(f"{name}: expected none, unless the output is ddf or dvf")
+            if getattr(self, name) and output.name not in ("ddf", "dvf", "fitted"):
+                raise ValueError(f"{name}: expected none, unless the output is ddf, dvf or fitted")
         extracted = getattr(backbone, "extract_levels", None) or ()
         if extracted and output.name not in ("ddf", "dvf"):
             raise ValueError("backbone.extract_levels goes with the outputs ddf and dvf")
@@ -227,8 +234,8 @@ class ModelConfig(_Network):
     @model_validator(mode="after")
     def _affine_goes_first(self) -> "ModelConfig":
         outputs = [stage.output.name for stage in (*self.before, self)]
-        if {"affine", "keypoints"} & {*outputs[1:]}:
-            raise ValueError("before: an output affine or keypoints must be the first")
+        if {"affine", "keypoints", "fitted"} & {*outputs[1:]}:
+            raise ValueError("before: an output affine, keypoints or fitted must be the first")
         if self.before and self.output.name == "conditional":
             raise ValueError("before: a conditional output has no field, so nothing goes before it")
         if self.shrink > 1 and self.output.name == "conditional":

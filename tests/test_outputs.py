@@ -10,6 +10,7 @@ from regzoo.config import ModelConfig
 from regzoo.fields import bspline_field, compose, resize_field
 from regzoo.models import build, described
 from regzoo.models.described import _descriptors
+from regzoo.models.fitted import FittedModel
 from regzoo.models.flow import optical_flow
 from regzoo.models.keypoints import KeypointsModel, centres_of_mass, fitted_matrix
 from regzoo.models.shrunk import averaged, enlarged_matrix
@@ -25,6 +26,7 @@ DDF, DVF = {"name": "ddf"}, {"name": "dvf", "level": 1, "steps": 4}
 FFD = {"name": "ffd", "spacing": [12.0, 5.0]}
 AFFINE = {"name": "affine"}
 KEYPOINTS = {"name": "keypoints", "points": 12, "level": 1}
+FITTED = {"name": "fitted"}
 CONDITIONAL = {"name": "conditional"}
 COMBINATIONS = [
     (UNET | {"pooling": False, "concat_skip": False}, DDF),
@@ -189,6 +191,34 @@ def test_keypoints_lead_from_the_fixed_to_the_moving_image():
     np.testing.assert_allclose(matrix[0] @ (14, 21, 1), (18, 15), atol=0.1)
 
 
+def test_a_matrix_is_fitted_to_the_displacements_of_each_pass():
+    shape, matrix = (20, 16), np.array([[[1.1, 0.05, -2.0], [-0.04, 0.92, 1.0]]])
+    x = grid(shape)
+    field = x @ matrix[0, :, :2].T + matrix[0, :, 2] - x
+    noisy = field.copy()
+    noisy[:, :8] = 5.0  # where the fixed image shows nothing
+
+    class Seen:
+        def __init__(self):
+            self.moving = []
+
+        def field(self, fixed, moving):
+            self.moving.append(array(moving))
+            return {"ddf": tensor(noisy[None])}
+
+    dense, images = Seen(), noise(shape)
+    fixed = tensor(np.where(np.arange(16)[:, None] < 8, 0, array(images["fixed"])[:1]))
+    moving = tensor(array(images["moving"])[:1])
+    model = FittedModel(dense, 2, (2.0, 1.0))
+    found = array(model.matrix(fixed, moving))
+    whole = np.eye(3)
+    whole[:2] = matrix[0]
+    np.testing.assert_allclose(found[0], (whole @ whole)[:2], atol=0.05)
+    np.testing.assert_allclose(dense.moving[0], array(moving))
+    once = array(warp(moving, tensor(field[None])))
+    np.testing.assert_allclose(dense.moving[1][0, 3:-3, 3:-3], once[0, 3:-3, 3:-3], atol=0.05)
+
+
 def test_keypoints_learn_a_shift():
     pair, model = blobs(), new(UNET, KEYPOINTS)
     model.supervise({"label": {"dice": {"scales": [1]}}}, (1, 1))
@@ -337,6 +367,8 @@ def test_a_matrix_between_smaller_images_is_one_between_larger():
             UNET,
             DVF,
         ),
+        ([], UNET, FITTED),
+        ([{"backbone": UNET, "output": FITTED, "passes": 2, "flow": True, "shrink": 2}], UNET, DVF),
         ([], UNET, DVF),
         ([{"backbone": GLOBAL, "output": AFFINE}], UNET, DVF),
         ([{"backbone": GLOBAL, "output": AFFINE}, {"backbone": LOCAL, "output": DVF}], UNET, DVF),
@@ -374,7 +406,7 @@ def test_a_symmetric_loss_is_the_mean_of_both_directions():
 
 def test_a_symmetric_loss_needs_an_inverse():
     with pytest.raises(
-        InvalidError, match=r"loss\.symmetric: output 'ddf' has no inverse\. Use dvf, affine or keypoints"
+        InvalidError, match=r"loss\.symmetric: output 'ddf' has no inverse\. Use dvf, affine, keypoints or fitted"
     ):
         new(UNET, DDF).supervise({"image": {"ssd": {}}}, (1, 1), symmetric=True)
 
@@ -410,11 +442,11 @@ def test_a_conditional_model_learns_from_labels_only():
         ({"backbone": UNET | {"extract_levels": [3]}, "output": DDF}, "extract_levels: expected output.level to 2"),
         (
             {"backbone": GLOBAL, "output": AFFINE, "before": [{"backbone": UNET, "output": DDF}]},
-            "an output affine or keypoints must be the first",
+            "an output affine, keypoints or fitted must be the first",
         ),
         (
             {"backbone": UNET, "output": KEYPOINTS, "before": [{"backbone": GLOBAL, "output": AFFINE}]},
-            "an output affine or keypoints must be the first",
+            "an output affine, keypoints or fitted must be the first",
         ),
         (
             {"backbone": UNET, "output": CONDITIONAL, "before": [{"backbone": UNET, "output": DDF}]},

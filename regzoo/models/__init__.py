@@ -14,6 +14,7 @@ from regzoo.models.conditional import ConditionalModel
 from regzoo.models.dense import DenseModel
 from regzoo.models.described import Described
 from regzoo.models.ffd import FFDModel
+from regzoo.models.fitted import FittedModel
 from regzoo.models.keypoints import KeypointsModel
 from regzoo.models.localnet import globalnet, localnet
 from regzoo.models.shrunk import Shrunk
@@ -54,7 +55,9 @@ def _stage(
     """Builds one network with its passes, for the resolution at which it works."""
     network = _network(config, dims, tuple(config.shrink * step for step in spacing), precision)
     name = network.name
-    if config.passes > 1:
+    if config.output.name == "fitted":
+        network = FittedModel(network, config.passes, [config.shrink * step for step in spacing], name=name)
+    elif config.passes > 1:
         network = Chain([network] * config.passes, name=name)
     if config.shrink > 1:
         network = Shrunk(network, config.shrink, name=name)

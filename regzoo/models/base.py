@@ -99,7 +99,7 @@ class RegistrationModel(keras.Model):
             )
         if symmetric and not self.invertible:
             raise InvalidError(
-                f"loss.symmetric: output '{self.name}' has no inverse. Use dvf, affine or keypoints, or false."
+                f"loss.symmetric: output '{self.name}' has no inverse. Use dvf, affine, keypoints or fitted, or false."
             )
         needs_labels = any(kind == "label" for kind, *_ in terms)
 

@@ -84,7 +84,9 @@ def centres_of_mass(maps: object, shape: Sequence[int], level: int, spacing: Seq
     return ops.stack(centres, axis=-1)
 
 
-def fitted_matrix(fixed: object, moving: object, shape: Sequence[int], spacing: Sequence[float]) -> object:
+def fitted_matrix(
+    fixed: object, moving: object, shape: Sequence[int], spacing: Sequence[float], weights: object | None = None
+) -> object:
     """Returns the affine matrices that map fixed points to moving points, by least squares.
 
     Args:
@@ -92,14 +94,17 @@ def fitted_matrix(fixed: object, moving: object, shape: Sequence[int], spacing: 
         moving: The points that belong to them, shape (B, K, D).
         shape: Spatial shape of the image, D values.
         spacing: Millimetres a voxel.
+        weights: How much each point counts, shape (B, K). None: all alike.
 
     Returns:
         Shape (B, D, D + 1), in voxels about voxel 0, for `affine_grid`.
     """
-    middles = [ops.mean(each, axis=1, keepdims=True) for each in (fixed, moving)]
+    shares = ops.ones_like(fixed[..., :1]) if weights is None else weights[..., None] + 1e-6
+    shares = shares / ops.sum(shares, axis=1, keepdims=True)
+    middles = [ops.sum(shares * each, axis=1, keepdims=True) for each in (fixed, moving)]
     fixed, moving = fixed - middles[0], moving - middles[1]
     ridge = (_RIDGE * float(np.mean(np.multiply(shape, spacing)))) ** 2 * ops.eye(len(shape))
-    across, own = (ops.matmul(ops.transpose(each, (0, 2, 1)), fixed) / fixed.shape[1] for each in (moving, fixed))
+    across, own = (ops.matmul(ops.transpose(shares * each, (0, 2, 1)), fixed) for each in (moving, fixed))
     linear = ops.matmul(across + ridge, inverse_linear(own + ridge))
     offset = middles[1][:, 0] - ops.sum(linear * middles[0], axis=-1)
     spacing = np.asarray(spacing, dtype="float32")
