@@ -50,7 +50,8 @@ class Recipe(Strict):
     parent: ModelName | tuple[ModelName | None, ...] | None = None
     """Name, folder or `hf://owner/repo[@revision]` of a model to start from; a run pins it to a commit.
 
-    A list names one for each network of the row, whose last network it starts from; null: new weights."""
+    A list names one for each network of the row, whose last network it starts from, or the one after `#`, counted from
+    0, as in `brain-mr-dvf#0`; null: new weights."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     model: ModelConfig | None = None
     input: InputConfig | None = None

@@ -81,9 +81,13 @@ def _pinned(recipe: Recipe, folder: Path) -> Recipe:
 
 
 def _pin(name: str | None, earlier: str | None) -> str | None:
-    if name is None or (earlier and name in (earlier, earlier.partition("@")[0])):
-        return name and earlier
-    return hub.pin(name)
+    if name is None:
+        return None
+    model, place = _network(name)
+    pinned, same = _network(earlier or "")
+    if earlier and place == same and model in (pinned, pinned.partition("@")[0]):
+        return earlier
+    return hub.pin(model) + ("" if place < 0 else f"#{place}")
 
 
 def _listed(parent: str | tuple[str | None, ...] | None) -> list[str | None]:
@@ -163,14 +167,23 @@ def _model(recipe: Recipe) -> tuple[RegistrationModel, ModelConfig, InputConfig]
         weights.load(model, folder / cards.WEIGHTS)
     for i, parent in enumerate(recipe.parent if isinstance(recipe.parent, tuple) else ()):
         if parent:
-            _check_alike(networks[i], cards.read_config(hub.resolve(parent)), parent)
-            _start_network(model, f"stage{i}/" if config.before else "", hub.resolve(parent))
+            name, place = _network(parent)
+            theirs = cards.read_config(hub.resolve(name))
+            row = (*theirs.before, theirs)
+            if place >= len(row):
+                raise invalid(f"parent[{i}]", f"a network of 0 to {len(row) - 1} after #", parent)
+            _check_alike(networks[i], row[place], parent)
+            prefixes = (f"stage{i}/" if config.before else "", f"stage{place % len(row)}/" if theirs.before else "")
+            _start_network(model, *prefixes, hub.resolve(name))
     return model, config, inputs
 
 
 def _check_alike(mine: StageConfig | ModelConfig | None, theirs: StageConfig | ModelConfig | None, parent: str) -> None:
     """Refuses weights of a network of another kind, which might fit and would mean something else."""
     kinds = [each and (each.backbone, each.output.name, each.descriptor, each.flow) for each in (mine, theirs)]
+    if mine and theirs and (mine.output.name, theirs.output.name) == ("fitted", "dvf"):
+        # A matrix can be fitted to the velocities of a network that was trained to bend: they point the same way.
+        kinds[0] = (mine.backbone, theirs.output.name, mine.descriptor, mine.flow)
     if kinds[0] != kinds[1]:
         raise InvalidError(
             f"model: expected the backbone, output, descriptor and flow of each network of the parent {parent}, "
@@ -178,10 +191,14 @@ def _check_alike(mine: StageConfig | ModelConfig | None, theirs: StageConfig | M
         )
 
 
-def _start_network(model: RegistrationModel, prefix: str, folder: Path) -> None:
-    """Gives the network whose variables' paths begin with `prefix` the weights of another model's last network."""
-    before = len(cards.read_config(folder).before)
-    theirs = f"stage{before}/" if before else ""
+def _network(parent: str) -> tuple[str, int]:
+    """Splits `name#1` into a model and the place of its network; without a place it is the last, -1."""
+    name, mark, place = parent.rpartition("#")
+    return (name, int(place)) if mark and place.isdecimal() else (parent, -1)
+
+
+def _start_network(model: RegistrationModel, prefix: str, theirs: str, folder: Path) -> None:
+    """Gives the network whose variables' paths begin with `prefix` the weights of another model's, `theirs`."""
     weights.check_size(folder / cards.WEIGHTS, WEIGHTS_LIMIT)
     values, _ = weights.read(folder / cards.WEIGHTS, theirs)
     renamed = {prefix + name[len(theirs) :]: value for name, value in values.items()}

@@ -328,10 +328,14 @@ def test_networks_of_a_row_start_from_models_of_their_own(whole, home, tmp_path,
     first, second = ({name: found[f"stage{i}/{name}"] for name in parent} for i in (0, 1))
     assert all(np.array_equal(parent[name], first[name]) for name in parent)
     assert any(not np.array_equal(parent[name], second[name]) for name in parent)
-    # The row is a model to start from too: by its last network.
-    again = recipe.model_copy(update={"name": "again", "parent": (None, str(folder))})
-    other = weights.read(finetune(again, tmp_path / "again", home) / "model.safetensors")[0]
-    assert all(np.allclose(second[name], other[f"stage1/{name}"], rtol=0, atol=1e-20) for name in parent)
+    # The row is a model to start from too: by its last network, or by one that is named.
+    for i, (names, theirs) in enumerate((((None, str(folder)), second), ((f"{folder}#0", None), first))):
+        again = recipe.model_copy(update={"name": "again", "parent": names})
+        other = weights.read(finetune(again, tmp_path / f"again{i}", home) / "model.safetensors")[0]
+        assert all(np.allclose(theirs[name], other[f"stage{1 - i}/{name}"], rtol=0, atol=1e-20) for name in parent)
+    none = recipe.model_copy(update={"name": "none", "parent": (None, f"{folder}#2")})
+    with pytest.raises(InvalidError, match=r"parent\[1\]: expected a network of 0 to 1 after #"):
+        finetune(none, tmp_path / "none", home)
     assert cards.read(folder).training["parent"] == [str(whole), None]
     kept = Recipe.read(folder / cards.RECIPE)
     assert training._pinned(kept, folder) == kept
@@ -339,6 +343,8 @@ def test_networks_of_a_row_start_from_models_of_their_own(whole, home, tmp_path,
     pinned.write(tmp_path / cards.RECIPE)
     asked = kept.model_copy(update={"parent": ("brain-mr-dvf", str(whole))})
     assert training._pinned(asked, tmp_path) == pinned
+    numbered = kept.model_copy(update={"parent": ("brain-mr-dvf#0", str(whole))})
+    assert training._pinned(numbered, tmp_path).parent[0] == hub.pin("brain-mr-dvf") + "#0"
     with pytest.raises(ValueError, match="parent: expected 2 names, one for each network"):
         tiny_run.recipe(name="row", parent=[str(whole)], model={"before": [network], **network})
 
