@@ -31,6 +31,8 @@ class Training(Strict):
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     steps_per_epoch: Annotated[int, Field(ge=1, le=1_000_000)] = 250
     """A checkpoint, a validation and a log line follow each epoch."""
+    frozen: tuple[Annotated[int, Field(ge=0, le=15)], ...] = ()
+    """Places in the row of networks, counted from 0, of those that keep the weights of their parent."""
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> "Training":

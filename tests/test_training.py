@@ -349,6 +349,22 @@ def test_networks_of_a_row_start_from_models_of_their_own(whole, home, tmp_path,
         tiny_run.recipe(name="row", parent=[str(whole)], model={"before": [network], **network})
 
 
+def test_frozen_networks_keep_the_weights_of_their_parent(whole, home, tmp_path):
+    network = cards.read_config(whole).model_dump(mode="json", exclude={"before", "dims"})
+    settings = {"steps": 2, "warmup": 0, "steps_per_epoch": 2, "learning_rate": 1e-2, "frozen": [0]}
+    row = {"name": "row", "model": {"before": [network], **network}}
+    recipe = tiny_run.recipe(parent=[str(whole), str(whole)], training=settings, **row)
+    found = weights.read(finetune(recipe, tmp_path / "run", home) / "model.safetensors")[0]
+    parent = weights.read(whole / "model.safetensors")[0]
+    assert all(np.array_equal(parent[name], found[f"stage0/{name}"]) for name in parent)
+    assert any(not np.array_equal(parent[name], found[f"stage1/{name}"]) for name in parent)
+    for parents, frozen in (((None, str(whole)), (0,)), (recipe.parent, (0, 1)), (recipe.parent, (2,))):
+        trained = recipe.training.model_copy(update={"frozen": frozen})
+        wrong = recipe.model_copy(update={"name": "wrong", "parent": parents, "training": trained})
+        with pytest.raises(InvalidError, match="training.frozen: expected some, not all"):
+            finetune(wrong, tmp_path / "wrong", home)
+
+
 def test_given_pairs_without_labels_in_bfloat16_and_a_last_epoch_that_is_not_whole(own_data, tmp_path, monkeypatch):
     steps, count = [], training.StopAt.on_train_batch_end
 
