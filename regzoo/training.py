@@ -176,8 +176,9 @@ def _model(recipe: Recipe) -> tuple[RegistrationModel, ModelConfig, InputConfig]
             prefixes = (f"stage{i}/" if config.before else "", f"stage{place % len(row)}/" if theirs.before else "")
             _start_network(model, *prefixes, hub.resolve(name))
     frozen = recipe.training.frozen
+    parents = recipe.parent if isinstance(recipe.parent, tuple) else (whole,) * len(networks)
     for i in frozen:
-        if i >= len(networks) or len({*frozen}) == len(networks) or not (whole or recipe.parent and recipe.parent[i]):
+        if i >= len(networks) or len({*frozen}) == len(networks) or parents[i] is None:
             raise invalid("training.frozen", "some, not all, of the networks that have a parent", list(frozen))
         for variable in model.variables:
             if variable.path.startswith(f"stage{i}/"):

@@ -361,7 +361,7 @@ def test_frozen_networks_keep_the_weights_of_their_parent(whole, home, tmp_path)
     for parents, frozen in (((None, str(whole)), (0,)), (recipe.parent, (0, 1)), (recipe.parent, (2,))):
         trained = recipe.training.model_copy(update={"frozen": frozen})
         wrong = recipe.model_copy(update={"name": "wrong", "parent": parents, "training": trained})
-        with pytest.raises(InvalidError, match="training.frozen: expected some, not all"):
+        with pytest.raises(InvalidError, match=r"training\.frozen: expected some, not all"):
             finetune(wrong, tmp_path / "wrong", home)
 
 
