@@ -1,4 +1,4 @@
-# make demo   sets up an environment and registers a pair with a bundled model (DATA=folder: a real pair)
+# make demo   sets up an environment and registers a real pair with a bundled model (DATA=folder: a pair of its data)
 # make test   sets up an environment with all three backends and runs every check
 PYTHON ?= python3
 VENV ?= .venv

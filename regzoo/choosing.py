@@ -17,6 +17,8 @@ _BELOW_ZERO = -100.0
 def candidates(fixed: Image, moving: Image, cards: Iterable[Card] | None = None) -> list[tuple[Card, list[str]]]:
     """Returns the models, those that fit these images best first, and what speaks against each.
 
+    A model for any anatomy comes after those for one of which as little is amiss.
+
     A card says which modality, spacing and size a model was made for, and images do not tell which organ they show: the
     choice among those that fit is the user's.
 
@@ -27,7 +29,7 @@ def candidates(fixed: Image, moving: Image, cards: Iterable[Card] | None = None)
     """
     cards = [entry.card for entry in hub.models()] if cards is None else cards
     found = [(card, misfits(card, fixed, moving)) for card in cards]
-    return sorted(found, key=lambda each: len(each[1]))
+    return sorted(found, key=lambda each: (len(each[1]), each[0].anatomy == "any"))
 
 
 def misfits(card: Card, fixed: Image, moving: Image) -> list[str]:
@@ -39,7 +41,7 @@ def misfits(card: Card, fixed: Image, moving: Image) -> list[str]:
         moving: Moving image.
 
     Returns:
-        One sentence for each thing that is amiss: intensities, spacing, size.
+        One sentence for each thing that is amiss, as `fixed: size ...`: intensities, spacing, size or slices.
     """
     found = []
     kind = card.modality.upper().split(" ")[0]
@@ -50,6 +52,10 @@ def misfits(card: Card, fixed: Image, moving: Image) -> list[str]:
             found.append(f"{name}: {why}, while {card.name} was made for {card.modality}.")
         if card.input.around == "extent":  # it sees each image whole, whatever its size
             continue
+        if len(card.input.shape) == 2 and image.shape[2] > 1 and image.spacing[2] < 2 * image.spacing[:2].max():
+            found.append(
+                f"{name}: slices {image.spacing[2]:.4g} mm apart are a volume, while {card.name} registers each alone."
+            )
         spacing, extent = _geometry(image, card.input)
         if np.any(spacing > 2 * trained) or np.any(spacing < trained / 4):
             found.append(
@@ -60,12 +66,12 @@ def misfits(card: Card, fixed: Image, moving: Image) -> list[str]:
             continue
         if np.any(extent > 1.5 * field):
             found.append(
-                f"{name}: {_size(extent.round())} wide, while {card.name} sees {_size(field.round())} "
+                f"{name}: size {_size(extent.round())}, while {card.name} sees {_size(field.round())} "
                 "around its centre; beyond, the field is only continued."
             )
         elif np.any(extent < 0.4 * field):
             found.append(
-                f"{name}: {_size(extent.round())} wide is far less than the {_size(field.round())} "
+                f"{name}: size {_size(extent.round())} is far less than the {_size(field.round())} "
                 f"that {card.name} was made for."
             )
     return found

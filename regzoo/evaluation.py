@@ -67,8 +67,11 @@ class Evaluation:
         known[split] = {"pairs": len(rows), "summary": summary, "rows": rows}
         with atomic_file(path) as temporary:
             temporary.write_text(json.dumps(known, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        used = [source.name for source in card.data if split in (source.use or "")] + [each.name for each in card.data]
-        data = f"{split} pairs of {used[0] if used else 'the recipe'}".split(";")[0]
+        used = [source.name for source in card.data if split in (source.use or "")] or [
+            source.name for source in card.data[:1]
+        ]
+        names = " and of ".join(name.split(";")[0] for name in used)
+        data = f"{split} pairs of {names or 'the recipe'}"
         shown = [key for key in summary if _ON_CARD.fullmatch(key) and summary[key]["count"]]
         single = [key for key in shown if _LABEL.fullmatch(key)]
         if len(single) > _LABELS_ON_CARD:
@@ -147,7 +150,7 @@ def evaluate(
         progress: Called after each pair with how many are done, how many there are, and the row.
 
     Returns:
-        The scores.
+        The scores; the first of several pairs, on which the network is compiled, has no seconds.
 
     Raises:
         RegzooError: If a file is missing or a pair cannot be registered; the message names the pair.
@@ -160,7 +163,10 @@ def evaluate(
             result = register(model=model, alignment=alignment, **record.sources())
         except RegzooError as error:
             raise InvalidError(f"pair {number}, {record.moving} -> {record.fixed}: {error}") from error
-        rows.append({"fixed": record.fixed.name, "moving": record.moving.name, **_row(result)})
+        row = {"fixed": record.fixed.name, "moving": record.moving.name, **_row(result)}
+        if number == 1 < len(records):  # while the network is compiled, its time says nothing of the others
+            row = {key: value for key, value in row.items() if not key.endswith("_seconds")}
+        rows.append(row)
         if progress:
             progress(number, len(records), rows[-1])
     return Evaluation({"name": model.card.name, "version": model.card.version}, tuple(rows))

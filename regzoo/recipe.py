@@ -1,6 +1,7 @@
 """Recipes: everything that a training run depends on, in one strict YAML file."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,6 +22,9 @@ class Training(Strict):
     """Optimiser and schedule."""
 
     steps: Annotated[int, Field(ge=1, le=10_000_000)]
+    """Over which the learning rate's schedule goes."""
+    stop_after: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """Steps after which the run ends although its schedule goes on; null: with the schedule."""
     batch_size: Annotated[int, Field(ge=1, le=256)] = 2
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 6e-4
     warmup: Annotated[int, Field(ge=0, le=1_000_000)] = 0
@@ -33,6 +37,11 @@ class Training(Strict):
     """A checkpoint, a validation and a log line follow each epoch."""
     frozen: tuple[Annotated[int, Field(ge=0, le=15)], ...] = ()
     """Places in the row of networks, counted from 0, of those that keep the weights of their parent."""
+
+    @property
+    def end(self) -> int:
+        """The step after which the run ends."""
+        return min(self.steps, self.stop_after or self.steps)
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> "Training":
@@ -70,6 +79,8 @@ class Recipe(Strict):
         absent = [name for name in ("model", "input") if getattr(self, name) is None]
         if not isinstance(self.parent, str) and absent:
             raise ValueError(f"{' and '.join(absent)}: expected a value, since parent is null or a list")
+        if isinstance(self.parent, str) and re.search(r"#\d+$", self.parent) and not Path(self.parent).is_dir():
+            raise ValueError(f"parent: expected a list where a network is named by its place, as in ['{self.parent}']")
         if isinstance(self.parent, tuple) and len(self.parent) != len(self.model.before) + 1:
             raise ValueError(
                 f"parent: expected {len(self.model.before) + 1} names, one for each network, or one for all"

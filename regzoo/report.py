@@ -66,7 +66,7 @@ def _draw_field(figure: Figure, axes: np.ndarray, views: list[_View], result: Re
     for column, view in enumerate(views):
         for row, image in enumerate(scaled[1:]):
             _show(axes[row, column], view.cut(image - scaled[0]), view, cmap="RdBu_r", vmin=-1, vmax=1)
-        _draw_grid(axes[2, column], view, voxels)
+        _draw_grid(axes[2, column], view, voxels, result.fixed.spacing)
         drawn = _show(axes[3, column], view.cut(jacobian), view, cmap="PuOr", vmin=0, vmax=2)
         _outline(axes[3, column], view.cut(jacobian) <= 0, view, "red")
     height = figure.get_figheight()
@@ -178,15 +178,16 @@ def _draw_labels(axes: np.ndarray, view: _View, result: Result) -> None:
         _outline(axes[0 if result.transform is None else 2], view.cut(mask(moved, label)), view, "cyan")
 
 
-def _draw_grid(axes: Axes, view: _View, voxels: np.ndarray) -> None:
+def _draw_grid(axes: Axes, view: _View, voxels: np.ndarray, spacing: np.ndarray) -> None:
     """Draws where a regular grid of the fixed image is sampled from, after the start's alignment."""
     across, up = view.cut(voxels[..., view.across]), view.cut(voxels[..., view.up])
     rows, columns = np.meshgrid(*(np.arange(n) for n in across.shape), indexing="ij")
     x = columns + (-across if view.flip_across else across)
     y = rows + (-up if view.flip_up else up)
-    step = max(1, max(across.shape) // 20)
-    axes.plot(x[:, ::step], y[:, ::step], color="black", linewidth=0.5)
-    axes.plot(x[::step].T, y[::step].T, color="black", linewidth=0.5)
+    apart = (spacing * voxels.shape[:3]).max() / 20  # mm, the same in all views
+    wide, high = (max(1, round(apart / spacing[axis])) for axis in (view.across, view.up))
+    axes.plot(x[:, ::wide], y[:, ::wide], color="black", linewidth=0.5)
+    axes.plot(x[::high].T, y[::high].T, color="black", linewidth=0.5)
     axes.set(xticks=[], yticks=[], xlim=(-0.5, across.shape[1] - 0.5), ylim=(-0.5, across.shape[0] - 0.5))
     axes.set_aspect(view.aspect)
 

@@ -136,12 +136,12 @@ def _claimed(folder: Path, recipe: Recipe) -> Iterator[None]:
 def _fit(recipe: Recipe, folder: Path, model: RegistrationModel, checkpoint: Checkpoint, batches: MadeAhead) -> None:
     """Trains from the checkpoint's epoch to the last."""
     settings = recipe.training
-    epochs = -(-settings.steps // settings.steps_per_epoch)
+    epochs = -(-settings.end // settings.steps_per_epoch)
     if checkpoint.epoch == epochs:
         return
     start = keras.callbacks.LambdaCallback(on_epoch_begin=batches.start)
-    bar = Bar(settings.steps, settings.steps_per_epoch, checkpoint)
-    stops = StopOnNaN(), StopAt(settings.steps, settings.steps_per_epoch)
+    bar = Bar(settings.end, settings.steps_per_epoch, checkpoint)
+    stops = StopOnNaN(), StopAt(settings.end, settings.steps_per_epoch)
     callbacks = [start, checkpoint, Logs(folder, checkpoint), *stops, bar]
     try:
         # Shuffled, the steps' order would hang on Python's random state, which a checkpoint does not hold.
@@ -177,9 +177,15 @@ def _model(recipe: Recipe) -> tuple[RegistrationModel, ModelConfig, InputConfig]
             _start_network(model, *prefixes, hub.resolve(name))
     frozen = recipe.training.frozen
     parents = recipe.parent if isinstance(recipe.parent, tuple) else (whole,) * len(networks)
+    if len({*frozen}) == len(networks):
+        raise invalid("training.frozen", "fewer places than the row has networks: one at least must train", [*frozen])
     for i in frozen:
-        if i >= len(networks) or len({*frozen}) == len(networks) or parents[i] is None:
-            raise invalid("training.frozen", "some, not all, of the networks that have a parent", list(frozen))
+        if i >= len(networks):
+            raise invalid("training.frozen", f"places in a row of {len(networks)}, from 0", i)
+        if parents[i] is None:
+            raise invalid(
+                "training.frozen", "networks that start from a parent", i, "It would stay as random as it is."
+            )
         for variable in model.variables:
             if variable.path.startswith(f"stage{i}/"):
                 variable.trainable = False
@@ -201,6 +207,8 @@ def _check_alike(mine: StageConfig | ModelConfig | None, theirs: StageConfig | M
 
 def _network(parent: str) -> tuple[str, int]:
     """Splits `name#1` into a model and the place of its network; without a place it is the last, -1."""
+    if Path(parent).is_dir():  # which may have a # in its name
+        return parent, -1
     name, mark, place = parent.rpartition("#")
     return (name, int(place)) if mark and place.isdecimal() else (parent, -1)
 
@@ -326,8 +334,8 @@ def _publish(folder: Path, recipe: Recipe, config: ModelConfig, inputs: InputCon
     best = checkpoint.history[checkpoint.best_epoch - 1]
     settings = recipe.training
     facts = {
-        "steps": min(checkpoint.epoch * settings.steps_per_epoch, settings.steps),
-        "chosen_at_step": min(checkpoint.best_epoch * settings.steps_per_epoch, settings.steps),
+        "steps": min(checkpoint.epoch * settings.steps_per_epoch, settings.end),
+        "chosen_at_step": min(checkpoint.best_epoch * settings.steps_per_epoch, settings.end),
         "hours": round(checkpoint.seconds / 3600, 2),
         "seed": recipe.seed,
         "parent": list(recipe.parent) if isinstance(recipe.parent, tuple) else recipe.parent,

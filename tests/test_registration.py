@@ -295,17 +295,17 @@ class TestWarnings:
     def test_wide(self, model):
         wide = Grid((20, 24, 44), self.grid.affine)
         (warning,) = self.warnings(model, moving=picture_of(wide))
-        assert warning.startswith("moving: 30 x 30 x 66 mm wide, while constant-ddf sees 32 x 30 x 36 mm")
+        assert warning.startswith("moving: size 30 x 30 x 66 mm, while constant-ddf sees 32 x 30 x 36 mm")
 
     def test_wide_along_the_network_s_own_axes(self, folder):
         wide = picture_of(Grid((20, 24, 34), self.grid.affine))
         (warning,) = misfits(with_axes(folder, "SRP").card, picture_of(self.grid), wide)
-        assert warning.startswith("moving: 51 x 30 x 30 mm wide, while constant-ddf sees 32 x 30 x 36 mm")
+        assert warning.startswith("moving: size 51 x 30 x 30 mm, while constant-ddf sees 32 x 30 x 36 mm")
 
     def test_narrow(self, model):
         narrow = Grid((20, 8, 22), self.grid.affine)
         (warning,) = self.warnings(model, fixed=picture_of(narrow, SHIFT))
-        assert warning.startswith("fixed: 30 x 10 x 33 mm wide is far less than the 32 x 30 x 36 mm")
+        assert warning.startswith("fixed: size 30 x 10 x 33 mm is far less than the 32 x 30 x 36 mm")
 
     @pytest.mark.parametrize(
         ("modality", "offset", "amiss"),
@@ -324,6 +324,9 @@ class TestWarnings:
         bad = model.card.model_copy(update={"name": "bad", "modality": "CT"})
         found = candidates(picture_of(self.grid), picture_of(self.grid), [bad, good])
         assert [(card.name, len(against)) for card, against in found] == [("good", 0), ("bad", 2)]
+        general = good.model_copy(update={"name": "anything", "anatomy": "any"})
+        found = candidates(picture_of(self.grid), picture_of(self.grid), [general, bad, good])
+        assert [card.name for card, _ in found] == ["good", "anything", "bad"]
         assert "hippocampus-mr-dvf" in {
             card.name for card, _ in candidates(picture_of(self.grid), picture_of(self.grid))
         }

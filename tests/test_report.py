@@ -80,10 +80,18 @@ def test_the_deformed_grid_bends_towards_where_is_sampled(name):
     voxels = np.broadcast_to(np.linalg.inv(grid.affine[:3, :3]) @ shift, (*grid.shape, 3))
     view = report._View(image, 2, 5)
     axes = Figure().add_subplot()
-    report._draw_grid(axes, view, voxels)
+    report._draw_grid(axes, view, voxels, image.spacing)
     line = axes.lines[0]
     assert line.get_xdata()[0] == pytest.approx(-3 / grid.spacing[view.across])
     assert line.get_ydata()[0] == pytest.approx(-2 / grid.spacing[view.up])
+
+
+def test_lines_of_the_deformed_grid_are_as_far_apart_in_all_views():
+    image = Image(np.zeros((80, 40, 20), np.float32), np.diag([1.0, 1.0, 4.0, 1.0]))
+    for normal, lines in enumerate((10 + 20, 20 + 20, 20 + 10)):  # 4 mm apart
+        axes = Figure().add_subplot()
+        report._draw_grid(axes, report._View(image, normal, 5), np.zeros((*image.shape, 3)), image.spacing)
+        assert len(axes.lines) == lines
 
 
 @pytest.mark.parametrize("name", ["LPS", "anisotropic", "oblique"])
@@ -121,7 +129,7 @@ def test_difference_is_drawn_against_the_start(monkeypatch, tmp_path):
     found.start = found.transform = Transform.linear(affine(np.eye(3), (5, 3, 4)))
     found.moved = found.start.apply_image(found.moving, grid, outside=float(found.moving.array.min()))
     drawn = []
-    monkeypatch.setattr(report, "_draw_grid", lambda axes, view, voxels: drawn.append(voxels))
+    monkeypatch.setattr(report, "_draw_grid", lambda axes, view, voxels, spacing: drawn.append(voxels))
     show = report._show
     monkeypatch.setattr(
         report, "_show", lambda axes, plane, view, **kw: drawn.append(plane) or show(axes, plane, view, **kw)

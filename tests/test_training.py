@@ -347,6 +347,8 @@ def test_networks_of_a_row_start_from_models_of_their_own(whole, home, tmp_path,
     assert training._pinned(numbered, tmp_path).parent[0] == hub.pin("brain-mr-dvf") + "#0"
     with pytest.raises(ValueError, match="parent: expected 2 names, one for each network"):
         tiny_run.recipe(name="row", parent=[str(whole)], model={"before": [network], **network})
+    with pytest.raises(ValueError, match=r"parent: expected a list where a network is named by its place"):
+        tiny_run.recipe(name="row", parent="brain-mr-dvf#0")
 
 
 def test_frozen_networks_keep_the_weights_of_their_parent(whole, home, tmp_path):
@@ -358,11 +360,23 @@ def test_frozen_networks_keep_the_weights_of_their_parent(whole, home, tmp_path)
     parent = weights.read(whole / "model.safetensors")[0]
     assert all(np.array_equal(parent[name], found[f"stage0/{name}"]) for name in parent)
     assert any(not np.array_equal(parent[name], found[f"stage1/{name}"]) for name in parent)
-    for parents, frozen in (((None, str(whole)), (0,)), (recipe.parent, (0, 1)), (recipe.parent, (2,))):
+    wrongs = (
+        ((None, str(whole)), (0,), "networks that start from a parent, received 0"),
+        (recipe.parent, (0, 1), "fewer places than the row has networks"),
+        (recipe.parent, (2,), "places in a row of 2, from 0, received 2"),
+    )
+    for parents, frozen, message in wrongs:
         trained = recipe.training.model_copy(update={"frozen": frozen})
         wrong = recipe.model_copy(update={"name": "wrong", "parent": parents, "training": trained})
-        with pytest.raises(InvalidError, match=r"training\.frozen: expected some, not all"):
+        with pytest.raises(InvalidError, match=rf"training\.frozen: expected {message}"):
             finetune(wrong, tmp_path / "wrong", home)
+
+
+def test_a_run_that_stops_before_its_schedule(home, tmp_path):
+    settings = {"steps": 50, "stop_after": 3, "warmup": 0, "steps_per_epoch": 2}
+    folder = finetune(tiny_run.recipe(name="short", training=settings), tmp_path / "run", home)
+    assert cards.read(folder).training["steps"] == 3
+    assert len((folder / "log.csv").read_text().splitlines()) == 1 + 2
 
 
 def test_given_pairs_without_labels_in_bfloat16_and_a_last_epoch_that_is_not_whole(own_data, tmp_path, monkeypatch):

@@ -2,8 +2,8 @@
 
 DATA holds `hippocampus-mr` and `brain-mr`, each with `splits.json`. DATA/anycontrast gets test.csv, their test pairs,
 which are those of hippocampus-mr.csv and brain-mr.csv; valid.csv, ten pairs of the images that other models choose
-their steps by; and inverted.csv, the test pairs of brains with moving images that are inverted within the brain: what
-was bright is dark, and the background stays 0.
+their steps by; inverted.csv, the test pairs of brains with moving images that are inverted within the brain: what was
+bright is dark, and the background stays 0; and where there is `prostate-mrus`, prostate-mrus.csv, its test pairs.
 """
 
 import csv
@@ -36,6 +36,13 @@ def main(data: Path) -> None:
         target.parent.mkdir(exist_ok=True)
         nib.save(inverted(nib.load(data / "brain-mr" / "images" / target.name)), target)
         listed["inverted"].append(row("brain-mr", moving, fixed) | {"moving": f"inverted/{target.name}"})
+    prostates = data / "prostate-mrus"
+    if prostates.is_dir():
+        names = json.loads((prostates / "splits.json").read_text(encoding="utf-8"))["test"]
+        listed[prostates.name] = [
+            {key: f"../{prostates.name}/{key}{'' if 'labels' in key else '_images'}/{name}.nii.gz" for key in COLUMNS}
+            for name in names
+        ]
     for split, rows in listed.items():
         with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)

@@ -84,7 +84,8 @@ def register(
     images = Image.read(fixed, volume=fixed_volume), Image.read(moving, volume=moving_volume)
     if model is None and method is None:
         _print_candidates(*images)
-        raise typer.BadParameter("Choose a model by --model NAME, or optimise without one by --method affine,dvf.")
+        typer.echo("Choose a model by --model NAME (regzoo show NAME), or --method affine,dvf without one.", err=True)
+        raise typer.Exit(2)
     result = regzoo.register(
         *images,
         model,
@@ -169,11 +170,17 @@ def demo(
         typer.echo(line)
 
 
+_LABELS_SHOWN = 10
+
+
 def _print_candidates(fixed: "regzoo.images.Image", moving: "regzoo.images.Image") -> None:
     from regzoo import cards
     from regzoo.choosing import candidates
 
-    rows = [cards.row(card) | {"against": " ".join(against) or "-"} for card, against in candidates(fixed, moving)]
+    rows = []
+    for card, against in candidates(fixed, moving):
+        amiss = dict.fromkeys(sentence.split()[1] for sentence in against)  # intensities, spacing, size, slices
+        rows.append(cards.row(card) | {"against": ", ".join(amiss) or "-"})
     print_table([{key: row[key] for key in ("name", "anatomy", "modality", "score", "against")} for row in rows])
 
 
@@ -181,13 +188,17 @@ def _print_result(facts: dict) -> None:
     before, after = facts["scores"]["before"], facts["scores"]["after"]
     rows = [("correlation", before["ncc"], after["ncc"])] if "ncc" in after else []
     for key, unit in (("dice", ""), ("hd95", " mm"), ("centroid", " mm")):
-        rows += [
-            (f"{key} of label {label}{unit}", before[key][label], after[key][label]) for label in after.get(key, {})
-        ]
+        labels = list(after.get(key, {}))
+        if len(labels) > 1 and f"mean_{key}" in after:
+            rows.append((f"mean {key}{unit}", before[f"mean_{key}"], after[f"mean_{key}"]))
+        if len(labels) <= _LABELS_SHOWN:
+            rows += [(f"{key} of label {label}{unit}", before[key][label], after[key][label]) for label in labels]
     if "tre" in after:
         rows.append(("landmark error (TRE) mm", before["tre"]["mean"], after["tre"]["mean"]))
     if rows:
         print_table([{"figure": name, "before": f"{old:.3f}", "after": f"{new:.3f}"} for name, old, new in rows])
+    if len(after.get("dice", {})) > _LABELS_SHOWN:
+        typer.echo(f"each of the {len(after['dice'])} labels: result.json")
     if "jacobian" in facts:
         jacobian = facts["jacobian"]
         typer.echo(f"folds {100 * jacobian['folds']:.4f} % of voxels, SDlogJ {jacobian['sdlogj']:.3f}")
