@@ -107,9 +107,11 @@ class Score(Strict):
     """The same figure by other means, such as `unregistered`."""
 
     def text(self) -> str:
-        """Returns `dice 0.852 ± 0.021`."""
-        spread = "" if self.sd is None else f" ± {self.sd:.3g}"
-        return f"{self.metric} {self.value:.3f}{spread}{f' {self.unit}' if self.unit else ''}"
+        """Returns `dice 0.852 ± 0.021`; a share that rounds to 0 is told from 0."""
+        spread = "" if self.sd is None or self.pairs == 1 else f" ± {self.sd:.3g}"
+        value = f"{self.value:.2g}" if 0 < abs(self.value) < 5e-4 else f"{self.value:.3f}"
+        unit, alone = f" {self.unit}" if self.unit else "", " (1 pair)" if self.pairs == 1 else ""
+        return f"{self.metric} {value}{spread}{unit}{alone}"
 
 
 class About(Strict):

@@ -138,7 +138,10 @@ def _pairs(data: PairedData | FolderData | ShapesData, root: Path, split: str) -
         return _in_folders(data, root, split)
     if getattr(data, split) is None:
         raise invalid(f"data.{split}", "a CSV file of pairs", None)
-    return read_pairs(root / getattr(data, split))
+    table = root / getattr(data, split)
+    if not table.exists():
+        raise MissingError(f"{table} does not exist. If there is a prepare.py beside the shipped recipe, it makes it.")
+    return read_pairs(table)
 
 
 def _groups(data: UnpairedData | GroupedData | FolderData, root: Path, split: str) -> Groups:

@@ -300,6 +300,19 @@ def test_model_table(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({}, "tre 1.705 ± 0.4 mm"),
+        ({"pairs": 1}, "tre 1.705 mm (1 pair)"),
+        ({"metric": "folds", "value": 0.000385, "sd": None, "unit": None}, "folds 0.00039"),
+    ],
+)
+def test_text_of_a_score(changed, text):
+    facts = {"metric": "tre", "value": 1.7049, "sd": 0.4, "unit": "mm", "data": "d", "pairs": 9, "command": "c"}
+    assert cards.Score(**facts | changed).text() == text
+
+
+@pytest.mark.parametrize(
     ("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (3_612_345, "3.6 MB"), (2 * 10**15, "2000.0 TB")]
 )
 def test_human_size(count, text):
