@@ -304,7 +304,7 @@ def test_model_table(tmp_path):
     [
         ({}, "tre 1.705 ± 0.4 mm"),
         ({"pairs": 1}, "tre 1.705 mm (1 pair)"),
-        ({"metric": "folds", "value": 0.000385, "sd": None, "unit": None}, "folds 0.00039"),
+        ({"metric": "folds", "value": 0.000381, "sd": None, "unit": None}, "folds 0.00038"),
     ],
 )
 def test_text_of_a_score(changed, text):
