@@ -119,6 +119,9 @@ class DVFConfig(Strict):
     name: Literal["dvf"] = "dvf"
     level: Level = 1
     steps: Annotated[int, Field(ge=1, le=12)] = 7
+    symmetric: bool = False
+    """Whether the network sees the pair both ways, and the velocity is half of one less half of the other: exchanging
+    the images then inverts the map of each pass."""
 
 
 class FFDConfig(Strict):

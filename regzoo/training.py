@@ -201,7 +201,7 @@ def _check_alike(mine: StageConfig | ModelConfig | None, theirs: StageConfig | M
     if kinds[0] != kinds[1]:
         raise InvalidError(
             f"model: expected the backbone, output, descriptor and flow of each network of the parent {parent}, "
-            "received others. Only passes, shrink, level and steps may differ."
+            "received others. Only passes, shrink, level, steps and symmetric may differ."
         )
 
 

@@ -71,6 +71,26 @@ def test_a_dvf_is_integrated_and_then_resized(level):
     np.testing.assert_allclose(array(found["ddf"]), array(expected), atol=1e-4)
 
 
+@pytest.mark.parametrize("flow", [False, True])
+def test_exchanging_the_images_negates_a_symmetric_velocity(flow):
+    config = {
+        "dims": 2,
+        "backbone": {"name": "unet", "channels": [2, 3, 4], "convolutions": 1},
+        "output": {"name": "dvf", "symmetric": True, "steps": 3},
+        "flow": flow,
+    }
+    symmetric = with_random_weights(build(ModelConfig.model_validate(config)))
+    config["output"]["symmetric"] = False
+    one_way = with_random_weights(build(ModelConfig.model_validate(config)))
+    pair = noise((8, 12))
+    exchanged = {"fixed": pair["moving"], "moving": pair["fixed"]}
+    there, back = (array(predict(symmetric, inputs)["velocity"]) for inputs in (pair, exchanged))
+    assert np.abs(there).max() > 0.1
+    np.testing.assert_allclose(there, -back, atol=1e-5)
+    halves = [array(predict(one_way, inputs)["velocity"]) / 2 for inputs in (pair, exchanged)]
+    np.testing.assert_allclose(there, halves[0] - halves[1], atol=1e-5)
+
+
 def test_other_sizes_are_padded_with_0_behind_the_last_voxel():
     model = with_random_weights(new(channels=(2, 3, 4)))
     inputs = noise((9, 7))

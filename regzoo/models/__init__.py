@@ -88,8 +88,8 @@ def _network(
         return ConditionalModel(backbone, dims, divisor, name="conditional")
     if output.name == "ffd":
         return FFDModel(backbone, dims, levels, divisor, name="ffd", **extra)
-    steps = getattr(output, "steps", None)
-    return DenseModel(backbone, dims, levels, divisor, steps, flow=config.flow, name=output.name)
+    extra = {name: getattr(output, name) for name in ("steps", "symmetric") if hasattr(output, name)}
+    return DenseModel(backbone, dims, levels, divisor, flow=config.flow, name=output.name, **extra)
 
 
 def _level(spacing: Sequence[float], deepest: int) -> int:

@@ -23,6 +23,9 @@ class DenseModel(RegistrationModel):
         divisor: What every size must be divisible by; any other size is padded with 0 and the field cropped.
         steps: Squarings that integrate the prediction as a velocity; `None`: the prediction is a displacement.
         flow: Whether the backbone is also shown the pair's optical flow, (B, *S, D) more.
+        symmetric: Whether the velocity is half of what is predicted for the pair less half of what is predicted for the
+            pair exchanged, as in SynthMorph (Hoffmann et al., IEEE TMI 41(3), 2022); it needs `steps`. What the network
+            gains in one direction alone, such as by drawing a label together wherever it is unsure, then cancels.
     """
 
     def __init__(
@@ -33,11 +36,12 @@ class DenseModel(RegistrationModel):
         divisor: int,
         steps: int | None = None,
         flow: bool = False,
+        symmetric: bool = False,
         **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
         self.backbone, self.divisor, self.steps, self.flow = backbone, divisor, steps, flow
-        self.invertible = steps is not None
+        self.invertible, self.symmetric = steps is not None, symmetric
         names = ["field", *(f"field{level}" for level in levels[1:])]
         features = [x.shape[-1] for x in backbone.outputs]
         self.heads = [head(dims, each, dims, name) for each, name in zip(features, names, strict=True)]
@@ -46,15 +50,21 @@ class DenseModel(RegistrationModel):
     def field(self, fixed: object, moving: object) -> dict:
         """Returns `ddf` (B, *S, D) in voxels and, for a dvf, `velocity` at its own resolution and in its voxels."""
         shape = tuple(fixed.shape[1:-1])
+        prediction = self._predicted(fixed, moving)
+        if self.symmetric:
+            prediction = (prediction - self._predicted(moving, fixed)) / 2
+        if self.steps is None:
+            return {"ddf": self._full(prediction, shape)}
+        return {"ddf": self._full(integrate(prediction, self.steps), shape), "velocity": prediction}
+
+    def _predicted(self, fixed: object, moving: object) -> object:
+        """Returns the mean of what the heads predict, at the resolution of the first."""
         shown = [fixed, moving]
         if self.flow:
             shown.append(ops.stop_gradient(backend.compiled(optical_flow)(*map(ops.stop_gradient, shown))))
         first, *coarser = predictions(self.backbone, self.heads, stacked(shown, self.divisor))
         resized = [backend.compiled(resize_field, shape=first.shape[1:-1])(each) for each in coarser]
-        prediction = sum(resized, first) / len(self.heads) if coarser else first
-        if self.steps is None:
-            return {"ddf": self._full(prediction, shape)}
-        return {"ddf": self._full(integrate(prediction, self.steps), shape), "velocity": prediction}
+        return sum(resized, first) / len(self.heads) if coarser else first
 
     def inverse(self, prediction: Mapping[str, object]) -> dict:
         """Returns the field of the negated velocity."""
