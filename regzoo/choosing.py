@@ -12,12 +12,14 @@ from regzoo.config import InputConfig
 from regzoo.images import Image
 
 _BELOW_ZERO = -100.0
+_TWICE = 2.0
 
 
 def candidates(fixed: Image, moving: Image, cards: Iterable[Card] | None = None) -> list[tuple[Card, list[str]]]:
     """Returns the models, those that fit these images best first, and what speaks against each.
 
-    A model for any anatomy comes after those for one of which as little is amiss.
+    Of models of which as little is amiss, one that finds its organ in the images itself comes first, for it refuses
+    images without; one for any anatomy comes last.
 
     A card says which modality, spacing and size a model was made for, and images do not tell which organ they show: the
     choice among those that fit is the user's.
@@ -29,7 +31,7 @@ def candidates(fixed: Image, moving: Image, cards: Iterable[Card] | None = None)
     """
     cards = [entry.card for entry in hub.models()] if cards is None else cards
     found = [(card, misfits(card, fixed, moving)) for card in cards]
-    return sorted(found, key=lambda each: (len(each[1]), each[0].anatomy == "any"))
+    return sorted(found, key=lambda each: (len(each[1]), each[0].anatomy == "any", each[0].input.around != "lungs"))
 
 
 def misfits(card: Card, fixed: Image, moving: Image) -> list[str]:
@@ -46,6 +48,13 @@ def misfits(card: Card, fixed: Image, moving: Image) -> list[str]:
     found = []
     kind = card.modality.upper().split(" ")[0]
     trained = np.array(card.input.spacing)
+    if card.input.around == "extent":
+        sizes = [np.ptp(image.grid.box(), axis=0) for image in (fixed, moving)]
+        if np.any(sizes[1] > _TWICE * sizes[0]) or np.any(sizes[0] > _TWICE * sizes[1]):
+            found.append(
+                f"moving: size {_size(sizes[1].round())}, the fixed image {_size(sizes[0].round())}, while {card.name} "
+                "was made for two images of the same part of the body."
+            )
     for name, image in (("fixed", fixed), ("moving", moving)):
         if kind in ("CT", "MR") and kind != _kind(image):
             why = f"intensities from {image.array.min():g} look like {_kind(image)}"

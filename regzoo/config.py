@@ -120,8 +120,8 @@ class DVFConfig(Strict):
     level: Level = 1
     steps: Annotated[int, Field(ge=1, le=12)] = 7
     symmetric: bool = False
-    """Whether the network sees the pair both ways, and the velocity is half of one less half of the other: exchanging
-    the images then inverts the map of each pass."""
+    """Whether the network sees the pair both ways, at twice the time, and the velocity is half of one less half of the
+    other. Exchanging the two images that it sees then inverts its map: exactly for one pass with nothing before it."""
 
 
 class FFDConfig(Strict):

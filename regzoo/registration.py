@@ -19,6 +19,7 @@ from regzoo.points import read_points
 from regzoo.results import Result, clock
 from regzoo.scores import (
     Side,
+    alike,
     doubts,
     in_view,
     label_doubts,
@@ -227,10 +228,8 @@ def _result(
         labels = moving.labels and transform.apply_labels(moving.labels, grid)
     with clock(seconds, "scores"):
         seen = in_view(start, moving.image, grid) & in_view(transform, moving.image, grid)
-        scores = {
-            "before": score(fixed, moving, start, _moved(start, moving.image, grid), seen),
-            "after": score(fixed, moving, transform, moved, seen),
-        }
+        before = score(fixed, moving, start, _moved(start, moving.image, grid), seen)
+        scores = alike(before, score(fixed, moving, transform, moved, seen))
         jacobian = metrics.jacobian_statistics(transform.jacobian_determinant(grid))
     facts["warnings"] += doubts(scores, jacobian, facts.get("loss") not in _ANY_CONTRAST)
     return Result(
@@ -290,7 +289,7 @@ def _segment(model: ConditionalModel, pair: _Pair, seconds: dict[str, float]) ->
         if fixed.labels is not None:
             shared = shared_labels(fixed.labels, moving.labels)
             laid = pair.start.apply_labels(moving.labels, grid)
-            scores = {"before": overlap(fixed.labels, laid, shared), "after": overlap(fixed.labels, labels, shared)}
+            scores = alike(overlap(fixed.labels, laid, shared), overlap(fixed.labels, labels, shared))
     facts = pair.facts(model) | {"scores": scores, "seconds": seconds}
     nowhere = [str(value) for value in wanted if not mask(labels, value).any()]
     if nowhere:

@@ -65,6 +65,23 @@ def overlap(fixed: Image, moved: Image, labels: list[int]) -> dict:
     }
 
 
+def alike(before: dict, after: dict) -> dict[str, dict]:
+    """Returns both scores as `before` and `after`, with the mean distance of the centroids over the same labels.
+
+    Otherwise a registration that loses a label, and its distance with it, would look like a better one.
+    """
+    if "centroid" not in after:
+        return {"before": before, "after": after}
+    kept = [
+        label
+        for label, distance in after["centroid"].items()
+        if np.isfinite([distance, before["centroid"][label]]).all()
+    ]
+    means = [_mean(side["centroid"][label] for label in kept) for side in (before, after)]
+    both = zip(("before", "after"), (before, after), means, strict=True)
+    return {when: side | {"mean_centroid": mean} for when, side, mean in both}
+
+
 def _mean(values: Iterable[float]) -> float:
     values = list(values)
     return float(np.mean(values)) if values else float("nan")
@@ -108,8 +125,8 @@ def unscored(fixed: Side, moving: Side) -> list[str]:
     return found
 
 
-# SDlogJ of 0.5: a third of the voxels change their volume by more than a factor of 1.6.
-_STRONG = 0.5
+# SDlogJ of 0.35: a third of the voxels change their volume by more than a factor of 1.4.
+_STRONG = 0.35
 
 
 def doubts(scores: dict, jacobian: dict, one_contrast: bool = True) -> list[str]:

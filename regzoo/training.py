@@ -198,10 +198,13 @@ def _check_alike(mine: StageConfig | ModelConfig | None, theirs: StageConfig | M
     if mine and theirs and (mine.output.name, theirs.output.name) == ("fitted", "dvf"):
         # A matrix can be fitted to the velocities of a network that was trained to bend: they point the same way.
         kinds[0] = (mine.backbone, theirs.output.name, mine.descriptor, mine.flow)
+    if mine and theirs and getattr(theirs.output, "symmetric", False) and not getattr(mine.output, "symmetric", False):
+        # What such a network predicts in one direction alone was never trained.
+        raise InvalidError(f"model.output.symmetric: expected true, as the parent {parent} has it, received false.")
     if kinds[0] != kinds[1]:
         raise InvalidError(
             f"model: expected the backbone, output, descriptor and flow of each network of the parent {parent}, "
-            "received others. Only passes, shrink, level, steps and symmetric may differ."
+            "received others. Only passes, shrink, level and steps may differ, and symmetric where the parent is not."
         )
 
 

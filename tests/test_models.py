@@ -87,6 +87,8 @@ def test_exchanging_the_images_negates_a_symmetric_velocity(flow):
     there, back = (array(predict(symmetric, inputs)["velocity"]) for inputs in (pair, exchanged))
     assert np.abs(there).max() > 0.1
     np.testing.assert_allclose(there, -back, atol=1e-5)
+    inverse = array(symmetric.inverse(predict(symmetric, pair))["ddf"])
+    np.testing.assert_allclose(array(predict(symmetric, exchanged)["ddf"]), inverse, atol=1e-4)
     halves = [array(predict(one_way, inputs)["velocity"]) / 2 for inputs in (pair, exchanged)]
     np.testing.assert_allclose(there, halves[0] - halves[1], atol=1e-5)
 

@@ -167,7 +167,7 @@ def test_scores_by_hand(scored):
     assert np.isnan(after["hd95"][7])
     assert (before["centroid"][3], after["centroid"][3]) == (6.0, 2.0)
     assert np.isnan(after["centroid"][7])
-    assert after["mean_centroid"] == 2.0  # of the labels that are left
+    assert (before["mean_centroid"], after["mean_centroid"]) == (6.0, 2.0)  # of the label that is left
     assert before["tre"] == pytest.approx({"mean": 8, "sd": 2, "max": 10})
     assert after["tre"] == pytest.approx({"mean": 4, "sd": 2, "max": 6}, abs=1e-5)
 
@@ -327,9 +327,21 @@ class TestWarnings:
         general = good.model_copy(update={"name": "anything", "anatomy": "any"})
         found = candidates(picture_of(self.grid), picture_of(self.grid), [general, bad, good])
         assert [card.name for card, _ in found] == ["good", "anything", "bad"]
+        inputs = good.input.model_copy(update={"around": "lungs"})
+        looks = good.model_copy(update={"name": "looks", "anatomy": "lung", "input": inputs})
+        found = candidates(picture_of(self.grid), picture_of(self.grid), [good, general, looks])
+        assert [card.name for card, _ in found] == ["looks", "good", "anything"]
         assert "hippocampus-mr-dvf" in {
             card.name for card, _ in candidates(picture_of(self.grid), picture_of(self.grid))
         }
+
+    def test_parts_of_another_size_are_not_the_same_part(self, model):
+        inputs = model.card.input.model_copy(update={"around": "extent"})
+        card = model.card.model_copy(update={"modality": "any", "input": inputs})
+        fixed = picture_of(self.grid)
+        for factor, count in ((1.9, 0), (2.1, 1)):
+            moving = Image(fixed.array, fixed.affine @ np.diag([1, factor, 1, 1]))
+            assert len(misfits(card, fixed, moving)) == len(misfits(card, moving, fixed)) == count
 
     def test_folds(self, noisy):
         warnings = self.warnings(noisy, moving=picture_of(self.grid, SHIFT))

@@ -372,6 +372,19 @@ def test_frozen_networks_keep_the_weights_of_their_parent(whole, home, tmp_path)
             finetune(wrong, tmp_path / "wrong", home)
 
 
+def test_a_network_that_was_trained_symmetric_stays_so(whole, home, tmp_path):
+    config = cards.read_config(whole)
+    both = config.model_dump(mode="json") | {"output": {"name": "dvf", "level": 0, "symmetric": True}}
+    one = both | {"output": {"name": "dvf", "level": 0}}
+    steps = {"steps": 1, "warmup": 0, "steps_per_epoch": 1}
+    grown = finetune(tiny_run.recipe(name="one", model=one, training=steps), tmp_path / "one", home)
+    child = tiny_run.recipe(name="both", model=both, training=steps, parent=str(grown))
+    grown = finetune(child, tmp_path / "both", home)
+    assert cards.read_config(grown).output.symmetric
+    with pytest.raises(InvalidError, match=r"model\.output\.symmetric: expected true, as the parent"):
+        finetune(tiny_run.recipe(name="back", model=one, training=steps, parent=str(grown)), tmp_path / "back", home)
+
+
 def test_a_run_that_stops_before_its_schedule(home, tmp_path):
     settings = {"steps": 50, "stop_after": 3, "warmup": 0, "steps_per_epoch": 2}
     folder = finetune(tiny_run.recipe(name="short", training=settings), tmp_path / "run", home)

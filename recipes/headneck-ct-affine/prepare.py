@@ -1,7 +1,8 @@
 """Writes what this recipe trains and is scored on. `python prepare.py headneck-ct.h5 FOLDER`, then `--data FOLDER`.
 
 `headneck-ct.h5` is the head-and-neck CT of the DeepReg tutorial (github.com/yipenghu/example-data, `hnct/demo.h5`; from
-TCIA's Head-Neck-PET-CT, CC BY), which holds `image` and `label` without voxel sizes: 4 x 4 x 5 mm are assumed.
+TCIA's Head-Neck-PET-CT, CC BY), which holds `image` and `label` without voxel sizes and axes: 4 x 4 x 5 mm are assumed,
+and indices that grow to the left, the back and the head. Back and head are seen in the image, left is DICOM's custom.
 
 FOLDER/headneck-ct gets the CT and its two labels, which training pairs with itself, and one list of pairs a split; the
 pairs of `valid` and `test` are the CT and a copy moved by a drawn affine, with the eight corners of the CT as points.
@@ -18,7 +19,8 @@ from regzoo.grids import random_affine
 from regzoo.images import Grid, Image, sample_matrix
 from regzoo.points import write_points
 
-SPACING = (4.0, 4.0, 5.0)
+SPACING = np.array([4.0, 4.0, 5.0])
+TO_RAS = np.array([-1, -1, 1])
 AIR = -1024.0
 SCALE = 0.2
 DRAWS = {"valid": (20, 1), "test": (50, 2)}
@@ -29,7 +31,7 @@ def main(source: Path, folder: Path) -> None:
     """Writes the files of every split."""
     with h5py.File(source) as file:
         ct, labels = file["image"][()], file["label"][()]
-    grid = Grid(ct.shape, np.diag([*SPACING, 1.0]))
+    grid = Grid(ct.shape, np.diag([*(SPACING * TO_RAS), 1.0]))
     folder.mkdir(parents=True, exist_ok=True)
     Image(ct, grid.affine).save(folder / "ct.nii.gz")
     Image(labels.astype("float32"), grid.affine).save(folder / "ct-labels.nii.gz")

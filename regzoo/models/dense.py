@@ -24,8 +24,8 @@ class DenseModel(RegistrationModel):
         steps: Squarings that integrate the prediction as a velocity; `None`: the prediction is a displacement.
         flow: Whether the backbone is also shown the pair's optical flow, (B, *S, D) more.
         symmetric: Whether the velocity is half of what is predicted for the pair less half of what is predicted for the
-            pair exchanged, as in SynthMorph (Hoffmann et al., IEEE TMI 41(3), 2022); it needs `steps`. What the network
-            gains in one direction alone, such as by drawing a label together wherever it is unsure, then cancels.
+            pair exchanged, as in SynthMorph (Hoffmann et al., Imaging Neuroscience 2, 2024). What the network gains by
+            drawing labels together wherever it is unsure, whichever image is the fixed one, then cancels.
     """
 
     def __init__(
