@@ -38,7 +38,8 @@ def run(output: Path, data: Path | None = None) -> Iterator[str]:
     yield f"correlation of the images: {before['ncc']:.3f} before, {after['ncc']:.3f} after"
     if "mean_dice" in after:
         yield f"Dice of the labels: {before['mean_dice']:.3f} before, {after['mean_dice']:.3f} after"
-    yield f"folds: {100 * facts['jacobian']['folds']:.4f} % of voxels; network {facts['seconds']['network']:.2f} s, with its compilation"
+    seconds = facts["seconds"]["network"]
+    yield f"folds: {100 * facts['jacobian']['folds']:.4f} % of voxels; network {seconds:.2f} s, with its compilation"
     yield from (f"warning: {text}" for text in facts["warnings"])
     result.save(output)
     yield f"Picture: {output / 'report.png'}; everything else is beside it."
