@@ -95,9 +95,10 @@ def test_scores_rerun_on_two_real_pairs(name, data_home, tmp_path):
     for row, expected in zip(evaluation.evaluate(name, pairs).rows, known, strict=True):
         assert (row["fixed"], row["moving"]) == (expected["fixed"], expected["moving"])
         for key, value in expected.items():
-            # Between backends, a voxel on a border may change sides, which a label of a thousand voxels feels; more do
-            # where a network runs on its own result many times in a row.
-            tolerance = 2e-3 if re.fullmatch(r"dice_\d+_after", key) and backend.NAME != "tensorflow" else 5e-4
+            # Between backends, and between processors under torch, voxels on a border change sides: one is 0.003 of the
+            # Dice of a label of 300 voxels and nothing of the mean. More do where a network runs on its own result many
+            # times in a row.
+            tolerance = 5e-3 if re.fullmatch(r"dice_\d+_after", key) and backend.NAME != "tensorflow" else 5e-4
             tolerance *= 5 if name == "anycontrast-dvf" and backend.NAME != "tensorflow" else 1
             if key.startswith(("dice", "tre", "folds", "sdlogj")):
                 assert row[key] == pytest.approx(value, abs=tolerance), key
