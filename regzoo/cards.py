@@ -287,8 +287,16 @@ def row(card: Card) -> dict[str, str]:
         "modality": card.modality,
         "size": human_size(card.size),
         "licence": card.license or "",
-        "score": card.scores[0].text() if card.scores else "",
+        "score": _headline(card),
     }
+
+
+def _headline(card: Card) -> str:
+    """Returns a card's first score and what it was without the model: `dice 0.852 ± 0.021, before 0.560`."""
+    if not card.scores:
+        return ""
+    before = card.scores[0].baseline.get("unregistered")
+    return card.scores[0].text() + ("" if before is None else f", before {before:.3f}")
 
 
 def model_table(cards: Iterable[Card]) -> str:

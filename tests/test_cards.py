@@ -294,7 +294,7 @@ def test_model_table(tmp_path):
     assert lines[0] == "<!-- models -->"
     assert lines[1] == "| name | version | anatomy | modality | size | licence | score |"
     assert lines[3] == f"| [a-b](zoo_cards/a-b/README.md) | 1 | a\\|b | CT | {two.size} B |  |  |"
-    assert lines[4].endswith("| cc-by-4.0 | dice 0.852 ± 0.02 |")
+    assert lines[4].endswith("| cc-by-4.0 | dice 0.852 ± 0.02, before 0.560 |")
     assert lines[5:] == ["<!-- /models -->"]
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines[1:-1]}) == 1
 
