@@ -107,9 +107,9 @@ class Score(Strict):
     """The same figure by other means, such as `unregistered`."""
 
     def text(self) -> str:
-        """Returns `dice 0.852 ± 0.021`; a share that rounds to 0 is told from 0."""
-        spread = "" if self.sd is None or self.pairs == 1 else f" ± {self.sd:.3g}"
-        value = f"{self.value:.2g}" if 0 < abs(self.value) < 5e-4 else f"{self.value:.3f}"
+        """Returns `dice 0.852 ± 0.021`; what rounds to 0 is told from 0."""
+        spread = "" if self.sd is None or self.pairs == 1 else f" ± {_digits(self.sd)}"
+        value = _digits(self.value)
         unit, alone = f" {self.unit}" if self.unit else "", " (1 pair)" if self.pairs == 1 else ""
         return f"{self.metric} {value}{spread}{unit}{alone}"
 
@@ -307,6 +307,10 @@ def model_table(cards: Iterable[Card]) -> str:
     lines += [[_link(entry["name"]), *(_cell(entry[column]) for column in header[1:])] for entry in rows]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     return f"<!-- models -->\n{table}\n<!-- /models -->"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.2g}" if 0 < abs(value) < 5e-4 else f"{value:.3f}"
 
 
 def _link(name: str) -> str:

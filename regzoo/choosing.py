@@ -19,7 +19,7 @@ def candidates(fixed: Image, moving: Image, cards: Iterable[Card] | None = None)
     """Returns the models, those that fit these images best first, and what speaks against each.
 
     Of models of which as little is amiss, one that finds its organ in the images itself comes first, for it refuses
-    images without; one for any anatomy comes last.
+    images without; one for any anatomy comes late, and one that knows a single subject last.
 
     A card says which modality, spacing and size a model was made for, and images do not tell which organ they show: the
     choice among those that fit is the user's.
@@ -31,7 +31,12 @@ def candidates(fixed: Image, moving: Image, cards: Iterable[Card] | None = None)
     """
     cards = [entry.card for entry in hub.models()] if cards is None else cards
     found = [(card, misfits(card, fixed, moving)) for card in cards]
-    return sorted(found, key=lambda each: (len(each[1]), each[0].anatomy == "any", each[0].input.around != "lungs"))
+    return sorted(found, key=lambda each: (len(each[1]), *_rank(each[0])))
+
+
+def _rank(card: Card) -> tuple[bool, bool, bool]:
+    single = bool(card.data) and sum(source.subjects or 0 for source in card.data) == 1
+    return single, card.anatomy == "any", card.input.around != "lungs"
 
 
 def misfits(card: Card, fixed: Image, moving: Image) -> list[str]:

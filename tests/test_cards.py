@@ -294,7 +294,7 @@ def test_model_table(tmp_path):
     assert lines[0] == "<!-- models -->"
     assert lines[1] == "| name | version | anatomy | modality | size | licence | score |"
     assert lines[3] == f"| [a-b](zoo_cards/a-b/README.md) | 1 | a\\|b | CT | {two.size} B |  |  |"
-    assert lines[4].endswith("| cc-by-4.0 | dice 0.852 ± 0.02, before 0.560 |")
+    assert lines[4].endswith("| cc-by-4.0 | dice 0.852 ± 0.020, before 0.560 |")
     assert lines[5:] == ["<!-- /models -->"]
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines[1:-1]}) == 1
 
@@ -302,8 +302,10 @@ def test_model_table(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "text"),
     [
-        ({}, "tre 1.705 ± 0.4 mm"),
+        ({}, "tre 1.705 ± 0.400 mm"),
         ({"pairs": 1}, "tre 1.705 mm (1 pair)"),
+        ({"sd": 0.03944}, "tre 1.705 ± 0.039 mm"),
+        ({"sd": 0.000123}, "tre 1.705 ± 0.00012 mm"),
         ({"metric": "folds", "value": 0.000381, "sd": None, "unit": None}, "folds 0.00038"),
     ],
 )

@@ -44,7 +44,7 @@ def test_list(call):
     assert lines[1] == ["name", "version", "anatomy", "modality", "size", "licence", "score", "source"]
     assert lines[3][:5] == ["lung-ct-ddf", "1", "lung", "CT", lines[3][4]]
     assert "cc-by-4.0" in out
-    assert "dice 0.852 ± 0.02" in out
+    assert "dice 0.852 ± 0.020" in out
 
 
 def test_list_does_not_cut_cells_in_a_pipe(zoo):
@@ -77,6 +77,8 @@ def test_list_by_anatomy_and_modality(zoo):
     assert names("--anatomy", "Lung") == names("--modality", "ct") == ["lung-ct-ddf"]
     assert names("--anatomy", "brain", "--modality", "mr") == ["brain-mr-dvf"]
     assert names("--anatomy", "brain", "--modality", "ct") == []
+    make_entry(zoo / "shapes-dvf", name="shapes-dvf", anatomy="any", modality="any")
+    assert names("--anatomy", "liver", "--modality", "us") == ["shapes-dvf"]
 
 
 def test_an_empty_zoo(monkeypatch, tmp_path):

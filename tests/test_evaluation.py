@@ -121,6 +121,7 @@ def test_files(found, tmp_path):
 def test_record(home, tmp_path):
     folder = constant_model(tmp_path / "model", (4, 0, 0))
     lost = {"fixed": "a.nii", "dice_after": 0.0, "dice_before": 0.25, "hd95_1_after": np.nan, "tre_after": np.nan}
+    lost["folds"] = 1e-3
     rows = (lost, lost | {"dice_after": 0.5, "hd95_1_after": 2.0, "hd95_1_before": np.nan})
     Evaluation({}, rows).record(folder, "test", "regzoo evaluate x --split test")
     kept = json.loads((folder / "scores.json").read_text())["test"]
@@ -129,14 +130,16 @@ def test_record(home, tmp_path):
     card = regzoo.load(folder).card  # which verifies the files, too
     assert "scores.json" in [file.path for file in card.files]
     scores = {score.metric: score for score in card.scores}
-    assert set(scores) == {"dice", "hd95_1"}
+    assert set(scores) == {"dice", "hd95_1", "folds"}
+    assert (scores["folds"].unit, scores["folds"].tolerance, scores["dice"].tolerance) == ("of voxels", 1e-4, 1e-3)
     assert (scores["dice"].value, scores["dice"].sd, scores["dice"].pairs) == (0.25, 0.25, 2)
     assert scores["dice"].baseline == {"unregistered": 0.25}
     assert (scores["hd95_1"].value, scores["hd95_1"].unit, scores["hd95_1"].pairs) == (2.0, "mm", 1)
     assert scores["hd95_1"].baseline == {}
     Evaluation({}, (lost,)).record(folder, "valid", "regzoo evaluate x --split valid")
     metrics = [(score.metric, score.data.split()[0]) for score in regzoo.load(folder).card.scores]
-    assert metrics == [("dice", "test"), ("hd95_1", "test"), ("dice", "valid")]  # the headline stays
+    tested = [("dice", "test"), ("hd95_1", "test"), ("folds", "test")]
+    assert metrics == [*tested, ("dice", "valid"), ("folds", "valid")]  # the headline stays
 
 
 def test_figures_of_many_labels_are_not_on_the_card(tmp_path):

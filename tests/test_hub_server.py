@@ -486,7 +486,7 @@ class TestConfiguredHub:
         folder = hub.pull(NAME)
         models = json.loads(run("list", "--json")[1])
         assert [model["source"] for model in models] == [f"{NAME}@{folder.name}", NAME]
-        assert "dice 0.852 ± 0.02" in run("list")[1].splitlines()[-2]
+        assert "dice 0.852 ± 0.020" in run("list")[1].splitlines()[-2]
 
     def test_a_listing_that_does_not_come(self, server, monkeypatch):
         hub.pull(NAME)

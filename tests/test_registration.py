@@ -9,6 +9,7 @@ from worlds import AFFINES, affine, around
 
 import regzoo
 from regzoo import backend
+from regzoo.cards import DataSource
 from regzoo.checks import InvalidError, MissingError
 from regzoo.choosing import candidates, misfits
 from regzoo.images import Grid, Image
@@ -327,6 +328,9 @@ class TestWarnings:
         general = good.model_copy(update={"name": "anything", "anatomy": "any"})
         found = candidates(picture_of(self.grid), picture_of(self.grid), [general, bad, good])
         assert [card.name for card, _ in found] == ["good", "anything", "bad"]
+        one = good.model_copy(update={"name": "one", "data": (DataSource(name="x", license="y", subjects=1),)})
+        found = candidates(picture_of(self.grid), picture_of(self.grid), [one, general, bad, good])
+        assert [card.name for card, _ in found] == ["good", "anything", "one", "bad"]
         inputs = good.input.model_copy(update={"around": "lungs"})
         looks = good.model_copy(update={"name": "looks", "anatomy": "lung", "input": inputs})
         found = candidates(picture_of(self.grid), picture_of(self.grid), [good, general, looks])

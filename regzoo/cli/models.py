@@ -34,7 +34,7 @@ def list_models(
         typer.echo(f"warning: {message(error)}", err=True)
     _tell_unreadable("warning")
     wanted = {"anatomy": anatomy.lower(), "modality": modality.lower()}
-    models = [each for each in models if all(text in getattr(each[0], key).lower() for key, text in wanted.items())]
+    models = [each for each in models if all(_about(getattr(each[0], key), text) for key, text in wanted.items())]
     if as_json:
         print_json([_facts(card, source) for card, source in models])
     else:
@@ -148,6 +148,11 @@ def _tell_unreadable(kind: str) -> bool:
     return bool(problems)
 
 
+def _about(told: str, wanted: str) -> bool:
+    """Tells whether a model for `told` may be used for what is wanted; one for any anatomy or modality may."""
+    return told == "any" or wanted in told.lower()
+
+
 def _source(entry: hub.Entry) -> str:
     return str(entry.address) if entry.address else entry.source
 
@@ -162,7 +167,7 @@ def _print_scores(scores: Iterable["regzoo.cards.Score"]) -> None:
             "score": score.text(),
             "pairs": str(score.pairs),
             "data": score.data,
-            "against": ", ".join(f"{name} {'-' if value is None else value}" for name, value in score.baseline.items()),
+            "others": ", ".join(f"{name} {'-' if value is None else value}" for name, value in score.baseline.items()),
             "command": score.command or "",
         }
         for score in scores

@@ -180,8 +180,8 @@ def _print_candidates(fixed: "regzoo.images.Image", moving: "regzoo.images.Image
     rows = []
     for card, against in candidates(fixed, moving):
         amiss = dict.fromkeys(sentence.split()[1] for sentence in against)  # intensities, spacing, size, slices
-        rows.append(cards.row(card) | {"against": ", ".join(amiss) or "-"})
-    print_table([{key: row[key] for key in ("name", "anatomy", "modality", "score", "against")} for row in rows])
+        rows.append(cards.row(card) | {"misfits": ", ".join(amiss) or "-"})
+    print_table([{key: row[key] for key in ("name", "anatomy", "modality", "score", "misfits")} for row in rows])
 
 
 def _print_result(facts: dict) -> None:
