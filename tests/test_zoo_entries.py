@@ -21,6 +21,7 @@ SOURCES = {
     "prostate-mask-longitudinal-ddf": "tutorial/prostate-masks-longitudinal.zip",
 }
 """What the prepare.py of a recipe reads."""
+UNDER_EACH_BACKEND = ("brain-mr-affine", "hippocampus-mr-dvf", "lung-ct-ddf")
 
 
 def test_there_are_models():
@@ -78,6 +79,8 @@ def test_readme_has_the_table_of_the_cards():
 @pytest.mark.backend
 @pytest.mark.parametrize("name", NAMES)
 def test_scores_rerun_on_two_real_pairs(name, data_home, tmp_path):
+    if backend.NAME != "tensorflow" and name not in UNDER_EACH_BACKEND:
+        pytest.skip("takes minutes: one model of each kind under each backend, every model under TensorFlow")
     folder = cards.bundled()[name]
     if name in SOURCES:
         script = ROOT / "recipes" / name / "prepare.py"
@@ -95,10 +98,8 @@ def test_scores_rerun_on_two_real_pairs(name, data_home, tmp_path):
     for row, expected in zip(evaluation.evaluate(name, pairs).rows, known, strict=True):
         assert (row["fixed"], row["moving"]) == (expected["fixed"], expected["moving"])
         for key, value in expected.items():
-            # Between backends, and between processors under torch, voxels on a border change sides: one is 0.003 of the
-            # Dice of a label of 300 voxels and nothing of the mean. More do where a network runs on its own result many
-            # times in a row.
-            tolerance = 5e-3 if re.fullmatch(r"dice_\d+_after", key) and backend.NAME != "tensorflow" else 5e-4
-            tolerance *= 5 if name == "anycontrast-dvf" and backend.NAME != "tensorflow" else 1
+            # Between backends and between processors, voxels on a border change sides: one is 0.003 of the Dice of a
+            # label of 300 voxels and nothing of the mean.
+            tolerance = 5e-3 if re.fullmatch(r"dice_\d+_after", key) else 5e-4
             if key.startswith(("dice", "tre", "folds", "sdlogj")):
                 assert row[key] == pytest.approx(value, abs=tolerance), key
