@@ -8,17 +8,17 @@ import importlib
 __version__ = "0.1.0"
 
 _HOME = {
-    "Image": "images",
-    "candidates": "choosing",
-    "Transform": "transforms",
-    "Recipe": "recipe",
-    "evaluate": "evaluation",
-    "finetune": "training",
-    "load": "zoo",
-    "register": "registration",
-    "register_points": "point_registration",
+    "Image": "world.images",
+    "candidates": "registration.candidates",
+    "Transform": "world.transforms",
+    "Recipe": "schema.recipe",
+    "evaluate": "registration.evaluation",
+    "finetune": "training.finetune",
+    "load": "models.zoo",
+    "register": "registration.register",
+    "register_points": "points.registration",
 }
-_WITHOUT_KERAS = ("images", "choosing", "transforms", "recipe", "point_registration")
+_WITHOUT_KERAS = ("world.images", "registration.candidates", "world.transforms", "schema.recipe", "points.registration")
 __all__ = [
     "Image",
     "Recipe",

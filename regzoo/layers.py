@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import keras
 
-from regzoo import fields, warping
+from regzoo.ops import fields, warping
 
 
 @keras.saving.register_keras_serializable("regzoo")

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from tensors import array, tensor
 
-from regzoo import fields, warping
 from regzoo.layers import Integrate, Warp
+from regzoo.ops import fields, warping
 
 pytestmark = pytest.mark.backend
 

@@ -15,7 +15,7 @@ import json
 import sys
 from pathlib import Path
 
-from regzoo.images import Image
+from regzoo.world.images import Image
 
 SPLITS = {"train": ("SC-HF-I-1", "SC-HF-I-2"), "valid": ("SC-HF-I-6",), "test": ("SC-HF-I-4",)}
 COLUMNS = ("fixed", "moving", "fixed_labels", "moving_labels")

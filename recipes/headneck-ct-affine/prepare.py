@@ -15,9 +15,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from regzoo.grids import random_affine
-from regzoo.images import Grid, Image, sample_matrix
-from regzoo.points import write_points
+from regzoo.io.landmarks import write_points
+from regzoo.ops.grids import random_affine
+from regzoo.world.images import Grid, Image, sample_matrix
 
 SPACING = np.array([4.0, 4.0, 5.0])
 TO_RAS = np.array([-1, -1, 1])

@@ -5,14 +5,14 @@ from types import MappingProxyType
 
 import numpy as np
 
-from regzoo.checks import invalid, unknown
 from regzoo.classical.convex import convex
 from regzoo.classical.demons import demons
 from regzoo.classical.descent import Descent
 from regzoo.classical.pyramid import Pair
-from regzoo.config import AffineConfig, DDFConfig, DVFConfig, FFDConfig
-from regzoo.images import Image
-from regzoo.transforms import Transform
+from regzoo.errors import invalid, unknown
+from regzoo.schema.config import AffineConfig, DDFConfig, DVFConfig, FFDConfig
+from regzoo.world.images import Image
+from regzoo.world.transforms import Transform
 
 _SMOOTH = {"gradient": {"weight": 1.0}}
 # Wide windows find a matrix from afar; small ones say more of a field: on simulated breathing, 2.1 mm instead of 2.5.

@@ -10,7 +10,7 @@ from scipy import ndimage
 from regzoo import backend
 from regzoo.classical.pyramid import Pair, level_grid
 from regzoo.losses.multimodal import self_similarity
-from regzoo.transforms import Transform
+from regzoo.world.transforms import Transform
 
 _FACTOR = 2  # of the pyramid's level that is compared
 _NODE = 3  # voxels of that level between the nodes of the field; displacements are whole voxels of it

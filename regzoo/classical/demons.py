@@ -7,11 +7,11 @@ from keras import ops
 
 from regzoo import backend
 from regzoo.classical.pyramid import Pair, level_grid
-from regzoo.fields import compose, integrate, resize_field
-from regzoo.filters import difference, smooth
-from regzoo.grids import identity_grid
-from regzoo.transforms import Transform
-from regzoo.warping import sample
+from regzoo.ops.fields import compose, integrate, resize_field
+from regzoo.ops.filters import difference, smooth
+from regzoo.ops.grids import identity_grid
+from regzoo.ops.warping import sample
+from regzoo.world.transforms import Transform
 
 _FACTORS = (4, 2, 1)
 _STEP = 2.0  # voxels, the longest step

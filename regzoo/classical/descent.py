@@ -9,10 +9,10 @@ from keras import ops
 
 from regzoo import backend
 from regzoo.classical.pyramid import Pair, level_grid
-from regzoo.config import AffineConfig, DDFConfig, DVFConfig, FFDConfig
-from regzoo.images import Grid
-from regzoo.models.direct import DIRECT
-from regzoo.transforms import Transform
+from regzoo.models.outputs.direct import DIRECT
+from regzoo.schema.config import AffineConfig, DDFConfig, DVFConfig, FFDConfig
+from regzoo.world.images import Grid
+from regzoo.world.transforms import Transform
 
 _PATIENCE = 10  # steps without a loss lower by a ten-thousandth, after which the rate falls, or a level is done
 _FALLS = 2  # times that the learning rate falls to a quarter before a level is done

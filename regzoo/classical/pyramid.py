@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from regzoo.config import PercentileIntensity, WindowIntensity
-from regzoo.images import Grid, Image, Outside, normalise, resample
-from regzoo.transforms import Transform
+from regzoo.schema.config import PercentileIntensity, WindowIntensity
+from regzoo.world.images import Grid, Image, Outside, normalise, resample
+from regzoo.world.transforms import Transform
 
 _VOXELS = 600_000  # of the finest level; more detail than that costs more time than it gives accuracy
 _LEAST = 12  # voxels along the longest axis of the coarsest level

@@ -6,8 +6,8 @@ import sys
 import typer
 import typer.core
 
-from regzoo.checks import RegzooError
 from regzoo.cli.output import visible
+from regzoo.errors import RegzooError
 
 BACKENDS = "Run pip install 'regzoo[tensorflow]' (or [torch], [jax]), or set KERAS_BACKEND to one that is installed."
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from regzoo import hub
-from regzoo.checks import RegzooError
 from regzoo.cli.door import message
 from regzoo.cli.options import Json, Model
 from regzoo.cli.output import print_facts, print_json, print_markdown, print_table
+from regzoo.errors import RegzooError
 
 if TYPE_CHECKING:
     import regzoo
@@ -25,7 +25,7 @@ def list_models(
     as_json: Json = False,
 ) -> None:
     """List the models: bundled with regzoo, pulled, and on the hub that REGZOO_HUB names."""
-    from regzoo import cards
+    from regzoo.hub import cards
 
     models = [(entry.card, _source(entry)) for entry in hub.models()]
     try:
@@ -44,7 +44,7 @@ def list_models(
 @commands.command()
 def show(model: Model, as_json: Json = False) -> None:
     """Show the card of a model."""
-    from regzoo import cards
+    from regzoo.hub import cards
 
     entry = hub.find(model)
     picture = entry.folder / cards.SAMPLE
@@ -91,7 +91,7 @@ def export(
     """Write a model as a Keras file, a SavedModel (TensorFlow) or an ONNX file (PyTorch), checked by running it."""
     hub.resolve(model)  # before Keras, which takes seconds
     from regzoo import backend  # noqa: F401 - first, since it keeps start-up chatter away
-    from regzoo.export import export as write
+    from regzoo.models.export import export as write
 
     typer.echo(write(model, output, kind))
 
@@ -103,7 +103,7 @@ def cache(
     ] = None,
 ) -> None:
     """List the pulled models with their folders, or remove some."""
-    from regzoo.cards import human_size
+    from regzoo.hub.cards import human_size
 
     for name in remove or ():
         for folder in hub.remove(name):
@@ -157,11 +157,11 @@ def _source(entry: hub.Entry) -> str:
     return str(entry.address) if entry.address else entry.source
 
 
-def _facts(card: "regzoo.cards.Card", source: str) -> dict:
+def _facts(card: "regzoo.hub.cards.Card", source: str) -> dict:
     return card.model_dump(mode="json") | {"size": card.size, "source": source}
 
 
-def _print_scores(scores: Iterable["regzoo.cards.Score"]) -> None:
+def _print_scores(scores: Iterable["regzoo.hub.cards.Score"]) -> None:
     rows = [
         {
             "score": score.text(),

@@ -75,7 +75,7 @@ def register(
     as_json: Json = False,
 ) -> None:
     """Register MOVING to FIXED and write the moved image, the transform, figures and a picture."""
-    from regzoo.images import Image
+    from regzoo.world.images import Image
 
     if model is not None and method is not None:
         raise typer.BadParameter("Give one of --model and --method.")
@@ -124,9 +124,9 @@ def warp(
     volume: Volume = None,
 ) -> None:
     """Apply a transform to an image (moving to fixed space), a label map, or points (fixed to moving space)."""
-    from regzoo.images import Grid, Image
-    from regzoo.points import read_points, write_points
-    from regzoo.transforms import Transform
+    from regzoo.io.landmarks import read_points, write_points
+    from regzoo.world.images import Grid, Image
+    from regzoo.world.transforms import Transform
 
     if source.suffix == ".csv" and not points:
         raise typer.BadParameter("INPUT is a CSV file: pass --points, and no --reference.")
@@ -164,7 +164,7 @@ def demo(
     output: Output = Path("out"),
 ) -> None:
     """Register a pair with a bundled model and write the result: synthetic, or real where there is data."""
-    from regzoo import backend, demo  # noqa: F401 - the backend first, since it keeps start-up chatter away
+    from regzoo.registration import demo
 
     for line in demo.run(output, data):
         typer.echo(line)
@@ -173,9 +173,9 @@ def demo(
 _LABELS_SHOWN = 10
 
 
-def _print_candidates(fixed: "regzoo.images.Image", moving: "regzoo.images.Image") -> None:
-    from regzoo import cards
-    from regzoo.choosing import candidates
+def _print_candidates(fixed: "regzoo.world.images.Image", moving: "regzoo.world.images.Image") -> None:
+    from regzoo.hub import cards
+    from regzoo.registration.candidates import candidates
 
     rows = []
     for card, against in candidates(fixed, moving):

@@ -7,12 +7,12 @@ import typer
 
 import regzoo
 from regzoo import hub
-from regzoo.checks import invalid
 from regzoo.cli.options import Data, Json, Model, Output, Start
 from regzoo.cli.output import print_json, print_table
+from regzoo.errors import invalid
 
 if TYPE_CHECKING:
-    import regzoo.cards
+    import regzoo.hub.cards
 
 commands = typer.Typer()
 
@@ -41,9 +41,9 @@ def evaluate(
     if record and (split is None or hub.find(model).source != "folder"):
         raise typer.BadParameter("--record goes with --split and a model's folder, such as runs/x.")
     folder = hub.resolve(model)
-    from regzoo import datasets
-    from regzoo.pairs_csv import read_pairs
-    from regzoo.recipe import Recipe
+    from regzoo.data import datasets
+    from regzoo.data.tables import read_pairs
+    from regzoo.schema.recipe import Recipe
 
     records = read_pairs(pairs) if pairs else datasets.split_pairs(Recipe.read(folder / "recipe.yaml"), split, data)
     found = regzoo.evaluate(model, records, alignment=alignment, progress=_print_progress)
@@ -63,7 +63,7 @@ def evaluate(
     typer.echo(f"Written to {output}: scores.csv, summary.json", err=True)
 
 
-def _own_scores(card: "regzoo.cards.Card") -> tuple[str, list["regzoo.cards.Score"]]:
+def _own_scores(card: "regzoo.hub.cards.Card") -> tuple[str, list["regzoo.hub.cards.Score"]]:
     """Returns the split that the command of a card's first score names, and all scores of that command."""
     command = card.scores[0].command if card.scores else None
     words = (command or "").split()
@@ -90,7 +90,7 @@ def finetune(
     data: Data = None,
 ) -> None:
     """Train by a recipe, from its parent or from scratch; the same command resumes a stopped run."""
-    from regzoo.recipe import Recipe
+    from regzoo.schema.recipe import Recipe
 
     checked = Recipe.read(recipe)  # before Keras, which takes seconds
     typer.echo(regzoo.finetune(checked, output, data))

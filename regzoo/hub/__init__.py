@@ -13,14 +13,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from regzoo import cards
-from regzoo.cards import Card
-from regzoo.checks import InvalidError, MissingError, RegzooError, invalid, unknown
-from regzoo.files import atomic_folder, expanded
-from regzoo.hub import remote
+from regzoo.errors import InvalidError, MissingError, RegzooError, invalid, unknown
+from regzoo.hub import cards, remote
 from regzoo.hub.address import Address, configured, parse
+from regzoo.hub.cards import Card
 from regzoo.hub.remote import TransportError
 from regzoo.hub.store import DamagedError, cache_folder, claimed, kept, same_model, sweep, verify
+from regzoo.io.files import atomic_folder, expanded
 
 __all__ = [
     "DamagedError",

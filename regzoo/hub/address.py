@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from regzoo.checks import MissingError, invalid
-from regzoo.files import expanded
+from regzoo.errors import MissingError, invalid
+from regzoo.io.files import expanded
 
 _PART = r"(?![^/@]*(?:--|\.\.))[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
 _OWNER = re.compile(_PART)

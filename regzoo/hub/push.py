@@ -6,12 +6,12 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from regzoo import cards, hub
-from regzoo.cards import Card
-from regzoo.checks import InvalidError, RegzooError
-from regzoo.documents import dump_yaml
-from regzoo.hub import remote, store
+from regzoo import hub
+from regzoo.errors import InvalidError, RegzooError
+from regzoo.hub import cards, remote, store
 from regzoo.hub.address import Address, parse
+from regzoo.hub.cards import Card
+from regzoo.io.yaml_json import dump_yaml
 
 EVAL_RESULTS = ".eval_results/regzoo.yaml"
 _PATIENCE = 120.0

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import regzoo
-from regzoo import cards
-from regzoo.cards import Card
-from regzoo.checks import InvalidError, MissingError, RegzooError
-from regzoo.config import validate
-from regzoo.documents import parse_json, read_text
-from regzoo.files import atomic_file, atomic_folder
-from regzoo.hub import store
+from regzoo.errors import InvalidError, MissingError, RegzooError
+from regzoo.hub import cards, store
 from regzoo.hub.address import Address, may_have_token, parse, server
+from regzoo.hub.cards import Card
+from regzoo.io.files import atomic_file, atomic_folder
+from regzoo.io.yaml_json import parse_json, read_text
+from regzoo.schema.config import validate
 
 if TYPE_CHECKING:
     import huggingface_hub

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from regzoo import cards
-from regzoo.cards import Card, FileEntry
-from regzoo.checks import InvalidError, RegzooError
-from regzoo.files import expanded, sha256
+from regzoo.errors import InvalidError, RegzooError
+from regzoo.hub import cards
+from regzoo.hub.cards import Card, FileEntry
+from regzoo.io.files import expanded, sha256
 
 
 class DamagedError(InvalidError):

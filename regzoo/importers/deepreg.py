@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from regzoo.checks import invalid
-from regzoo.config import validate
-from regzoo.documents import dump_yaml, parse_yaml, read_text
-from regzoo.files import atomic_file
+from regzoo.errors import invalid
 from regzoo.importers.deepreg_data import count_samples, read_data
 from regzoo.importers.deepreg_losses import deformation_terms, image_terms, label_terms
 from regzoo.importers.deepreg_model import model
 from regzoo.importers.sections import Notes, Section
-from regzoo.recipe import RECIPE_LIMIT, Recipe
+from regzoo.io.files import atomic_file
+from regzoo.io.yaml_json import dump_yaml, parse_yaml, read_text
+from regzoo.schema.config import validate
+from regzoo.schema.recipe import RECIPE_LIMIT, Recipe
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from regzoo import folders
-from regzoo.checks import InvalidError, MissingError, invalid
+from regzoo.data import folders
+from regzoo.errors import InvalidError, MissingError, invalid
 from regzoo.importers.sections import Section
-from regzoo.recipe import data_home
-from regzoo.sources import FolderData
+from regzoo.schema.data import FolderData
+from regzoo.schema.recipe import data_home
 
 _SPLITS = ("train", "valid", "test")
 _NO_VALID = "no-validation-images"

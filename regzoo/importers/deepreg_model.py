@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from regzoo.checks import invalid
+from regzoo.errors import invalid
 from regzoo.importers.sections import Section
 
 _DEEPEST = 6

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Mapping
 
-from regzoo.checks import InvalidError, invalid
+from regzoo.errors import InvalidError, invalid
 
 Notes = list[str]
 """What was not carried over or should be looked at, each as `dotted.path: why.`"""

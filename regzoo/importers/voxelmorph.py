@@ -1,9 +1,9 @@
 """VoxelMorph's networks of 2018, Keras 2 files, turned into zoo entries.
 
 Only arrays and one JSON text are read, by h5py: Keras never sees the file, so nothing in it can run. The layers must be
-wired exactly as `regzoo.models.voxelmorph` wires them. VoxelMorph's networks see the moving image first; here, as for
-every backbone, the fixed image comes first, so the two input channels change places. Their fields are what regzoo calls
-a ddf: pull-back, in voxels, component d along axis d.
+wired exactly as `regzoo.models.backbones.voxelmorph` wires them. VoxelMorph's networks see the moving image first;
+here, as for every backbone, the fixed image comes first, so the two input channels change places. Their fields are
+what regzoo calls a ddf: pull-back, in voxels, component d along axis d.
 """
 
 import json
@@ -16,12 +16,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from regzoo import cards, zoo
-from regzoo.checks import InvalidError, MissingError, invalid
-from regzoo.config import DDFConfig, InputConfig, ModelConfig, VoxelMorphConfig, WindowIntensity, validate
-from regzoo.documents import parse_json
-from regzoo.files import atomic_folder, sha256
-from regzoo.models import weights
+from regzoo.errors import InvalidError, MissingError, invalid
+from regzoo.hub import cards
+from regzoo.io.files import atomic_folder, sha256
+from regzoo.io.yaml_json import parse_json
+from regzoo.models import weights, zoo
+from regzoo.schema.config import DDFConfig, InputConfig, ModelConfig, VoxelMorphConfig, WindowIntensity, validate
 
 ASSUMED = (
     "The file does not say what its images were. The card's input is that of the published brain networks: T1 volumes "

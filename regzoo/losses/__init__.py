@@ -5,7 +5,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from regzoo.checks import invalid, unknown
+from regzoo.errors import invalid, unknown
 from regzoo.losses.deformation import bending, elastic, folding, gradient
 from regzoo.losses.image import lncc, ncc, ssd
 from regzoo.losses.known import distance

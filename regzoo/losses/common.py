@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from keras import ops
 
-from regzoo.checks import invalid
+from regzoo.errors import invalid
 
 
 def float32(x: object) -> object:

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 
 from keras import ops
 
-from regzoo.checks import invalid
-from regzoo.fields import determinant
-from regzoo.filters import forward_difference
+from regzoo.errors import invalid
 from regzoo.losses.common import float32, mean, millimetres
+from regzoo.ops.fields import determinant
+from regzoo.ops.filters import forward_difference
 
 
 def gradient(ddf: object, spacing: Sequence[float] | None = None, norm: str = "l2") -> object:

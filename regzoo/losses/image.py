@@ -2,8 +2,8 @@
 
 from keras import ops
 
-from regzoo.filters import Window, smooth
 from regzoo.losses.common import float32, mean, standardised
+from regzoo.ops.filters import Window, smooth
 
 
 def ssd(fixed: object, moved: object, mask: object | None = None) -> object:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from keras import ops
 
-from regzoo.checks import invalid
-from regzoo.filters import Kernel, blur
+from regzoo.errors import invalid
 from regzoo.losses.common import float32, millimetres
+from regzoo.ops.filters import Kernel, blur
 
 
 def dice(fixed: object, moved: object, scales: Sequence[float] = (0,), kernel: Kernel = "gaussian") -> object:
@@ -20,7 +20,7 @@ def dice(fixed: object, moved: object, scales: Sequence[float] = (0,), kernel: K
         fixed: One channel a label, in [0, 1], shape (B, *S, L).
         moved: The same of the moved labels.
         scales: Widths in voxels by which both maps are blurred, 0 for not at all; the loss is the mean over them.
-        kernel: `"gaussian"` or `"cauchy"`; see `regzoo.filters.blur`.
+        kernel: `"gaussian"` or `"cauchy"`; see `regzoo.ops.filters.blur`.
 
     Returns:
         Shape (B,), from 0 (match) to 1 (disjoint); 0 if there is no label at all.

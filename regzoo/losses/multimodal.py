@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 from keras import ops
 
-from regzoo.checks import invalid
-from regzoo.filters import shift, smooth
+from regzoo.errors import invalid
 from regzoo.losses.common import float32, mean, standardised
+from regzoo.ops.filters import shift, smooth
 
 
 def mi(

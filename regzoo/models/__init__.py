@@ -5,21 +5,21 @@ from collections.abc import Sequence
 
 import keras
 
-from regzoo.config import ModelConfig, StageConfig
-from regzoo.models import described
-from regzoo.models.affine import AffineModel
+from regzoo.models.backbones.localnet import globalnet, localnet
+from regzoo.models.backbones.unet import unet
+from regzoo.models.backbones.voxelmorph import voxelmorph
 from regzoo.models.base import RegistrationModel
-from regzoo.models.chain import Chain
-from regzoo.models.conditional import ConditionalModel
-from regzoo.models.dense import DenseModel
-from regzoo.models.described import Described
-from regzoo.models.ffd import FFDModel
-from regzoo.models.fitted import FittedModel
-from regzoo.models.keypoints import KeypointsModel
-from regzoo.models.localnet import globalnet, localnet
-from regzoo.models.shrunk import Shrunk
-from regzoo.models.unet import unet
-from regzoo.models.voxelmorph import voxelmorph
+from regzoo.models.outputs.affine import AffineModel
+from regzoo.models.outputs.conditional import ConditionalModel
+from regzoo.models.outputs.dense import DenseModel
+from regzoo.models.outputs.ffd import FFDModel
+from regzoo.models.outputs.fitted import FittedModel
+from regzoo.models.outputs.keypoints import KeypointsModel
+from regzoo.models.stages import descriptors
+from regzoo.models.stages.chain import Chain
+from regzoo.models.stages.coarse import Shrunk
+from regzoo.models.stages.descriptors import Described
+from regzoo.schema.config import ModelConfig, StageConfig
 
 __all__ = ["BACKBONES", "Chain", "ConditionalModel", "RegistrationModel", "build"]
 
@@ -70,7 +70,7 @@ def _network(
 ) -> RegistrationModel:
     output, divisor = config.output, 2 ** (len(config.backbone.channels) - 1)
     settings = config.backbone.model_dump(exclude={"name", "extract_levels"}) | {"dims": dims, "dtype": precision}
-    inputs = (2 * described.channels(dims) if config.descriptor else 2) + (dims if config.flow else 0)
+    inputs = (2 * descriptors.channels(dims) if config.descriptor else 2) + (dims if config.flow else 0)
     if output.name == "affine":
         backbone = _GLOBAL[config.backbone.name](inputs=2, **settings)
         return AffineModel(backbone, dims, divisor, output.constraint, spacing, name="affine")

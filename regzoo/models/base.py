@@ -9,9 +9,9 @@ import numpy as np
 from keras import ops
 
 from regzoo import backend, losses
-from regzoo.checks import InvalidError
-from regzoo.grids import identity_grid
-from regzoo.warping import sample
+from regzoo.errors import InvalidError
+from regzoo.ops.grids import identity_grid
+from regzoo.ops.warping import sample
 
 Objective = Mapping[str, Mapping[str, Mapping[str, object]]]
 """Kind of term, of `losses.KINDS` -> name of the loss -> `weight` and the loss's own parameters."""

@@ -10,8 +10,8 @@ from keras import ops
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from regzoo.checks import InvalidError, invalid
-from regzoo.files import atomic_file
+from regzoo.errors import InvalidError, invalid
+from regzoo.io.files import atomic_file
 
 
 def arrays(variables: list, prefix: str = "") -> dict[str, np.ndarray]:

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from regzoo import backend, chest, motion
-from regzoo.breathing import Simulator
-from regzoo.images import Image
+from regzoo import backend
+from regzoo.simulation import chests, motion
+from regzoo.simulation.breathing import Simulator
+from regzoo.world.images import Image
 
 SPACING = {
     1: 0.97,
@@ -104,7 +105,7 @@ def _simulated(folder: Path, pairs: int):
 def _simulators(folder: Path):
     for path in sorted(folder.glob("*_lungmask.nii.gz")):
         ct, lungs = Image.read(str(path).replace("_lungmask", "")), Image.read(path, labels=True)
-        yield Simulator(chest.prepare(ct, lungs, **GRID))
+        yield Simulator(chests.prepare(ct, lungs, **GRID))
 
 
 def _measures(points: np.ndarray, u: np.ndarray, centred: bool = False) -> dict[str, float]:

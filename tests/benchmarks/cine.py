@@ -16,8 +16,8 @@ import matplotlib as mpl
 import numpy as np
 
 import regzoo
-from regzoo import metrics
-from regzoo.images import Image
+from regzoo.world import metrics
+from regzoo.world.images import Image
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

@@ -17,10 +17,11 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 import regzoo
-from regzoo import datasets, hub
-from regzoo.grids import random_affine
-from regzoo.images import Grid, Image, sample_matrix
-from regzoo.recipe import Recipe
+from regzoo import hub
+from regzoo.data import datasets
+from regzoo.ops.grids import random_affine
+from regzoo.schema.recipe import Recipe
+from regzoo.world.images import Grid, Image, sample_matrix
 
 METHODS = ("affine", "affine,demons", "affine,ffd", "affine,ddf", "affine,dvf")
 LUNGS = ("affine,dvf", "affine,convex,dvf")

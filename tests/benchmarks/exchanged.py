@@ -9,9 +9,11 @@ exchanged: a network that draws labels together, whichever image is the fixed on
 import argparse
 
 import regzoo
-from regzoo import cards, datasets, hub
-from regzoo.models.dense import DenseModel
-from regzoo.recipe import Recipe
+from regzoo import hub
+from regzoo.data import datasets
+from regzoo.hub import cards
+from regzoo.models.outputs.dense import DenseModel
+from regzoo.schema.recipe import Recipe
 
 
 def main() -> None:

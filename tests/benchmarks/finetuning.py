@@ -18,7 +18,8 @@ from pathlib import Path
 
 import yaml
 
-from regzoo import cards, hub
+from regzoo import hub
+from regzoo.hub import cards
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "hippocampus-mr-dvf-unsupervised" / "finetune.yaml"

@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 
 from regzoo import backend, losses  # Keras by way of backend, which keeps the backend's start-up chatter away
 
-sys.path.append(str(Path(__file__).parent.parent))
+sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 import loss_formulas
 import loss_peers
 

@@ -21,14 +21,17 @@ import numpy as np
 import pandas
 
 import regzoo
-from regzoo import cards, datasets, hub, metrics
-from regzoo.images import Image
-from regzoo.pairing import sides
-from regzoo.pairs import Placed, Reader, label_values
-from regzoo.pairs_csv import PairFiles, read_pairs
-from regzoo.points import read_points
-from regzoo.recipe import Recipe
-from regzoo.scores import mask
+from regzoo import hub
+from regzoo.data import datasets
+from regzoo.data.draws import sides
+from regzoo.data.reader import Placed, Reader, label_values
+from regzoo.data.tables import PairFiles, read_pairs
+from regzoo.hub import cards
+from regzoo.io.landmarks import read_points
+from regzoo.registration.scores import mask
+from regzoo.schema.recipe import Recipe
+from regzoo.world import metrics
+from regzoo.world.images import Image
 
 ANTS = {"ANTs affine": "Affine", "ANTs SyN": "SyN"}
 

@@ -17,10 +17,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import regzoo
-from regzoo import cards, datasets, hub, images, motion
-from regzoo.breathing import breathing_pair
-from regzoo.chest import prepare
-from regzoo.recipe import Recipe
+from regzoo import hub
+from regzoo.data import datasets
+from regzoo.hub import cards
+from regzoo.schema.recipe import Recipe
+from regzoo.simulation import motion
+from regzoo.simulation.breathing import breathing_pair
+from regzoo.simulation.chests import prepare
+from regzoo.world import images
 
 WIDTHS = {cards.SAMPLE: 720, cards.WORST: 480}
 """Pixels of a pair: they stay readable, and three beside each other stay below a megabyte."""

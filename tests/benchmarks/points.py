@@ -21,12 +21,12 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
-from regzoo import metrics
-from regzoo.images import Grid, Image
-from regzoo.points import read_points
-from regzoo.pointsets import cpd, icp, surface
-from regzoo.pointsets.drift import LAM, OUTLIERS, default_beta
-from regzoo.transforms import Transform
+from regzoo.io.landmarks import read_points
+from regzoo.points import cpd, icp, surface
+from regzoo.points.coherent_drift import LAM, OUTLIERS, default_beta
+from regzoo.world import metrics
+from regzoo.world.images import Grid, Image
+from regzoo.world.transforms import Transform
 
 COUNT = 600  # points of a surface
 SETTINGS = {"outliers": OUTLIERS, "lam": LAM}  # and the default beta, which goes with the points

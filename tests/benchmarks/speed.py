@@ -12,14 +12,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from regzoo import (
-    backend,  # first: it keeps the backend's start-up chatter away
-    demo,
-    synthetic,
-    zoo,
-)
-from regzoo.images import Image
-from regzoo.registration import register
+from regzoo import backend  # first: it keeps the backend's start-up chatter away
+from regzoo.models import zoo
+from regzoo.registration import demo
+from regzoo.registration.register import register
+from regzoo.simulation import synthetic
+from regzoo.world.images import Image
 
 CHILD = """
 import os, subprocess, sys

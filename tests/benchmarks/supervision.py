@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from regzoo import finetune
-from regzoo.recipe import Recipe
+from regzoo.schema.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 IMAGE, LABEL = {"lncc": {"weight": 0.3, "size": 7}}, {"dice": {"weight": 1.0}}

@@ -13,8 +13,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 import regzoo
-from regzoo.images import Image
-from regzoo.pairs_csv import read_pairs
+from regzoo.data.tables import read_pairs
+from regzoo.world.images import Image
 
 
 def turned(image: Image, axis: str, degrees: float) -> Image:

@@ -15,9 +15,10 @@ import h5py
 import numpy as np
 
 import regzoo
-from regzoo import cards, hub
-from regzoo.images import Image
-from regzoo.recipe import Recipe
+from regzoo import hub
+from regzoo.hub import cards
+from regzoo.schema.recipe import Recipe
+from regzoo.world.images import Image
 
 
 def main() -> None:

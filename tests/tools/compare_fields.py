@@ -1,8 +1,8 @@
 """Keeps the fields of all bundled models on one pair each, or compares today's with kept ones.
 
-`python tests/tools/compare_fields.py keep FILE.npz` before a change, `... compare FILE.npz [--within 1e-4]` behind it, on
-the same machine under the same backend. Pairs: a simulated chest for models around lungs, else a real pair of the data
-set that the model's name tells (DATA, or ../shared/data), else a synthetic pair.
+`python tests/tools/compare_fields.py keep FILE.npz` before a change, `... compare FILE.npz [--within 1e-4]` after it,
+on the same machine under the same backend. Pairs: a simulated chest for models around lungs, else a real pair of the
+data set that the model's name tells (DATA, or ../shared/data), else a synthetic pair.
 """
 
 import argparse
@@ -12,14 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "helpers"))
+import phantom
+
+import regzoo
+from regzoo.hub import cards
+from regzoo.registration import demo
+from regzoo.simulation import synthetic
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
-
-import phantom  # noqa: E402
-
-import regzoo  # noqa: E402
-from regzoo import cards, demo, synthetic  # noqa: E402
-
 DATA = Path(os.environ.get("REGZOO_DATA", ROOT.parent / "shared" / "data"))
 
 

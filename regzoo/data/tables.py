@@ -1,0 +1,136 @@
+"""Lists of images as CSV files: pairs to register or to train on, and single images to be paired."""
+
+import csv
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from regzoo.errors import InvalidError, MissingError, invalid, unknown
+from regzoo.io import formats
+from regzoo.world.images import Image
+
+Spacing = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class PairFiles:
+    """The files of one pair; what a pair lacks is None.
+
+    `spacing`, in mm, is that of images in HDF5 files, if it is not 1 mm; it is no column of a CSV file.
+    """
+
+    fixed: Path
+    moving: Path
+    fixed_labels: Path | None = None
+    moving_labels: Path | None = None
+    fixed_points: Path | None = None
+    moving_points: Path | None = None
+    spacing: Spacing | None = None
+
+    def sources(self) -> dict[str, Path | Image | None]:
+        """Returns the arguments of `register`: the files, or images where only `spacing` tells their geometry."""
+        found = {key: value for key, value in vars(self).items() if key != "spacing"}
+        if self.spacing is not None:
+            for key in ("fixed", "moving", "fixed_labels", "moving_labels"):
+                if found[key] is not None:
+                    found[key] = Image.read(found[key], labels=key.endswith("labels"), spacing=self.spacing)
+        return found
+
+
+@dataclass(frozen=True)
+class SubjectFiles:
+    """The files of one image, the split it belongs to (`train`, `valid` or `test`), and its group, if it has one."""
+
+    image: Path
+    split: str
+    labels: Path | None = None
+    group: str | None = None
+
+
+SPLITS = ("train", "valid", "test")
+
+
+def read_pairs(path: str | os.PathLike) -> list[PairFiles]:
+    """Reads `fixed,moving,fixed_labels,moving_labels,fixed_points,moving_points`; the last four may be left out.
+
+    Args:
+        path: The CSV file. Paths in it are relative to its folder, FILE.h5/KEY in an HDF5 file; cells may be empty,
+            lines may be blank.
+
+    Returns:
+        One record per line. Every file named exists.
+
+    Raises:
+        MissingError: If the CSV file or a file that it names does not exist.
+        InvalidError: If a column is unknown, missing or given twice, a cell is missing, or no pair is left.
+    """
+    return _records(Path(path), PairFiles, ("fixed", "moving"))
+
+
+def read_subjects(path: str | os.PathLike) -> list[SubjectFiles]:
+    """Reads `image,labels,split,group`; `labels` and `group` may be left out, `split` is `train`, `valid` or `test`.
+
+    Arguments, result and errors are those of `read_pairs`.
+    """
+    return _records(Path(path), SubjectFiles, ("image", "split"))
+
+
+def _records(path: Path, kind: type, needed: tuple[str, ...]) -> list:
+    if not path.is_file():
+        raise MissingError(f"{path} {'is not a file' if path.exists() else 'does not exist'}.")
+    rows = _rows(path)
+    known = [field.name for field in fields(kind) if field.name != "spacing"]
+    header = _header(path, next(rows, (0, []))[1], known, needed)
+    records = [kind(**_cells(path, line, header, cells, needed)) for line, cells in rows]
+    if not records:
+        raise invalid(str(path), "at least one line below the header", "none")
+    return records
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yields line number and stripped cells of the lines that are not blank."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            for row in reader:
+                cells = [cell.strip() for cell in row]
+                if any(cells):
+                    yield reader.line_num, cells
+    except UnicodeDecodeError:
+        raise invalid(str(path), "UTF-8 text", "other bytes") from None
+    except csv.Error as error:
+        raise InvalidError(f"{path}, line {reader.line_num}: not valid CSV: {error}.") from None
+
+
+def _header(path: Path, header: list[str], known: list[str], needed: tuple[str, ...]) -> list[str]:
+    for column in header:
+        if column not in known:
+            raise unknown("column", column, known, f"{path} may have: {', '.join(known)}.")
+        if header.count(column) > 1:
+            raise InvalidError(f"{path}: column '{column}' is given twice.")
+    for column in needed:
+        if column not in header:
+            raise invalid(str(path), f"a column '{column}'", ", ".join(header) or "an empty file")
+    return header
+
+
+def _cells(path: Path, line: int, header: list[str], cells: list[str], needed: tuple[str, ...]) -> dict:
+    if len(cells) > len(header):
+        raise invalid(f"{path}, line {line}", f"{len(header)} cells", len(cells))
+    row = {column: cell for column, cell in zip(header, cells, strict=False) if cell}
+    for column in needed:
+        if column not in row:
+            raise invalid(f"{path}, line {line}", f"a value in column '{column}'", "an empty cell")
+    return {column: _value(path, line, column, cell) for column, cell in row.items()}
+
+
+def _value(path: Path, line: int, column: str, cell: str) -> Path | str:
+    if column == "split" and cell not in SPLITS:
+        raise unknown("split", cell, SPLITS, f"{path}, line {line}: one of {', '.join(SPLITS)}.")
+    if column in ("split", "group"):
+        return cell
+    file = path.parent / Path(cell).expanduser()
+    if not formats.exists(file):
+        raise MissingError(f"{path}, line {line}: {column} file {file} does not exist.")
+    return file

@@ -1,0 +1,330 @@
+"""Cards: what a zoo entry says of itself, in the front matter of its `README.md`.
+
+A zoo entry is a folder with `README.md`, `config.json`, `model.safetensors`, and usually `recipe.yaml` and
+`scores.json`. The same folder is a bundled model, a run of a training and a repository on a hub.
+"""
+
+import math
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, JsonValue, StringConstraints, field_validator
+
+from regzoo.errors import InvalidError, MissingError
+from regzoo.io.files import atomic_file, expanded, sha256
+from regzoo.io.yaml_json import dump_yaml, parse_json, parse_yaml, read_text
+from regzoo.schema.config import InputConfig, ModelConfig, Strict, validate
+
+README, CONFIG, WEIGHTS, RECIPE, SCORES = "README.md", "config.json", "model.safetensors", "recipe.yaml", "scores.json"
+SAMPLE, WORST = "sample.png", "worst.png"
+"""Pictures of the test pair in the middle and of the three worst, by score; a body may show others too."""
+REQUIRED = (CONFIG, WEIGHTS)
+"""Files that a model cannot be loaded without: a card must list them, or they would be read unverified."""
+
+FOREIGN = (
+    *("base_model", "base_model_relation", "datasets", "model-index", "model_name", "eval_results", "new_version"),
+    *("language", "license_name", "license_link", "metrics", "thumbnail", "widget", "inference", "viewer"),
+    *("instance_prompt", "co2_eq_emissions", "extra_gated_prompt", "extra_gated_heading", "extra_gated_description"),
+    *("extra_gated_button_content", "extra_gated_fields", "extra_gated_eu_disallowed", "pretty_name"),
+)
+"""What a hub's pages know of a card, in their own words: derived when a model is pushed, or added there by hand."""
+
+CARD_LIMIT = 256 * 1024
+CONFIG_LIMIT = 64 * 1024
+
+
+def _printable(text: str) -> str:
+    hidden = ("Cf", "Zl", "Zp")  # what turns or hides text in a terminal
+    if re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text) or any(unicodedata.category(c) in hidden for c in text):
+        raise ValueError("expected text without control characters")
+    return text
+
+
+_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}
+"""What Windows takes for a device, whatever follows a dot."""
+
+
+def _plain(path: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", path):
+        raise ValueError(f"expected a plain file name inside the folder, received {path!r}")
+    if path.endswith(".") or path.partition(".")[0].upper() in _DEVICES:
+        raise ValueError(f"expected a name that is a file on every system, received {path!r}")
+    if path.lower() == README.lower():
+        raise ValueError("the card cannot list itself")
+    return path
+
+
+Text = Annotated[str, StringConstraints(max_length=4000), AfterValidator(_printable)]
+Line = Annotated[Text, StringConstraints(max_length=400, pattern=r"^[^\n]*$")]
+Name = Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+Version = Annotated[str, StringConstraints(max_length=16, pattern=r"^[0-9]+(\.[0-9]+)*$")]
+License = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*$")]
+Url = Annotated[Line, StringConstraints(pattern=r"^https?://\S+$")]
+Dataset = Annotated[str, StringConstraints(max_length=200, pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
+"""The owner/name of the same data among the data sets of Hugging Face, if it is there."""
+Count = Annotated[int, Field(ge=1, le=10**9)]
+
+
+class FileEntry(Strict):
+    """One file of a zoo entry, as it must be."""
+
+    path: Annotated[str, AfterValidator(_plain)]
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    bytes: Annotated[int, Field(ge=0, le=2**36)]
+
+
+class DataSource(Strict):
+    """Data that a model was trained or scored on."""
+
+    name: Line
+    url: Url | None = None
+    dataset: Dataset | None = None
+    license: Line
+    subjects: Count | None = None
+    use: Line | None = None
+    """What it served for: `train`, `valid`, `test`, or words."""
+
+
+class Score(Strict):
+    """One measured figure, what it was measured on and the command that prints it."""
+
+    metric: Line
+    value: float
+    sd: Annotated[float, Field(ge=0)] | None = None
+    unit: Line | None = None
+    data: Line
+    dataset: Dataset | None = None
+    pairs: Count
+    command: Line | None = None
+    tolerance: Annotated[float, Field(ge=0, le=1)] = 1e-3
+    """The largest difference of a figure that is measured again, in its unit."""
+    baseline: Annotated[dict[Line, float | None], Field(default_factory=dict, max_length=32)]
+    """The same figure by other means, such as `unregistered`."""
+
+    def text(self) -> str:
+        """Returns `dice 0.852 ± 0.021`; what rounds to 0 is told from 0."""
+        spread = "" if self.sd is None or self.pairs == 1 else f" ± {_digits(self.sd)}"
+        value = _digits(self.value)
+        unit, alone = f" {self.unit}" if self.unit else "", " (1 pair)" if self.pairs == 1 else ""
+        return f"{self.metric} {value}{spread}{unit}{alone}"
+
+
+class About(Strict):
+    """What only a person can say of a model; a recipe may carry it, and training copies it into the card."""
+
+    summary: Line = ""
+    anatomy: Line = ""
+    modality: Line = ""
+    license: License | None = None
+    data: Annotated[tuple[DataSource, ...], Field(max_length=64)] = ()
+    limits: Annotated[tuple[Text, ...], Field(max_length=64)] = ()
+    citation: Annotated[tuple[Text, ...], Field(max_length=64)] = ()
+
+
+class Card(About):
+    """The front matter of a zoo entry's README.md, which a Hugging Face hub reads as a model card too."""
+
+    library_name: Literal["keras"] = "keras"
+    pipeline_tag: Literal["image-to-image"] = "image-to-image"
+    tags: Annotated[tuple[Line, ...], Field(max_length=64)] = ("regzoo", "image-registration", "medical-imaging")
+    name: Name
+    version: Version
+    input: InputConfig
+    config: Literal["config.json"] = CONFIG
+    files: Annotated[tuple[FileEntry, ...], Field(max_length=64)]
+    recipe: Literal["recipe.yaml"] | None = None
+    training: Annotated[dict[Line, JsonValue], Field(default_factory=dict, max_length=64)]
+    """Facts of the training run: seed, steps, hours, versions of Keras and of the backend."""
+    scores: Annotated[tuple[Score, ...], Field(max_length=256)] = ()
+
+    @field_validator("files")
+    @classmethod
+    def _listed_once_and_complete(cls, files: tuple[FileEntry, ...]) -> tuple[FileEntry, ...]:
+        names = [file.path.lower() for file in files]
+        if len(set(names)) < len(names):
+            raise ValueError("a file is listed twice")
+        absent = [name for name in REQUIRED if name not in [file.path for file in files]]
+        if absent:
+            raise ValueError(f"{' and '.join(absent)} must be listed")
+        return files
+
+    @property
+    def id(self) -> str:
+        """`name@version`, which never means other weights."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def size(self) -> int:
+        """Bytes of all listed files."""
+        return sum(file.bytes for file in self.files)
+
+
+_ORDER = (
+    *("library_name", "pipeline_tag", "license", "tags", "name", "version", "summary", "anatomy", "modality"),
+    *("input", "config", "files", "data", "recipe", "training", "scores", "limits", "citation"),
+)
+
+
+def read(folder: str | os.PathLike, source: str | None = None) -> Card:
+    """Reads the card of a zoo entry.
+
+    Args:
+        folder: The entry's folder.
+        source: What to call the file in an error; None: its path.
+
+    Returns:
+        The card.
+
+    Raises:
+        MissingError: If there is no `README.md`.
+        InvalidError: If it has no front matter, or a field is wrong: file, dotted path, expected, received.
+    """
+    path = Path(folder) / README
+    source = source or str(path)
+    front, _ = _split(path, source)
+    fields = parse_yaml(front, source)
+    return validate(Card, {key: value for key, value in fields.items() if key not in FOREIGN}, source)
+
+
+def read_body(folder: str | os.PathLike) -> str:
+    """Returns the text of an entry's `README.md` below the front matter."""
+    path = Path(folder) / README
+    return _split(path, str(path))[1]
+
+
+def write(folder: str | os.PathLike, card: Card, body: str) -> None:
+    """Writes `README.md`: the card as front matter, then the body. Whole or not at all.
+
+    Args:
+        folder: The entry's folder.
+        card: The card.
+        body: Markdown for a reader.
+
+    Raises:
+        InvalidError: If the result would not be read back as the same card (it is too large).
+    """
+    with atomic_file(Path(folder) / README) as path:
+        path.write_text(text(card, body), encoding="utf-8", newline="\n")
+        if read(path.parent) != card:
+            raise InvalidError(f"The card of {card.name} is not read back as it was written.")
+
+
+def text(card: Card, body: str, derived: Mapping[str, object] = MappingProxyType({})) -> str:
+    """Returns the text of a `README.md`: the card, and what is derived from it, as front matter, then the body."""
+    fields = card.model_dump(mode="json", exclude_none=True)
+    front = dump_yaml({key: fields[key] for key in _ORDER if key in fields} | dict(derived))
+    return f"---\n{front}---\n\n{body.strip()}\n"
+
+
+def manifest(folder: str | os.PathLike) -> tuple[FileEntry, ...]:
+    """Lists the files of a zoo entry with sha256 and size, for its card. Logs and checkpoints are no part of it.
+
+    Args:
+        folder: The entry's folder.
+
+    Returns:
+        Entries for config, weights, recipe, scores and pictures, as far as they exist.
+
+    Raises:
+        MissingError: If there is no config or no weights.
+    """
+    folder = Path(folder)
+    for name in REQUIRED:
+        if not (folder / name).is_file():
+            raise MissingError(f"{folder} has no {name}.")
+    paths = [folder / name for name in (CONFIG, WEIGHTS, RECIPE, SCORES) if (folder / name).is_file()]
+    paths += sorted(folder.glob("*.png"))
+    return tuple(FileEntry(path=path.name, sha256=sha256(path), bytes=path.stat().st_size) for path in paths)
+
+
+def read_config(folder: str | os.PathLike) -> ModelConfig:
+    """Reads and checks the `config.json` of a zoo entry; raises MissingError or InvalidError."""
+    path = Path(folder) / CONFIG
+    return validate(ModelConfig, parse_json(read_text(path, CONFIG_LIMIT), str(path)), str(path))
+
+
+def publishable(card: Card) -> list[str]:
+    """Returns the fields that a card still needs before others may rely on it; empty if none."""
+    needed = ("license", "summary", "anatomy", "modality", "data", "scores", "limits")
+    missing = [field for field in needed if not getattr(card, field)]
+    return missing + [f"scores[{i}].command" for i, score in enumerate(card.scores) if not score.command]
+
+
+def zoo_folder() -> Path:
+    """Returns the folder of the bundled entries: in the wheel, or `zoo_cards` in a source checkout.
+
+    The environment variable `REGZOO_ZOO` names another folder.
+    """
+    if os.environ.get("REGZOO_ZOO"):
+        return expanded(os.environ["REGZOO_ZOO"])
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parent / "zoo_cards"
+    return checkout if (package.parent / "pyproject.toml").is_file() else package / "zoo_cards"
+
+
+def bundled() -> dict[str, Path]:
+    """Returns the bundled entries: name -> folder."""
+    return {path.parent.name: path.parent for path in sorted(zoo_folder().glob(f"*/{README}"))}
+
+
+def human_size(count: int) -> str:
+    """Returns a number of bytes for a reader: `3.6 MB`."""
+    power = min(int(math.log(max(count, 1), 1000)), 4)
+    return f"{count / 1000**power:.{1 if power else 0}f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+def row(card: Card) -> dict[str, str]:
+    """Returns a card's line in a table of models: column -> text."""
+    return {
+        "name": card.name,
+        "version": card.version,
+        "anatomy": card.anatomy,
+        "modality": card.modality,
+        "size": human_size(card.size),
+        "licence": card.license or "",
+        "score": _headline(card),
+    }
+
+
+def _headline(card: Card) -> str:
+    """Returns a card's first score and what it was without the model: `dice 0.852 ± 0.021, before 0.560`."""
+    if not card.scores:
+        return ""
+    before = card.scores[0].baseline.get("unregistered")
+    return card.scores[0].text() + ("" if before is None else f", before {before:.3f}")
+
+
+def model_table(cards: Iterable[Card]) -> str:
+    """Returns the Markdown table of models for the README, between its `<!-- models -->` markers."""
+    rows = [row(card) for card in sorted(cards, key=lambda card: (card.name, card.version))]
+    header = ("name", "version", "anatomy", "modality", "size", "licence", "score")
+    lines = [header, ["---"] * len(header)]
+    lines += [[_link(entry["name"]), *(_cell(entry[column]) for column in header[1:])] for entry in rows]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return f"<!-- models -->\n{table}\n<!-- /models -->"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.2g}" if 0 < abs(value) < 5e-4 else f"{value:.3f}"
+
+
+def _link(name: str) -> str:
+    return f"[{name}]({PurePosixPath('zoo_cards') / name / README})"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _split(path: Path, source: str) -> tuple[str, str]:
+    """Returns the front matter and the body of a card."""
+    text = read_text(path, CARD_LIMIT)
+    match = re.match(r"---[ \t]*\n(.*?\n)---[ \t]*(?:\n(.*))?\Z", text, re.DOTALL)
+    if not match:
+        raise InvalidError(f"{source}: expected front matter between two lines of '---'.")
+    return match[1], (match[2] or "").strip("\n")

@@ -1,0 +1,1 @@
+"""What turns features, or trainable weights, into a field."""

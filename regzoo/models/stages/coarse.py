@@ -1,0 +1,64 @@
+"""A network that works on a coarser grid, as the coarse levels of a registration by optimisation do."""
+
+from collections.abc import Mapping, Sequence
+
+from keras import ops
+
+from regzoo import backend
+from regzoo.models.base import RegistrationModel
+from regzoo.models.heads import cropped
+from regzoo.models.outputs.affine import matrix_field
+from regzoo.ops.fields import resize_field
+
+
+class Shrunk(RegistrationModel):
+    """Shows both images to a network at a lower resolution, and brings what it predicts to the images' own.
+
+    Args:
+        network: Model with a field.
+        factor: Voxels along each axis that become one; a size that it does not divide is continued with its edge.
+    """
+
+    def __init__(self, network: RegistrationModel, factor: int, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.network, self.factor, self.invertible = network, factor, network.invertible
+        self.build()
+
+    def field(self, fixed: object, moving: object) -> dict:
+        """Returns `ddf` (B, *S, D), `small`, the network's own prediction, and `matrix` if it has one."""
+        shrink = backend.compiled(averaged, factor=self.factor)
+        small = self.network.field(shrink(fixed), shrink(moving))
+        return self._enlarged(small, tuple(fixed.shape[1:-1])) | {"small": small}
+
+    def inverse(self, prediction: Mapping[str, object]) -> dict:
+        """Returns the network's inverse, at the images' resolution."""
+        return self._enlarged(self.network.inverse(prediction["small"]), tuple(prediction["ddf"].shape[1:-1]))
+
+    def _enlarged(self, small: Mapping[str, object], shape: Sequence[int]) -> dict:
+        if "matrix" in small:
+            matrix = enlarged_matrix(small["matrix"], self.factor)
+            return {"ddf": backend.compiled(matrix_field, shape=shape)(matrix), "matrix": matrix}
+        padded = tuple(self.factor * n for n in small["ddf"].shape[1:-1])
+        return {"ddf": cropped(backend.compiled(resize_field, shape=padded)(small["ddf"]), shape)}
+
+
+def averaged(image: object, factor: int) -> object:
+    """Returns averages of `factor` voxels along each axis, shape (B, *ceil(S / factor), C)."""
+    for axis in range(1, len(image.shape) - 1):
+        length = image.shape[axis]
+        if length % factor:
+            last = ops.take(image, [length - 1] * (-length % factor), axis=axis)
+            image = ops.concatenate([image, last], axis=axis)
+        parts = (image.shape[axis] // factor, factor)
+        image = ops.mean(ops.reshape(image, (-1, *image.shape[1:axis], *parts, *image.shape[axis + 1 :])), axis + 1)
+    return image
+
+
+def enlarged_matrix(matrix: object, factor: int) -> object:
+    """Returns matrices (B, D, D + 1) about voxel 0 of an image for one of `factor` times its voxels along each axis.
+
+    Edges of voxels coincide, so the middle of voxel `x` lies at `factor * (x + 0.5) - 0.5`.
+    """
+    linear, offset = matrix[..., :-1], matrix[..., -1:]
+    half = (factor - 1) / 2
+    return ops.concatenate([linear, factor * offset + half * (1 - ops.sum(linear, axis=-1, keepdims=True))], axis=-1)

@@ -1,0 +1,179 @@
+"""Displacement and velocity fields in voxels: shape (B, *S, D), component d along axis d, float32."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from keras import ops
+
+from regzoo import backend
+from regzoo.errors import invalid
+from regzoo.ops.filters import along_axes, difference
+from regzoo.ops.warping import warp
+
+
+def _field(field: object) -> object:
+    return ops.convert_to_tensor(field, dtype="float32")
+
+
+def compose(outer: object, inner: object) -> object:
+    """Returns the field of doing `inner`, then `outer`: `x -> inner(x) + outer(x + inner(x))`.
+
+    Args:
+        outer: Shape (B, *S_outer, D).
+        inner: Shape (B, *S, D).
+
+    Returns:
+        Shape (B, *S, D).
+    """
+    inner = _field(inner)
+    return inner + warp(_field(outer), inner)
+
+
+def integrate(velocity: object, steps: int = 7) -> object:
+    """Integrates a stationary velocity field over unit time by scaling and squaring.
+
+    Args:
+        velocity: Voxels per unit time, shape (B, *S, D). Its negation gives the inverse displacement.
+        steps: Number of squarings; the first step is `velocity / 2**steps`.
+
+    Returns:
+        Displacement field, shape (B, *S, D).
+
+    Source: Arsigny et al., A log-Euclidean framework for statistics on diffeomorphisms, 2006.
+    """
+    return backend.repeat(_squared, steps, _field(velocity) / 2**steps)
+
+
+def _squared(ddf: object) -> object:
+    return compose(ddf, ddf)
+
+
+def invert(ddf: object, iterations: int = 20) -> tuple[object, object]:
+    """Inverts a displacement field by fixed-point iteration: `v(x) = -ddf(x + v(x))`.
+
+    Args:
+        ddf: Shape (B, *S, D).
+        iterations: Each shrinks the error by the field's largest stretch, so folds do not converge.
+
+    Returns:
+        The inverse, shape (B, *S, D), and its residual, the largest `|v(x) + ddf(x + v(x))|` in voxels, shape (B,).
+
+    Source: Chen et al., A simple fixed-point approach to invert a deformation field, 2008.
+    """
+    ddf = _field(ddf)
+    inverse = backend.repeat(_fixed_point, iterations, -ddf, ddf)
+    gap = ops.sqrt(ops.sum(ops.square(compose(ddf, inverse)), axis=-1))
+    return inverse, ops.max(gap, axis=tuple(range(1, len(gap.shape))))
+
+
+def _fixed_point(inverse: object, ddf: object) -> object:
+    return -warp(ddf, inverse)
+
+
+def resize_field(field: object, shape: Sequence[int]) -> object:
+    """Resizes a field linearly to another grid over the same region, vectors rescaled to the new voxels.
+
+    Args:
+        field: Shape (B, *S, D).
+        shape: New spatial shape. Voxel edges, not centres, coincide: voxel x sits at `(x + 0.5) * S / shape - 0.5`.
+
+    Returns:
+        Shape (B, *shape, D).
+    """
+    field = _field(field)
+    factor = np.array(shape) / np.array(field.shape[1:-1])
+    resized = along_axes(field, [_linear(old, new) for old, new in zip(field.shape[1:-1], shape, strict=True)])
+    return resized * ops.convert_to_tensor(factor.astype("float32"))
+
+
+def _linear(old: int, new: int) -> np.ndarray | None:
+    return None if old == new else linear_matrix((np.arange(new) + 0.5) * old / new - 0.5, old)
+
+
+def linear_matrix(places: np.ndarray, length: int) -> np.ndarray:
+    """Returns the matrix that samples an axis linearly, edge values outside.
+
+    Args:
+        places: Voxel coordinates, shape (N,).
+        length: Voxels along the axis.
+
+    Returns:
+        Shape (N, length), for `filters.along_axes`.
+    """
+    places = np.clip(places, 0, length - 1)
+    return np.maximum(0, 1 - np.abs(places[:, None] - np.arange(length)[None, :]))
+
+
+def control_positions(length: int, spacing: float) -> np.ndarray:
+    """Returns where the control points along an axis are, in voxels: from one spacing before the image to one behind.
+
+    The second one is on the image's edge, at -0.5: in mm, they are the same for an image in any resolution.
+    """
+    return spacing * (np.arange(math.ceil(length / spacing - 1e-6) + 3) - 1) - 0.5
+
+
+def bspline_field(control: object, shape: Sequence[int], spacing: Sequence[float]) -> object:
+    """Returns the cubic B-spline field of control points: a free-form deformation.
+
+    Args:
+        control: Displacements of the control points in voxels, shape (B, *N, D), N as `control_positions` has.
+        shape: Spatial shape of the field.
+        spacing: Voxels between control points along each axis, D values above 0.
+
+    Returns:
+        Shape (B, *shape, D). Control points that all move alike move every voxel alike.
+
+    Raises:
+        ValueError: If the control points do not span the grid.
+
+    Source: Rueckert et al., Nonrigid registration using free-form deformations, 1999, eq. 2.
+    """
+    control = _field(control)
+    positions = [control_positions(n, each) for n, each in zip(shape, spacing, strict=True)]
+    if tuple(control.shape[1:-1]) != tuple(len(each) for each in positions):
+        expected = f"shape (B, {', '.join(str(len(each)) for each in positions)}, D) for a grid {tuple(shape)}"
+        raise invalid("control", expected, tuple(control.shape))
+    offsets = [(np.arange(n)[:, None] - x) / s for n, x, s in zip(shape, positions, spacing, strict=True)]
+    return along_axes(control, [cubic_bspline(offset) for offset in offsets])
+
+
+def cubic_bspline(x: np.ndarray) -> np.ndarray:
+    """Returns the cubic B-spline, which is 0 from |x| = 2 on."""
+    x = np.abs(x)
+    return np.where(x < 1, 2 / 3 - x**2 + x**3 / 2, np.maximum(2 - x, 0) ** 3 / 6)
+
+
+def jacobian_determinant(ddf: object) -> object:
+    """Returns how much volume changes: det(I + dddf/dx), by central differences (one-sided at the border).
+
+    The value is the same in voxels and in millimetres, whatever the spacing.
+
+    Args:
+        ddf: Shape (B, *S, D), D of 2 or 3.
+
+    Returns:
+        Shape (B, *S); below 0 where the field folds.
+    """
+    ddf = _field(ddf)
+    return determinant([difference(ddf, axis) for axis in range(ddf.shape[-1])])
+
+
+def determinant(slopes: Sequence[object]) -> object:
+    """Returns det(I + dddf/dx) from a field's derivatives.
+
+    Args:
+        slopes: The derivative along each of the D axes, D of 2 or 3, shape (B, *S, D) each.
+
+    Returns:
+        Shape (B, *S).
+    """
+    dims, j = len(slopes), slopes
+    m = [[j[b][..., a] + float(a == b) for b in range(dims)] for a in range(dims)]
+    if dims == 2:
+        return m[0][0] * m[1][1] - m[0][1] * m[1][0]
+    return (
+        m[0][0] * (m[1][1] * m[2][2] - m[1][2] * m[2][1])
+        - m[0][1] * (m[1][0] * m[2][2] - m[1][2] * m[2][0])
+        + m[0][2] * (m[1][0] * m[2][1] - m[1][1] * m[2][0])
+    )

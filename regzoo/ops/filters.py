@@ -1,0 +1,188 @@
+"""Separable linear operators on grids: one small matrix an axis smooths, shifts or resizes; differences; float32."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from keras import ops
+
+from regzoo.errors import invalid, unknown
+
+Window = Literal["box", "triangular", "gaussian"]
+Kernel = Literal["gaussian", "cauchy"]
+
+
+def along_axes(x: object, matrices: Sequence[np.ndarray | None]) -> object:
+    """Applies one matrix along each spatial axis.
+
+    Args:
+        x: Shape (B, *S, C).
+        matrices: One for each spatial axis, shape (n_out, n_in); `None` leaves the axis alone.
+
+    Returns:
+        Shape (B, *S_out, C).
+    """
+    x = ops.convert_to_tensor(x, dtype="float32")
+    for axis, matrix in enumerate(matrices, start=1):
+        if matrix is not None:
+            x = _along(x, matrix.astype("float32"), axis)
+    return x
+
+
+def _along(x: object, matrix: np.ndarray, axis: int) -> object:
+    shape = list(x.shape)
+    batch = ops.shape(x)[0]
+    before, after = int(np.prod(shape[1:axis])), int(np.prod(shape[axis + 1 :]))
+    out = (batch, *shape[1:axis], matrix.shape[0], *shape[axis + 1 :])
+    kernel = ops.convert_to_tensor(matrix)
+    # (n_out, n_in) @ (B * before, n_in, after): no transposes, whatever the axis.
+    rows = ops.reshape(x, (batch * before, shape[axis], after))
+    return ops.reshape(ops.matmul(kernel, rows), out)
+
+
+def window_matrix(length: int, size: int, window: Window = "box") -> np.ndarray:
+    """Returns the matrix that averages a window along an axis, over the voxels inside the image only.
+
+    Args:
+        length: Voxels along the axis.
+        size: Window width in voxels, odd.
+        window: `"box"`; `"triangular"` (zero one voxel outside); `"gaussian"` (standard deviation `size / 6`, so that
+            the window spans three of them on either side).
+
+    Returns:
+        Shape (length, length); every row sums to 1.
+
+    Raises:
+        ValueError: If `size` is even or less than 1, or `window` is unknown.
+    """
+    if size < 1 or size % 2 == 0:
+        raise invalid("size", "an odd number of voxels of at least 1", size)
+    offset = np.abs(np.arange(length)[:, None] - np.arange(length)[None, :])
+    half = (size - 1) // 2
+    shapes = {
+        "box": np.ones_like(offset, dtype="float64"),
+        "triangular": half + 1.0 - offset,
+        "gaussian": np.exp(-0.5 * (offset / (size / 6.0)) ** 2),
+    }
+    if window not in shapes:
+        raise unknown("window", window, shapes)
+    weights = np.where(offset <= half, shapes[window], 0.0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def smooth(x: object, size: int, window: Window = "box") -> object:
+    """Averages a window around every voxel, over the voxels inside the image only.
+
+    Args:
+        x: Shape (B, *S, C).
+        size: Window width in voxels, odd.
+        window: `"box"`, `"triangular"` or `"gaussian"`; see `window_matrix`.
+
+    Returns:
+        Shape (B, *S, C).
+    """
+    return along_axes(x, [window_matrix(length, size, window) for length in x.shape[1:-1]])
+
+
+def blur_matrix(length: int, sigma: float, kernel: Kernel = "gaussian") -> np.ndarray:
+    """Returns the matrix that blurs along an axis, with zeros outside the image.
+
+    Args:
+        length: Voxels along the axis.
+        sigma: Width in voxels, above 0.
+        kernel: `"gaussian"` (standard deviation `sigma`, cut at `3 * sigma`) or `"cauchy"` (`1 / (1 + (x / sigma)^2)`,
+            half as high at `sigma`, cut at `5 * sigma`).
+
+    Returns:
+        Shape (length, length); rows whose kernel lies inside the image sum to 1.
+
+    Raises:
+        ValueError: If `kernel` is unknown.
+    """
+    shapes = {"gaussian": (3, lambda x: np.exp(-0.5 * x**2)), "cauchy": (5, lambda x: 1 / (1 + x**2))}
+    if kernel not in shapes:
+        raise unknown("kernel", kernel, shapes)
+    tail, shape = shapes[kernel]
+    reach = int(tail * sigma)
+    offset = np.abs(np.arange(length)[:, None] - np.arange(length)[None, :])
+    weights = np.where(offset <= reach, shape(offset / sigma), 0.0)
+    return weights / shape(np.arange(-reach, reach + 1) / sigma).sum()
+
+
+def blur(x: object, sigma: float, kernel: Kernel = "gaussian") -> object:
+    """Blurs along every axis, with zeros outside the image.
+
+    Args:
+        x: Shape (B, *S, C).
+        sigma: Width in voxels, the same along every axis; 0 leaves `x` as it is.
+        kernel: `"gaussian"` or `"cauchy"`; see `blur_matrix`.
+
+    Returns:
+        Shape (B, *S, C).
+
+    Raises:
+        ValueError: If `sigma` is negative or `kernel` is unknown.
+    """
+    if sigma < 0:
+        raise invalid("sigma", "a width in voxels of at least 0", sigma)
+    lengths = x.shape[1:-1]
+    return along_axes(x, [blur_matrix(length, sigma, kernel) if sigma else None for length in lengths])
+
+
+def shift(x: object, axis: int, step: int) -> object:
+    """Returns `x` at the voxel `step` further along a spatial axis; outside the image, its edge is repeated.
+
+    Args:
+        x: Shape (B, *S, C).
+        axis: Spatial axis, from 0.
+        step: Voxels, of either sign.
+
+    Returns:
+        Shape (B, *S, C).
+    """
+    length = x.shape[axis + 1]
+    source = np.clip(np.arange(length) + step, 0, length - 1)
+    matrices = [None] * (len(x.shape) - 2)
+    matrices[axis] = np.eye(length)[source]
+    return along_axes(x, matrices)
+
+
+def forward_difference(x: object, axis: int) -> object:
+    """Returns each voxel's difference to the next one along a spatial axis; unlike `difference`, it sees every wave.
+
+    Args:
+        x: Shape (B, *S, C).
+        axis: Spatial axis, from 0.
+
+    Returns:
+        One value fewer along the axis; along an axis of length 1, one zero.
+    """
+    x = ops.convert_to_tensor(x, dtype="float32")
+    before = (slice(None),) * (axis + 1)
+    if x.shape[axis + 1] == 1:
+        return ops.zeros_like(x)
+    return x[(*before, slice(1, None))] - x[(*before, slice(None, -1))]
+
+
+def difference(x: object, axis: int) -> object:
+    """Returns the derivative along a spatial axis per voxel: central inside, one-sided at both ends (`np.gradient`).
+
+    Args:
+        x: Shape (B, *S, C).
+        axis: Spatial axis, from 0.
+
+    Returns:
+        Shape (B, *S, C); zero along an axis of length 1.
+    """
+    x = ops.convert_to_tensor(x, dtype="float32")
+    axis += 1
+    length = x.shape[axis]
+    if length == 1:
+        return ops.zeros_like(x)
+
+    def part(start: int, stop: int) -> object:
+        return x[(slice(None),) * axis + (slice(start, stop),)]
+
+    first, last = part(1, 2) - part(0, 1), part(length - 1, length) - part(length - 2, length - 1)
+    inside = [] if length == 2 else [(part(2, length) - part(0, length - 2)) / 2]
+    return ops.concatenate([first, *inside, last], axis=axis)

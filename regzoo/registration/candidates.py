@@ -1,0 +1,108 @@
+"""Which models are made for which images, by their cards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from regzoo import hub
+from regzoo.hub.cards import Card
+from regzoo.schema.config import InputConfig
+from regzoo.world.images import Image
+
+_BELOW_ZERO = -100.0
+_TWICE = 2.0
+
+
+def candidates(fixed: Image, moving: Image, cards: Iterable[Card] | None = None) -> list[tuple[Card, list[str]]]:
+    """Returns the models, those that fit these images best first, and what speaks against each.
+
+    Of models of which as little is amiss, one that finds its organ in the images itself comes first, for it refuses
+    images without; one for any anatomy comes late, and one that knows a single subject last.
+
+    A card says which modality, spacing and size a model was made for, and images do not tell which organ they show: the
+    choice among those that fit is the user's.
+
+    Args:
+        fixed: Fixed image.
+        moving: Moving image.
+        cards: Which models; None: all that are bundled or in the cache.
+    """
+    cards = [entry.card for entry in hub.models()] if cards is None else cards
+    found = [(card, misfits(card, fixed, moving)) for card in cards]
+    return sorted(found, key=lambda each: (len(each[1]), *_rank(each[0])))
+
+
+def _rank(card: Card) -> tuple[bool, bool, bool]:
+    single = bool(card.data) and sum(source.subjects or 0 for source in card.data) == 1
+    return single, card.anatomy == "any", card.input.around != "lungs"
+
+
+def misfits(card: Card, fixed: Image, moving: Image) -> list[str]:
+    """Says where an image is not what a model was made for.
+
+    Args:
+        card: The model's.
+        fixed: Fixed image.
+        moving: Moving image.
+
+    Returns:
+        One sentence for each thing that is amiss, as `fixed: size ...`: intensities, spacing, size or slices.
+    """
+    found = []
+    kind = card.modality.upper().split(" ")[0]
+    trained = np.array(card.input.spacing)
+    if card.input.around == "extent":
+        sizes = [np.ptp(image.grid.box(), axis=0) for image in (fixed, moving)]
+        if np.any(sizes[1] > _TWICE * sizes[0]) or np.any(sizes[0] > _TWICE * sizes[1]):
+            found.append(
+                f"moving: size {_size(sizes[1].round())}, the fixed image {_size(sizes[0].round())}, while {card.name} "
+                "was made for two images of the same part of the body."
+            )
+    for name, image in (("fixed", fixed), ("moving", moving)):
+        if kind in ("CT", "MR") and kind != _kind(image):
+            why = f"intensities from {image.array.min():g} look like {_kind(image)}"
+            found.append(f"{name}: {why}, while {card.name} was made for {card.modality}.")
+        if card.input.around == "extent":  # it sees each image whole, whatever its size
+            continue
+        if len(card.input.shape) == 2 and image.shape[2] > 1 and image.spacing[2] < 2 * image.spacing[:2].max():
+            found.append(
+                f"{name}: slices {image.spacing[2]:.4g} mm apart are a volume, while {card.name} registers each alone."
+            )
+        spacing, extent = _geometry(image, card.input)
+        if np.any(spacing > 2 * trained) or np.any(spacing < trained / 4):
+            found.append(
+                f"{name}: spacing {_size(image.spacing)} is far from {_size(trained)}, which {card.name} was made for."
+            )
+        field = trained * card.input.shape
+        if card.input.around == "lungs":  # it looks for them, however wide the image
+            continue
+        if np.any(extent > 1.5 * field):
+            found.append(
+                f"{name}: size {_size(extent.round())}, while {card.name} sees {_size(field.round())} "
+                "around its centre; beyond, the field is only continued."
+            )
+        elif np.any(extent < 0.4 * field):
+            found.append(
+                f"{name}: size {_size(extent.round())} is far less than the {_size(field.round())} "
+                f"that {card.name} was made for."
+            )
+    return found
+
+
+def _kind(image: Image) -> str:
+    """Guesses the modality: only CT in HU has air well below 0."""
+    return "CT" if image.array.min() < _BELOW_ZERO else "MR"
+
+
+def _geometry(image: Image, inputs: InputConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Returns an image's spacing and extent in mm along the axes of a network's grid, near enough."""
+    if len(inputs.shape) == 2:
+        return image.spacing[:2], image.spacing[:2] * image.shape[:2]
+    order = [max("RAS".find(axis), "LPI".find(axis)) for axis in inputs.axes]
+    return np.abs(image.affine[:3, :3]).sum(axis=1)[order], np.ptp(image.grid.box(), axis=0)[order]
+
+
+def _size(values: np.ndarray) -> str:
+    return " x ".join(f"{value:.4g}" for value in values) + " mm"

@@ -1,0 +1,90 @@
+"""What a registration gives, and how it is written to a folder."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from regzoo.io.files import atomic_folder
+from regzoo.registration import report
+from regzoo.world.images import Image
+from regzoo.world.transforms import Transform
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a registration gives.
+
+    Args:
+        fixed: The fixed image as read.
+        moving: The moving image as read.
+        start: The transform that the model started from: identity, or the shift of one image centre to the other.
+        facts: What `result.json` holds: scores before and after, Jacobian figures, seconds, model, warnings.
+        moved: The moving image on the fixed image's grid, sampled once; None where there is no transform.
+        transform: From fixed to moving space, RAS mm; its grid is the fixed image's. None for a conditional model,
+            which predicts labels on the fixed image without one.
+        fixed_labels: Label map of the fixed image, if given.
+        moving_labels: Label map of the moving image, if given.
+        moved_labels: Label map of the moving image on the fixed image's grid, if given; or the predicted one.
+    """
+
+    fixed: Image
+    moving: Image
+    start: Transform
+    facts: dict = field(default_factory=dict)
+    moved: Image | None = None
+    transform: Transform | None = None
+    fixed_labels: Image | None = None
+    moving_labels: Image | None = None
+    moved_labels: Image | None = None
+
+    def save(self, folder: str | os.PathLike) -> Path:
+        """Writes moved.nii.gz, moved_labels.nii.gz, transform.nii.gz (what there is), report.png and result.json.
+
+        All files appear together, once all of them are written; what an earlier result left and this one lacks goes.
+
+        Args:
+            folder: Output folder.
+
+        Returns:
+            The folder.
+        """
+        folder = Path(folder)
+        parts = {"moved": self.moved, "moved_labels": self.moved_labels, "transform": self.transform}
+        with atomic_folder(folder) as path:
+            for name, part in parts.items():
+                if part is not None:
+                    part.save(path / f"{name}.nii.gz")
+            with clock(self.facts["seconds"], "picture"):
+                report.picture(self, path / "report.png")
+            (path / "result.json").write_text(
+                json.dumps(_plain(self.facts), indent=2, allow_nan=False) + "\n", encoding="utf-8"
+            )
+        for name, part in parts.items():
+            if part is None:
+                (folder / f"{name}.nii.gz").unlink(missing_ok=True)
+        return folder
+
+
+@contextmanager
+def clock(seconds: dict[str, float], step: str) -> Iterator[None]:
+    """Notes the seconds of a step, to the millisecond."""
+    start = time.perf_counter()
+    yield
+    seconds[step] = round(time.perf_counter() - start, 3)
+
+
+def _plain(value: object) -> object:
+    """Returns facts as JSON can hold them: string keys, and null where there is no number."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return round(float(value), 6) if np.isfinite(value) else None
+    return value

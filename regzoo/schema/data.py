@@ -1,0 +1,250 @@
+"""Where training data is and how it is drawn and augmented, as data."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from regzoo.hub.cards import Line
+from regzoo.schema.config import Spacing, Strict
+from regzoo.simulation.motion import BreathingPrior
+
+PathText = Annotated[Line, StringConstraints(min_length=1)]
+LabelValue = Annotated[int, Field(ge=1, le=65535)]
+Folders = Annotated[tuple[PathText, ...], Field(min_length=1, max_length=1024)]
+
+
+class _Data(Strict):
+    """What all sources have. A label is a value of an integer map, or a channel, from 1, of a 4-D file."""
+
+    kind: str
+    root: PathText = "."
+    label_values: Annotated[tuple[LabelValue, ...], Field(min_length=1, max_length=1024)] | None = None
+    """Labels to train on and to score; null: all that the files have."""
+    label_sampling: Literal["one", "all"] | int = "all"
+    """Which of the labels that both images of a training pair have: `one`, or a number of them up to 64, at random in
+    each draw, or `all`."""
+
+    @field_validator("label_sampling", mode="before")
+    @classmethod
+    def _how_many(cls, value: object) -> object:
+        if value in ("one", "all") or (type(value) is int and 2 <= value <= 64):
+            return value
+        raise ValueError(f"expected 'one', 'all' or a number from 2 to 64, received {value!r:.40}")
+
+
+class _Single(_Data):
+    """Sources of single images, which are paired by drawing."""
+
+    images: PathText = "images"
+    labels: PathText | None = None
+    splits: PathText = "splits.json"
+    """JSON: lists `train`, `valid` and, if given, `test` of names, and `test_pairs` of [moving, fixed] names; an image
+    is `images/NAME.nii.gz`, its label map `labels/NAME.nii.gz`. Or CSV: `image,labels,split`, relative to the file."""
+    validation_pairs: Annotated[int, Field(ge=1, le=10_000)] = 20
+    """How many fixed pairs of validation images the seed draws."""
+
+
+class _Grouping(_Data):
+    """How pairs are drawn from images in groups, such as a patient's visits; an image's place is its time."""
+
+    intra_group_prob: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the pairs whose two images are of one group; those of the others are of two groups."""
+    intra_group_option: Literal["forward", "backward", "unconstrained"] = "unconstrained"
+    """Within a group, `forward`: the moving image comes before the fixed one; `backward`: after it."""
+    sample_image_in_group: bool = True
+    """Whether all groups are drawn equally often, or all pairs of images, so that large groups count for more."""
+
+
+class UnpairedData(_Single):
+    """Single images from a folder; training pairs any two of them."""
+
+    kind: Literal["unpaired"]
+
+
+class GroupedData(_Single, _Grouping):
+    """Single images in groups, in the order of the splits file: the CSV's column `group`, or GROUP/IMAGE as name."""
+
+    kind: Literal["grouped"]
+
+
+class PairedData(_Data):
+    """Given pairs, one CSV file per split (see `regzoo.data.tables`)."""
+
+    kind: Literal["pairs"]
+    train: PathText
+    valid: PathText
+    test: PathText | None = None
+
+
+class FolderData(_Grouping):
+    """DeepReg's folders, of NIfTI files or with one HDF5 file in the place of each (see `regzoo.data.folders`)."""
+
+    kind: Literal["folders"]
+    layout: Literal["paired", "unpaired", "grouped"]
+    train: Folders = (".",)
+    """Folders, relative to `root`, each with `images` (paired: `moving_images` and `fixed_images`), labels likewise."""
+    valid: Folders = (".",)
+    test: Annotated[tuple[PathText, ...], Field(max_length=64)] = (".",)
+    """Empty: there are no test images."""
+    images: PathText = "images"
+    labels: PathText | None = "labels"
+    """Null, or a name that no folder has: there are no labels."""
+    splits: PathText | None = None
+    """JSON: lists `train`, `valid` and, if given, `test` of the names (grouped: of groups) to take of the folders."""
+    spacing: tuple[Spacing, Spacing, Spacing] | None = None
+    """Millimetres along i, j, k in HDF5 files, which hold no geometry; null: 1 mm. Axes are taken to run R, A, S."""
+    validation_pairs: Annotated[int, Field(ge=1, le=10_000)] = 20
+    """How many different pairs of validation images, and of test images, the seed draws, unless they are paired."""
+
+    @model_validator(mode="after")
+    def _every_key_counts(self) -> "FolderData":
+        unused = [] if self.layout == "grouped" else list(_Grouping.__annotations__)
+        for name in unused + ["validation_pairs"] * (self.layout == "paired"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name}: the layout '{self.layout}' has no use for it")
+        return self
+
+
+class TestPair(Strict):
+    """The files of a pair to score on, relative to `root`."""
+
+    fixed: PathText
+    moving: PathText
+    fixed_points: PathText | None = None
+    moving_points: PathText | None = None
+
+
+class BreathingData(Strict):
+    """Pairs that are simulated from single chest CTs; the field between them is known.
+
+    See `regzoo.simulation.breathing`.
+    """
+
+    kind: Literal["breathing"]
+    root: PathText = "."
+    train: Annotated[tuple[PathText, ...], Field(min_length=1, max_length=1024)]
+    """Chest CTs in HU, relative to `root`."""
+    valid: Annotated[tuple[PathText, ...], Field(min_length=1, max_length=64)]
+    test: Annotated[tuple[TestPair, ...], Field(max_length=1024)] = ()
+    """Real pairs, never simulated ones."""
+    mask_suffix: PathText | None = None
+    """What names of lung masks add before the ending, as `_lungmask`; null: lungs are found by `regzoo.world.lungs`."""
+    prior: BreathingPrior = BreathingPrior()
+    validation_pairs: Annotated[int, Field(ge=1, le=1000)] = 12
+
+
+class ShapesPrior(Strict):
+    """What maps of random shapes and their images are drawn from."""
+
+    shapes: Annotated[int, Field(ge=2, le=64)] = 24
+    """Shapes in a map."""
+    size: tuple[Annotated[float, Field(ge=2, le=500)], Annotated[float, Field(ge=2, le=500)]] = (12.0, 48.0)
+    """Least and largest distance between the control points of the maps that shapes come from, mm."""
+    detail: Annotated[float, Field(ge=0, le=2)] = 0.5
+    """How much of maps of half that distance is added."""
+    black: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Probability that one shape lies around all others and is 0 in both images, as around a brain without skull."""
+    body: tuple[Annotated[float, Field(gt=0, le=2)], Annotated[float, Field(gt=0, le=2)]] = (0.6, 1.0)
+    """Where that shape begins: least and largest distance from the centre, in half sizes of the grid."""
+    cut: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Probability that an image ends within the grid and is 0 beyond, on each side by up to a sixth of the size."""
+    related: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Probability that the contrast of the second image is nearly that of the first, or its reverse."""
+    texture: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Largest standard deviation, about, of a smooth pattern within shapes; intensities of shapes span 1."""
+    blur: Annotated[float, Field(ge=0, le=20)] = 2.0
+    """Largest standard deviation of the blur, mm."""
+
+    @model_validator(mode="after")
+    def _grows(self) -> "ShapesPrior":
+        if self.size[0] > self.size[1]:
+            raise ValueError(f"size: expected the smaller first, received {self.size}")
+        return self
+
+
+class ShapesData(Strict):
+    """Pairs of random shapes in random contrasts (see `regzoo.simulation.shapes`); no image is read for training.
+
+    Both images show one map of shapes, each in its own contrast; what `augmentation` says moves it in the fixed one.
+    """
+
+    kind: Literal["shapes"]
+    root: PathText = "."
+    test: PathText | None = None
+    """CSV of real pairs to score on, relative to `root`."""
+    prior: ShapesPrior = ShapesPrior()
+    label_sampling: Annotated[int, Field(ge=1, le=64)] = 8
+    """How many of the shapes are labels in each draw."""
+    validation_pairs: Annotated[int, Field(ge=1, le=1000)] = 12
+
+
+class FieldAugmentation(Strict):
+    """A random smooth deformation: a cubic B-spline through random displacements, on average none anywhere."""
+
+    strength: Annotated[float, Field(gt=0, le=100)]
+    """Largest displacement of a control point along each axis, mm; that of a voxel is a fifth of it (rms, 3-D)."""
+    smoothness: Annotated[float, Field(ge=4, le=1000)]
+    """Distance between control points, mm."""
+    octaves: Annotated[int, Field(ge=1, le=4)] = 1
+    """How many such deformations follow each other, each with half the strength and smoothness of the one before."""
+
+    @model_validator(mode="after")
+    def _does_not_fold(self) -> "FieldAugmentation":
+        # A cubic B-spline deformation is one to one if no control point moves by smoothness / 2.48 or more (3-D).
+        # Source: Choi and Lee, Injectivity conditions of 2D and 3D uniform cubic B-spline functions, 2000.
+        if self.strength > 0.4 * self.smoothness:
+            raise ValueError(f"strength: expected at most 0.4 x smoothness, or it may fold, received {self.strength}")
+        return self
+
+
+class BiasAugmentation(Strict):
+    """A random smooth factor, as coils leave it in MR images: the exponential of a cubic B-spline."""
+
+    strength: Annotated[float, Field(gt=0, le=3)]
+    """Largest logarithm of the factor, to either side."""
+    smoothness: Annotated[float, Field(ge=4, le=1000)]
+    """Distance between control points, mm."""
+
+
+class FlipAugmentation(Strict):
+    """Exchange of left and right, in both images of a pair."""
+
+    probability: Annotated[float, Field(gt=0, le=1)] = 0.5
+    swap: Annotated[tuple[tuple[LabelValue, LabelValue], ...], Field(max_length=512)] = ()
+    """Pairs of labels that are each other's mirror image."""
+
+    @model_validator(mode="after")
+    def _labels_swap_once(self) -> "FlipAugmentation":
+        values = [value for pair in self.swap for value in pair]
+        if len(set(values)) < len(values):
+            raise ValueError("swap: a label is listed twice")
+        return self
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Augmentation(Strict):
+    """Random changes to the training images; 0 or null is off.
+
+    Fixed and moving image are changed independently of each other, but for the flip; labels move with their image.
+    """
+
+    affine: Annotated[float, Field(ge=0, le=0.33)] = 0.0
+    """Scale of a random affine matrix about the image's centre."""
+    field: FieldAugmentation | None = None
+    flip: FlipAugmentation | None = None
+    invert: Share = 0.0
+    """Probability that an image is shown as its negative."""
+    gamma: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """Largest logarithm of the exponent that intensities in [0, 1] are raised to, to either side."""
+    contrast: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """Largest logarithm of the factor that stretches intensities about their mean, to either side."""
+    bias: BiasAugmentation | None = None
+    noise: Share = 0.0
+    """Largest standard deviation of Gaussian noise; an image in [0, 1] stays in it."""
+
+    @field_validator("affine", "invert", "gamma", "contrast", "noise", mode="before")
+    @classmethod
+    def _null_is_off(cls, value: object) -> object:
+        return 0.0 if value is None else value

@@ -1,0 +1,157 @@
+"""What a registration is trained on: a weighted sum of image, label and deformation losses, as data.
+
+The settings of a term are those of the function of the same name in `regzoo.losses`.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from regzoo.schema.config import Strict
+
+Share = Annotated[float, Field(gt=0, le=0.1)]
+Scale = Annotated[float, Field(ge=0, le=16)]
+
+
+class Term(Strict):
+    """One term of the loss; a weight of 0 switches it off."""
+
+    weight: Annotated[float, Field(ge=0, le=1e6)] = 1.0
+
+
+class WindowTerm(Term):
+    """A term that compares windows of `size` voxels along each axis."""
+
+    size: Annotated[int, Field(ge=3, le=31)] = 9
+    window: Literal["box", "triangular", "gaussian"] = "box"
+    floor: Share = 1e-4
+    """Share of the image's variance below which a window is flat, and left out if both are."""
+
+    @field_validator("size")
+    @classmethod
+    def _odd(cls, size: int) -> int:
+        if size % 2 == 0:
+            raise ValueError(f"expected an odd number, received {size}")
+        return size
+
+
+class HistogramTerm(Term):
+    """A term on the joint histogram of the intensities."""
+
+    num_bins: Annotated[int, Field(ge=4, le=256)] = 23
+    sigma_ratio: Annotated[float, Field(ge=0.1, le=4)] = 0.5
+    """Standard deviation in bins of the Gaussian by which a voxel falls into them."""
+
+
+class SimilarityTerm(Term):
+    """A term on self-similarity: patches of `2 * radius + 1` voxels, compared `dilation` voxels away."""
+
+    radius: Annotated[int, Field(ge=1, le=8)] = 2
+    dilation: Annotated[int, Field(ge=1, le=8)] = 2
+    floor: Share = 1e-3
+    """Share of the image's mean self-difference below which a voxel is flat, and left out if both are."""
+
+
+class ScalesTerm(Term):
+    """A term on labels, averaged over widths in voxels by which both maps are blurred; 0 is not at all."""
+
+    scales: Annotated[tuple[Scale, ...], Field(min_length=1, max_length=8)] = (0.0,)
+    kernel: Literal["gaussian", "cauchy"] = "gaussian"
+
+
+class EntropyTerm(ScalesTerm):
+    """Cross-entropy, of the background by `background_weight` and of the label by the rest to 1."""
+
+    background_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
+class NormTerm(Term):
+    """A term on first derivatives, by absolute value or by square."""
+
+    norm: Literal["l1", "l2"] = "l2"
+
+
+class ElasticTerm(Term):
+    """A term on strain: `mu`, the cost of any strain, and `lam`, that of a change of volume besides."""
+
+    mu: Annotated[float, Field(ge=0, le=1e6)] = 1.0
+    lam: Annotated[float, Field(ge=0, le=1e6)] = 1.0
+
+    @model_validator(mode="after")
+    def _costs_something(self) -> "ElasticTerm":
+        if self.mu == self.lam == 0:
+            raise ValueError("expected mu or lam above 0")
+        return self
+
+
+class MarginTerm(Term):
+    """A term on Jacobian determinants below `margin`; 0 counts folds alone."""
+
+    margin: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class ImageLoss(Strict):
+    """Terms that compare the fixed and the moved image; mi, nmi and mind also across modalities."""
+
+    ssd: Term | None = None
+    ncc: Term | None = None
+    lncc: WindowTerm | None = None
+    mi: HistogramTerm | None = None
+    nmi: HistogramTerm | None = None
+    mind: SimilarityTerm | None = None
+
+
+class LabelLoss(Strict):
+    """Terms that compare the fixed and the moved labels, averaged over the labels that are there."""
+
+    dice: ScalesTerm | None = None
+    jaccard: ScalesTerm | None = None
+    cross_entropy: EntropyTerm | None = None
+    ssd: ScalesTerm | None = None
+    centroid: Term | None = None
+    """A distance in millimetres: it wants a smaller weight than an overlap."""
+
+
+class DeformationLoss(Strict):
+    """Terms that keep the field smooth and free of folds, in millimetres."""
+
+    gradient: NormTerm | None = None
+    bending: Term | None = None
+    elastic: ElasticTerm | None = None
+    folding: MarginTerm | None = None
+
+
+class DistanceTerm(Term):
+    """A distance in millimetres; a voxel outside the mask counts `outside` beside one inside."""
+
+    outside: Annotated[float, Field(ge=0, le=1)] = 0.02
+
+
+class KnownLoss(Strict):
+    """Terms that compare the field with the known one; for simulated pairs."""
+
+    distance: DistanceTerm | None = None
+
+
+class Loss(Strict):
+    """The loss of a registration: a weighted sum of terms of four kinds."""
+
+    image: ImageLoss = ImageLoss()
+    label: LabelLoss = LabelLoss()
+    deformation: DeformationLoss = DeformationLoss()
+    known: KnownLoss = KnownLoss()
+    symmetric: bool = False
+    """Whether every term is also taken the other way round, by the inverse field; needs an output that has one."""
+
+    @model_validator(mode="after")
+    def _compares_something(self) -> "Loss":
+        if not active(self.image) and not active(self.label) and not active(self.known):
+            raise ValueError("expected an image or label loss with a weight above 0")
+        if self.symmetric and active(self.known):
+            raise ValueError("symmetric: expected false, since the inverse of a known field is not known")
+        return self
+
+
+def active(terms: ImageLoss | LabelLoss | DeformationLoss | KnownLoss) -> dict[str, Term]:
+    """Returns the terms of a loss that have a weight above 0: name -> term."""
+    return {name: term for name, term in terms if term is not None and term.weight > 0}

@@ -1,0 +1,162 @@
+"""Recipes: everything that a training run depends on, in one strict YAML file."""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from regzoo.errors import invalid
+from regzoo.hub.cards import About, Line, Name, Version
+from regzoo.io.files import atomic_file, expanded
+from regzoo.io.yaml_json import dump_yaml, parse_yaml, read_text
+from regzoo.schema.config import InputConfig, ModelConfig, Strict, validate
+from regzoo.schema.data import (
+    Augmentation,
+    BreathingData,
+    FolderData,
+    GroupedData,
+    PairedData,
+    ShapesData,
+    UnpairedData,
+)
+from regzoo.schema.losses import Loss, active
+
+RECIPE_LIMIT = 64 * 1024
+
+
+class Training(Strict):
+    """Optimiser and schedule."""
+
+    steps: Annotated[int, Field(ge=1, le=10_000_000)]
+    """Over which the learning rate's schedule goes."""
+    stop_after: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """Steps after which the run ends although its schedule goes on; null: with the schedule."""
+    batch_size: Annotated[int, Field(ge=1, le=256)] = 2
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 6e-4
+    warmup: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    schedule: Literal["cosine", "constant"] = "cosine"
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share that a running average of the weights keeps in each step; it, not the last step, is scored. 0: none."""
+    clip_norm: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    steps_per_epoch: Annotated[int, Field(ge=1, le=1_000_000)] = 250
+    """A checkpoint, a validation and a log line follow each epoch."""
+    frozen: tuple[Annotated[int, Field(ge=0, le=15)], ...] = ()
+    """Places in the row of networks, counted from 0, of those that keep the weights of their parent."""
+
+    @property
+    def end(self) -> int:
+        """The step after which the run ends."""
+        return min(self.steps, self.stop_after or self.steps)
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> "Training":
+        if self.warmup >= self.steps:
+            raise ValueError(f"warmup ({self.warmup}) must be below steps ({self.steps})")
+        return self
+
+
+ModelName = Annotated[Line, StringConstraints(min_length=1)]
+
+
+class Recipe(Strict):
+    """One training run. `model` and `input` may be null where `parent` gives them."""
+
+    name: Name
+    version: Version = "1"
+    parent: ModelName | tuple[ModelName | None, ...] | None = None
+    """Name, folder or `hf://owner/repo[@revision]` of a model to start from; a run pins it to a commit.
+
+    A list names one for each network of the row, whose last network it starts from, or the one after `#`, counted from
+    0, as in `brain-mr-dvf#0`; null: new weights."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    model: ModelConfig | None = None
+    input: InputConfig | None = None
+    data: Annotated[
+        UnpairedData | GroupedData | PairedData | FolderData | BreathingData | ShapesData, Field(discriminator="kind")
+    ]
+    loss: Loss
+    augmentation: Augmentation = Augmentation()
+    training: Training
+    card: About = About()
+
+    @model_validator(mode="after")
+    def _has_a_model(self) -> "Recipe":
+        absent = [name for name in ("model", "input") if getattr(self, name) is None]
+        if not isinstance(self.parent, str) and absent:
+            raise ValueError(f"{' and '.join(absent)}: expected a value, since parent is null or a list")
+        if isinstance(self.parent, str) and re.search(r"#\d+$", self.parent) and not Path(self.parent).is_dir():
+            raise ValueError(f"parent: expected a list where a network is named by its place, as in ['{self.parent}']")
+        if isinstance(self.parent, tuple) and len(self.parent) != len(self.model.before) + 1:
+            raise ValueError(
+                f"parent: expected {len(self.model.before) + 1} names, one for each network, or one for all"
+            )
+        if self.model and self.input:
+            self.input.check(self.model)
+        return self
+
+    @model_validator(mode="after")
+    def _only_simulated_fields_are_known(self) -> "Recipe":
+        simulated = isinstance(self.data, BreathingData)
+        if active(self.loss.known) and not (simulated or isinstance(self.data, ShapesData)):
+            raise ValueError(
+                "loss.known: expected data.kind breathing or shapes, where the field between the images is known"
+            )
+        if simulated and self.input and (self.input.around, self.input.intensity.name) != ("lungs", "window"):
+            raise ValueError(
+                "input: expected around: lungs and an intensity window in HU, since data.kind is breathing"
+            )
+        if simulated and self.augmentation != Augmentation():
+            raise ValueError("augmentation: expected none, since data.prior says how simulated pairs vary")
+        return self
+
+    @model_validator(mode="after")
+    def _shapes_move(self) -> "Recipe":
+        if isinstance(self.data, ShapesData) and not (self.augmentation.affine or self.augmentation.field):
+            raise ValueError("augmentation: expected affine or field, since only they move shapes of data.kind shapes")
+        return self
+
+    @model_validator(mode="after")
+    def _has_labels(self) -> "Recipe":
+        if active(self.loss.label) and getattr(self.data, "labels", "their own") is None:
+            raise ValueError("data.labels: expected a folder, since loss.label has a weight above 0")
+        return self
+
+    @classmethod
+    def read(cls, path: str | os.PathLike) -> "Recipe":
+        """Reads a recipe.
+
+        Args:
+            path: The YAML file.
+
+        Returns:
+            The recipe.
+
+        Raises:
+            MissingError: If there is no such file.
+            InvalidError: If it is not YAML or a value is wrong: file, dotted path, expected, received.
+        """
+        return validate(cls, parse_yaml(read_text(path, RECIPE_LIMIT), str(path)), str(path))
+
+    def write(self, path: str | os.PathLike) -> None:
+        """Writes the recipe, whole or not at all; `read` gives an equal one."""
+        text = dump_yaml(self.model_dump(mode="json", exclude_none=True))
+        with atomic_file(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def data_home(folder: str | os.PathLike | None = None) -> Path:
+    """Returns the folder that `data.root` is relative to.
+
+    Args:
+        folder: The user's choice; None takes the environment variable `REGZOO_DATA`, or `data`.
+
+    Raises:
+        InvalidError: If there is no such folder.
+    """
+    home = expanded(folder or os.environ.get("REGZOO_DATA") or "data")
+    if not home.is_dir():
+        raise invalid("data home", "a folder", f"'{home}'", "Name it by --data or REGZOO_DATA.")
+    return home

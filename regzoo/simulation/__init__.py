@@ -1,0 +1,1 @@
+"""Simulated pairs: chests that breathe, random shapes, synthetic images."""

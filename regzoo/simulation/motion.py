@@ -1,0 +1,146 @@
+"""How chests breathe and how scanners see them: a prior, and draws from it. Places and vectors in mm along R, A, S."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+from scipy import ndimage
+
+from regzoo.schema.config import Strict
+from regzoo.world.images import Grid
+
+Millimetres = Annotated[float, Field(ge=0, le=100)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Draw = Mapping[str, np.ndarray]
+
+LOCAL, SHAPES = 60.0, 150.0
+"""mm between the control points of random motion and of random shapes of the chest."""
+_STEEP = 20.0  # mm of the diaphragm from which random motion grows no more: it would fold
+
+
+class BreathingPrior(Strict):
+    """What simulated breathing is drawn from; 0 switches a part off.
+
+    The defaults are broader than real breathing: `tests/benchmarks/breathing.py` compares them with the landmarks of
+    quiet breathing (DIR-Lab 4DCT) and of forced breathing (DIR-Lab COPD).
+    """
+
+    diaphragm: Millimetres = 40.0
+    """Largest motion of the diaphragm along S, in mm, up or down."""
+    wall: Share = 0.25
+    """Largest motion of the breastbone along A, as a share of the diaphragm's; the sides move half as much."""
+    local: Share = 0.45
+    """Largest standard deviation of smooth random motion at the diaphragm, as a share of the diaphragm's."""
+    jitter: Millimetres = 2.3
+    """Largest standard deviation of smooth random motion in mm, whatever the diaphragm does."""
+    pleura: Millimetres = 8.0
+    """Largest width of the band along ribs and spine over which the motion inside them dies away, in mm."""
+    position: Millimetres = 4.0
+    """Standard deviation of the patient's shift between the scans along each axis, in mm, and of the turn about each
+    axis, in quarter degrees. It moves everything, bones and table too."""
+    anatomy: Share = 0.15
+    """Largest relative change of the chest's size before both scans; tilts, shapes, shifts and mirrors go with it."""
+    appearance: Share = 1.0
+    """Strength of noise, blur, artefacts, calibration shifts and cropped fields of view."""
+
+
+def draw(prior: BreathingPrior, random: np.random.Generator, grid: Grid) -> dict[str, np.ndarray]:
+    """Draws one pair of scans: how the chest lies and breathes, and what each scan looks like.
+
+    Args:
+        prior: What to draw from.
+        random: The source of all randomness.
+        grid: The network's grid.
+
+    Returns:
+        float32 arrays by name, for `regzoo.simulation.breathing`. Every number is drawn whatever the prior, so that
+        switching a part off leaves the others as they were.
+    """
+    drawn = {**_breath(prior, random, grid), **_anatomy(prior, random, grid), **_scans(prior, random, grid.shape)}
+    return {name: np.asarray(value, dtype=np.float32) for name, value in drawn.items()}
+
+
+def _breath(prior: BreathingPrior, random: np.random.Generator, grid: Grid) -> dict:
+    # Mostly as in quiet breathing, seldom nothing, seldom the most.
+    amplitude = prior.diaphragm * random.beta(1.2, 1.2) * random.choice([-1.0, 1.0])
+    wall = prior.wall * amplitude * random.uniform(-0.5, 1.0)
+    follows = prior.local * min(abs(amplitude), _STEEP) * random.uniform(0.2, 1.0)
+    local = np.hypot(follows, prior.jitter * random.uniform())
+    smooth, rough = _control(random, grid, LOCAL, 1.2), _control(random, grid, LOCAL)
+    return {
+        "diaphragm": amplitude,
+        "profile": random.uniform(0.9, 2.2),
+        "column": random.uniform(0.0, 0.6),
+        "belly": random.uniform(100.0, 300.0),
+        "back": random.uniform(0.2, 1.3),
+        "side": random.normal(0.0, 0.1),
+        "drift": amplitude * random.normal((0.0, -0.04), (0.06, 0.1)),
+        "wall": wall * np.array([-0.5 * random.uniform(), -1.0, -0.3 * random.uniform(-1.0, 1.0)]),
+        "local": local * (0.82 * smooth + 0.57 * rough) * (1.0, 1.1, 1.0),
+        "band": prior.pleura * random.uniform(0.2, 1.0),
+        "shift": prior.position * random.normal(size=3),
+        "turn": np.deg2rad(0.25 * prior.position * random.normal(size=3)),
+        "stage": -random.uniform(),
+    }
+
+
+def _control(random: np.random.Generator, grid: Grid, every: float, smooth: float = 0.0) -> np.ndarray:
+    """Draws control points of a cubic B-spline field of standard deviation 1; `smooth` counts in control points."""
+    sizes = [math.ceil(n * step / every - 1e-6) + 3 for n, step in zip(grid.shape, grid.spacing, strict=True)]
+    points = ndimage.gaussian_filter(random.standard_normal((1, *sizes, 3)), (0, smooth, smooth, smooth, 0))
+    # Filter and B-spline, whose variance is 1/3, are together nearly Gaussian: white noise keeps this much of itself.
+    kept = (2 * math.sqrt(math.pi * (smooth**2 + 1 / 3))) ** -1.5
+    return points / kept
+
+
+def _anatomy(prior: BreathingPrior, random: np.random.Generator, grid: Grid) -> dict:
+    """Draws where a voxel of the network's grid lies in the chest: `linear @ x + offset + shapes(x)` in mm."""
+    strength = prior.anatomy
+    size = np.exp(strength * (random.uniform(-0.8, 0.8) + random.uniform(-0.4, 0.4, 3)))
+    x, y, z = strength * random.uniform(-0.6, 0.6, 3)
+    skew = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    mirror = np.diag([-1.0 if random.uniform() < 0.5 and strength else 1.0, 1.0, 1.0])
+    return {
+        "linear": mirror @ np.diag(size) @ (np.eye(3) + skew),
+        "offset": 100 * strength * random.uniform(-1, 1, 3),
+        "shapes": 30 * strength * _control(random, grid, SHAPES) * random.uniform(),
+    }
+
+
+def _scans(prior: BreathingPrior, random: np.random.Generator, shape: tuple[int, int, int]) -> dict:
+    """Draws the looks of both scans, fixed first."""
+    strength = prior.appearance
+    lungs = strength * (random.normal(0, 0.12) + random.normal(0, 0.04, 2))
+    return {
+        "lung_gain": np.exp(lungs),
+        "offset_hu": strength * (random.normal(0, 15) + random.normal(0, 8, 2)),
+        "blur": strength * random.uniform(0, 0.7, (2, 2)) * random.integers(0, 2, (2, 2)),
+        "noise": strength * 40.0 * random.uniform(size=(2, 1, 1, 1, 1)) ** 2 * _noise(random, shape),
+        "slabs": strength * np.stack([_slabs(random, shape[2]) for _ in range(2)]),
+        "crop": strength * _crop(random),
+    }
+
+
+def _noise(random: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
+    return random.standard_normal((2, *shape, 1), dtype=np.float32)
+
+
+def _slabs(random: np.random.Generator, count: int) -> np.ndarray:
+    """Draws by what share of the breath each slice was taken too late: two scans in three have no such slabs."""
+    edges = np.sort(random.integers(0, count, 8))
+    late = random.normal(0, 0.12, 9) * (random.uniform() < 1 / 3)
+    return late[np.searchsorted(edges, np.arange(count), side="right")]
+
+
+def _crop(random: np.random.Generator) -> np.ndarray:
+    """Draws how many mm are missing of the lower and of the upper end of both scans; mostly none.
+
+    Returns:
+        Shape (2, 2): end, scan.
+    """
+    both = random.uniform(-60, (30, 20))
+    return np.maximum(0, both[:, None] + random.uniform(-15, 15, (2, 2)) * (random.uniform() < 0.5))

@@ -1,0 +1,1 @@
+"""A recipe in, a zoo entry out."""

@@ -1,0 +1,200 @@
+"""Random changes to training pairs: drawn by NumPy, applied to the whole batch at once on the backend."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from keras import ops
+
+from regzoo import backend
+from regzoo.errors import invalid
+from regzoo.ops.fields import bspline_field, control_positions
+from regzoo.ops.grids import identity_grid, random_affine
+from regzoo.ops.warping import sample
+from regzoo.schema.data import Augmentation, FieldAugmentation
+from regzoo.world.images import Grid
+
+
+def augment(
+    stack: np.ndarray,
+    settings: Augmentation,
+    spacing: Sequence[float],
+    random: np.random.Generator,
+    flips: Sequence[int | None] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Changes every image of a batch by draws of its own; an image's labels go where the image goes.
+
+    Matrix, smooth field and flip become one map, by which an image is sampled once, linearly, with 0 outside. Then its
+    intensities change: negative, gamma, contrast, bias field, noise, in this order; they stay in [0, 1].
+
+    Args:
+        stack: Images and behind each its labels, all in [0, 1], shape (N, *S, 1 + L).
+        settings: What to draw.
+        spacing: Millimetres a voxel along each axis.
+        random: Where draws come from.
+        flips: For each image the axis to be mirrored, or None; see `left_right`. None: no image.
+
+    Returns:
+        Images (N, *S, 1) and labels (N, *S, L), float32.
+    """
+    flips = [None] * len(stack) if flips is None else flips
+    where = drawn_places(settings, stack.shape[1:-1], spacing, random, flips)
+    changes = _intensities(settings, (*stack.shape[:-1], 1), spacing, random)
+    if where is not None:
+        stack = moved(stack, where)
+    # The sampler's weights may add up to 1 + 1e-7.
+    images, labels = (np.clip(part, 0, 1) for part in (stack[..., :1], stack[..., 1:]))
+    if changes:
+        step = _in_voxels(settings.bias.smoothness, spacing) if settings.bias else None
+        images = ops.convert_to_numpy(_run(_recoloured, images, changes, step=step))
+    return images, labels
+
+
+def drawn_places(
+    settings: Augmentation,
+    shape: Sequence[int],
+    spacing: Sequence[float],
+    random: np.random.Generator,
+    flips: Sequence[int | None],
+) -> object | None:
+    """Draws where images are sampled, by matrix, smooth field and flip.
+
+    Args:
+        settings: What to draw.
+        shape: Spatial shape `S` of the images.
+        spacing: Millimetres a voxel along each axis.
+        random: Where draws come from.
+        flips: See `augment`; its length is how many images.
+
+    Returns:
+        Coordinates in voxels, shape (N, *S, D), or None where the settings move nothing.
+    """
+    places = _places(settings, shape, spacing, random, flips)
+    if not places:
+        return None
+    steps = tuple(_in_voxels(field.smoothness, spacing) for field in _octaves(settings))
+    # By itself: in one piece with the sampling, XLA would compute it again for each of the corners.
+    return _run(_coordinates, places, shape=tuple(shape), steps=steps)
+
+
+def moved(stack: np.ndarray, where: object) -> np.ndarray:
+    """Samples images and labels (N, *S, C) at coordinates in voxels, linearly, with 0 outside."""
+    return ops.convert_to_numpy(_run(_sampled, stack, where))
+
+
+def _run(function: Callable, *arrays: object, **static: object) -> object:
+    return backend.inference(backend.compiled(function, **static), *arrays)
+
+
+def left_right(grid: Grid, dims: int) -> int:
+    """Returns the axis of a network's grid that runs most nearly between left and right.
+
+    Args:
+        grid: Where the image lies.
+        dims: How many of its axes the network sees.
+
+    Raises:
+        InvalidError: If it is none of them, as in sagittal slices.
+    """
+    axis = int(np.argmax(np.abs(grid.affine[0, :3]) / grid.spacing))
+    if axis >= dims:
+        raise invalid("augmentation.flip", "images that show left and right", "slices across that axis")
+    return axis
+
+
+def _places(
+    settings: Augmentation,
+    shape: Sequence[int],
+    spacing: Sequence[float],
+    random: np.random.Generator,
+    flips: Sequence[int | None],
+) -> dict[str, np.ndarray]:
+    """Draws where images are sampled: `matrix` (N, D, D + 1), and `field0` on, control points (N, *n, D); in voxels."""
+    draws, count, dims = {}, len(flips), len(shape)
+    if settings.affine or settings.field or settings.flip:
+        matrix = random_affine(random, shape, settings.affine, count)
+        for each, axis in zip(matrix, flips, strict=True):
+            if axis is not None:  # after the matrix, so that the draw is that of the image before the flip
+                each[axis] *= -1
+                each[axis, -1] += shape[axis] - 1
+        draws["matrix"] = matrix
+    for octave, field in enumerate(_octaves(settings)):
+        lattice = _lattice(shape, field.smoothness, spacing)
+        drawn = random.uniform(-1, 1, (count, *lattice, dims)) * field.strength / np.asarray(spacing)
+        draws[f"field{octave}"] = drawn.astype("float32")
+    return draws
+
+
+def _octaves(settings: Augmentation) -> list[FieldAugmentation]:
+    """Returns one field for each octave, the smoothest first."""
+    if not settings.field:
+        return []
+    strength, smoothness = settings.field.strength, settings.field.smoothness
+    shares = [0.5**octave for octave in range(settings.field.octaves)]
+    return [FieldAugmentation(strength=share * strength, smoothness=share * smoothness) for share in shares]
+
+
+def _intensities(
+    settings: Augmentation, shape: Sequence[int], spacing: Sequence[float], random: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Draws how intensities change; all arrays multiply or add to images of this shape."""
+    draws, one = {}, (shape[0], *(1,) * (len(shape) - 1))
+
+    def factor(size: float) -> np.ndarray:
+        return np.exp(random.uniform(-size, size, one)).astype("float32")
+
+    if settings.invert:
+        draws["invert"] = (random.uniform(size=one) < settings.invert).astype("float32")
+    if settings.gamma:
+        draws["gamma"] = factor(settings.gamma)
+    if settings.contrast:
+        draws["contrast"] = factor(settings.contrast)
+    if settings.bias:
+        lattice = _lattice(shape[1:-1], settings.bias.smoothness, spacing)
+        drawn = random.uniform(-1, 1, (shape[0], *lattice, 1)) * settings.bias.strength
+        draws["bias"] = drawn.astype("float32")
+    if settings.noise:
+        deviation = random.uniform(0, settings.noise, one).astype("float32")
+        draws["noise"] = deviation * random.standard_normal(shape, dtype="float32")
+    return draws
+
+
+def _in_voxels(smoothness: float, spacing: Sequence[float]) -> tuple[float, ...]:
+    return tuple(smoothness / each for each in spacing)
+
+
+def _lattice(shape: Sequence[int], smoothness: float, spacing: Sequence[float]) -> list[int]:
+    """Returns how many control points there are along each axis."""
+    steps = _in_voxels(smoothness, spacing)
+    return [len(control_positions(length, step)) for length, step in zip(shape, steps, strict=True)]
+
+
+def _coordinates(places: dict[str, object], shape: Sequence[int], steps: Sequence[Sequence[float]]) -> object:
+    """Returns `A u0(u1(...(x))) + b` for every voxel x: no map folds, so nor do all one after the other."""
+    points = ops.convert_to_tensor(identity_grid(shape))[None]
+    for octave in reversed(range(len(steps))):  # the finest is exact, the others hardly bend between voxels
+        field = bspline_field(places[f"field{octave}"], shape, steps[octave])
+        points = points + (field if octave == len(steps) - 1 else sample(field, points))
+    matrix = ops.convert_to_tensor(places["matrix"])
+    rows = ops.reshape(matrix, (-1, *(1,) * len(shape), *matrix.shape[1:]))
+    return sum(rows[..., d] * points[..., d : d + 1] for d in range(len(shape))) + rows[..., -1]
+
+
+def _sampled(stack: object, where: object) -> object:
+    return sample(stack, where, "zero")
+
+
+def _recoloured(images: object, draws: dict[str, object], step: Sequence[float] | None) -> object:
+    images = ops.convert_to_tensor(images)
+    draws = {name: ops.convert_to_tensor(each) for name, each in draws.items()}
+    if "invert" in draws:
+        images = images + draws["invert"] * (1 - 2 * images)
+    if "gamma" in draws:
+        images = ops.power(images, draws["gamma"])
+    if "contrast" in draws:
+        mean = ops.mean(images, axis=tuple(range(1, len(images.shape))), keepdims=True)
+        images = mean + draws["contrast"] * (images - mean)
+    if "bias" in draws:
+        images = images * ops.exp(bspline_field(draws["bias"], images.shape[1:-1], step))
+    if "noise" in draws:
+        images = images + draws["noise"]
+    return ops.clip(images, 0.0, 1.0)

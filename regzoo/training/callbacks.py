@@ -1,0 +1,180 @@
+"""What happens around Keras's `fit`: checkpoints that survive a kill, logs, a progress bar, a stop on NaN."""
+
+import csv
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from regzoo.errors import InvalidError
+from regzoo.io.files import atomic_file
+from regzoo.models import weights
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """After each epoch, scores the model, keeps the best weights and writes one file from which a run goes on.
+
+    Args:
+        path: The checkpoint, a safetensors file of model, optimiser and best weights.
+        score: Gives the validation figures; the first is the one to choose by, by `score.better(new, old)`.
+    """
+
+    def __init__(self, path: Path, score: Callable[[], dict[str, float]]) -> None:
+        super().__init__()
+        self.path, self.score = path, score
+        self.epoch, self.seconds, self.history, self.best, self.best_epoch = 0, 0.0, [], {}, -1
+
+    def restore(self) -> None:
+        """Continues from the checkpoint, if there is one."""
+        if not self.path.exists():
+            return
+        values, facts = weights.read(self.path)
+        self.epoch, self.seconds, self.history = facts["epoch"], facts["seconds"], facts["history"]
+        self.best_epoch = facts["best_epoch"]
+        weights.assign(self.model.variables, values, "model/", self.path.name)
+        self.model.optimizer.build(self.model.trainable_variables)
+        weights.assign(self.model.optimizer.variables, values, "optimizer/", self.path.name)
+        self.best = {name[5:]: value for name, value in values.items() if name.startswith("best/")}
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Starts the clock."""
+        self._start = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Scores, keeps the best, writes the checkpoint; what is no number is never written."""
+        values = weights.arrays(self.model.variables, "model/")
+        values |= weights.arrays(self.model.optimizer.variables, "optimizer/")
+        for name, value in values.items():
+            if not np.isfinite(value).all():  # the last step's loss was taken before its update
+                raise _diverged(name)
+        trained = weights.arrays(self.model.variables)
+        # Puts the running average in the place of the weights, if the optimizer keeps one.
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        figures, averaged = self.score(), weights.arrays(self.model.variables)
+        weights.assign(self.model.variables, trained, "", "the last step")
+        chosen = next(iter(figures))
+        if not math.isfinite(figures[chosen]):
+            raise _diverged(chosen)
+        self.epoch, self.seconds = epoch + 1, self.seconds + time.monotonic() - self._start
+        self.history.append({"epoch": self.epoch, "seconds": round(self.seconds, 1), **(logs or {}), **figures})
+        if self.best_epoch < 0 or self.score.better(figures[chosen], self.history[self.best_epoch - 1][chosen]):
+            self.best, self.best_epoch = averaged, self.epoch
+        values |= {"best/" + name: value for name, value in self.best.items()}
+        facts = {key: getattr(self, key) for key in ("epoch", "seconds", "history", "best_epoch")}
+        weights.save(self.path, values, facts)
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Ends a run whose loss is no number any more; the last checkpoint is from before."""
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Raises an error if the loss is NaN or infinite."""
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            raise _diverged("loss", loss)
+
+
+def _diverged(what: str, value: float = math.nan) -> InvalidError:
+    return InvalidError(
+        f"Training diverged: {what} became {value}. The last checkpoint is kept; lower training.learning_rate or "
+        "training.clip_norm, or raise the weight of a deformation loss, under a new name."
+    )
+
+
+class StopAt(keras.callbacks.Callback):
+    """Ends the last epoch early where the number of steps is not whole epochs.
+
+    Args:
+        steps: All steps of the run.
+        epoch_steps: Steps of a whole epoch.
+    """
+
+    def __init__(self, steps: int, epoch_steps: int) -> None:
+        super().__init__()
+        self.steps, self.epoch_steps = steps, epoch_steps
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Counts the steps of the epochs before."""
+        self._left = self.steps - epoch * self.epoch_steps
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Stops after the last step."""
+        if batch + 1 >= self._left:
+            self.model.stop_training = True
+
+
+class Logs(keras.callbacks.Callback):
+    """Writes `log.csv` and TensorBoard events after each epoch.
+
+    Args:
+        folder: The run folder.
+        checkpoint: Whose history is written; it must come first in the list of callbacks.
+    """
+
+    def __init__(self, folder: Path, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.folder, self.checkpoint = folder, checkpoint
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Writes the table, and the events in a file of their own: nothing is lost or written twice by a kill."""
+        from tensorboardX import SummaryWriter
+
+        self.table()
+        row = self.checkpoint.history[-1]
+        with SummaryWriter(str(self.folder / "tensorboard"), filename_suffix=f".{row['epoch']:05d}") as events:
+            for name, value in row.items():
+                events.add_scalar(name, value, row["epoch"])
+
+    def table(self) -> None:
+        """Writes `log.csv` anew, so that a resumed run repeats no line."""
+        rows = self.checkpoint.history
+        with atomic_file(self.folder / "log.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, list(rows[-1]))
+            table.writeheader()
+            table.writerows(rows)
+
+
+class Bar(keras.callbacks.Callback):
+    """A progress bar over all steps with the loss terms and the time left, and one line an epoch.
+
+    Args:
+        steps: All steps of the run.
+        epoch_steps: Steps of a whole epoch.
+        checkpoint: Whose figures the lines show.
+    """
+
+    def __init__(self, steps: int, epoch_steps: int, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.checkpoint = checkpoint
+        columns = (
+            BarColumn(20),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+        )
+        self.progress = Progress(*columns, console=Console(stderr=True))
+        self.task = self.progress.add_task("", total=steps, completed=checkpoint.epoch * epoch_steps)
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Shows the bar."""
+        self.progress.start()
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Moves the bar."""
+        terms = "  ".join(f"{name} {float(value):.4f}" for name, value in (logs or {}).items())
+        self.progress.update(self.task, advance=1, description=terms)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Prints the epoch's figures."""
+        row = self.checkpoint.history[-1]
+        self.progress.console.print("  ".join(f"{k} {v:.4g}" for k, v in row.items()), highlight=False)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Takes the bar away; to be called after an error too, since Keras does not, and the cursor is hidden."""
+        self.progress.stop()

@@ -1,0 +1,358 @@
+"""Images in the world: an array with its voxel-to-world affine, in RAS millimetres; reading, writing, resampling."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from nibabel.orientations import io_orientation
+from scipy import ndimage
+
+from regzoo.errors import invalid
+from regzoo.io import formats
+
+if TYPE_CHECKING:  # pydantic is slow to import, and only the fields' names are needed here
+    from regzoo.schema.config import PercentileIntensity, WindowIntensity
+
+Outside = float | Literal["edge"]
+
+# Voxels. Affines in NIfTI headers are float32, which moves the far corner of a large image by up to 4e-5 voxels.
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A lattice of voxels in the world.
+
+    Args:
+        shape: Voxels along i, j, k.
+        affine: Voxel index to RAS millimetres, shape (4, 4), float64. Integer indices are voxel centres.
+
+    Raises:
+        InvalidError: If the shape is not three positive numbers or the affine cannot be inverted.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+
+    def __post_init__(self) -> None:
+        shape = tuple(int(size) for size in self.shape)
+        if len(shape) != 3 or min(shape) < 1:
+            raise invalid("grid shape", "three positive sizes", self.shape)
+        affine = _checked_affine("affine", self.affine)
+        affine.setflags(write=False)
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "affine", affine)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike) -> Grid:
+        """Reads the grid of an image file of 2, 3 or 4 dimensions, without its voxels.
+
+        Raises:
+            MissingError: If there is no such file.
+            InvalidError: If it is damaged or without a usable affine.
+        """
+        shape, affine = formats.read_grid(Path(path))
+        return cls(shape, _checked_affine(f"{Path(path).name} affine", affine))
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """Distance between neighbouring voxels along i, j, k in mm, shape (3,)."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    @property
+    def centre(self) -> np.ndarray:
+        """World position of voxel `(n - 1) // 2` of each axis, shape (3,).
+
+        It is a voxel's centre, not the middle of the box (which lies between two voxels where n is even): two grids
+        of equal spacing that are laid centre on centre then coincide voxel by voxel, and resampling does not blur.
+        """
+        return map_points(self.affine, (np.array(self.shape) - 1) // 2)
+
+    def box(self) -> np.ndarray:
+        """Returns the world positions of the 8 corners, at -0.5 and n - 0.5 of each axis, shape (8, 3)."""
+        return map_points(self.affine, np.array(list(itertools.product(*((-0.5, n - 0.5) for n in self.shape)))))
+
+    def coordinates(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Returns the world positions of the voxels (of the slab `start:stop` of axis i), (*shape, 3), float64 mm."""
+        first, *rest = (np.arange(size, dtype=np.float64) for size in self.shape)
+        steps = np.ix_(first[start:stop], *rest)
+        rows = self.affine[:3]
+        return np.stack([sum(row[axis] * steps[axis] for axis in range(3)) + row[3] for row in rows], axis=-1)
+
+    def same_as(self, other: Grid) -> bool:
+        """Tells whether both grids have the same voxels in the same places, to 1e-4 voxel."""
+        return self.shape == other.shape and bool(_near_corners(np.linalg.solve(self.affine, other.affine), self.shape))
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """An image in the world.
+
+    Args:
+        array: Values, shape (I, J, K), or (I, J, K, C) with one channel per label.
+        affine: Voxel index to RAS millimetres, shape (4, 4).
+
+    Raises:
+        InvalidError: If the array has another number of axes or the affine cannot be inverted.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.array.ndim not in (3, 4):
+            raise invalid("image array", "shape (I, J, K) or (I, J, K, C)", self.array.shape)
+        object.__setattr__(self, "affine", Grid(self.array.shape[:3], self.affine).affine)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The three spatial sizes."""
+        return self.array.shape[:3]
+
+    @property
+    def channels(self) -> int | None:
+        """The number of channels, None for an array of shape (I, J, K)."""
+        return self.array.shape[3] if self.array.ndim == 4 else None
+
+    @property
+    def grid(self) -> Grid:
+        """The voxels' places in the world."""
+        return Grid(self.shape, self.affine)
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """Distance between neighbouring voxels along i, j, k in mm, shape (3,)."""
+        return self.grid.spacing
+
+    @classmethod
+    def read(
+        cls,
+        path: str | os.PathLike,
+        *,
+        labels: bool = False,
+        volume: int | None = None,
+        spacing: tuple[float, float, float] | None = None,
+    ) -> Image:
+        """Reads NIfTI, another format that nibabel knows, or HDF5; a 2-D file (X, Y) becomes (X, Y, 1).
+
+        Args:
+            path: The file; of an HDF5 file, a dataset as FILE.h5/KEY.
+            labels: Whether it is a label map: integers are kept exactly. A 4-D label file holds one channel per
+                label, which may be fractional, and is read as float32.
+            volume: Which volume of a 4-D file, from 0.
+            spacing: Millimetres along i, j, k of an HDF5 dataset, which holds no geometry: its axes are taken to run
+                along R, A, S from the origin. None: 1 mm.
+
+        Returns:
+            A float32 image, or a label map in its integer type.
+
+        Raises:
+            MissingError: If there is no such file.
+            InvalidError: If it is damaged, of a wrong shape or type, without a usable affine, not finite or constant.
+        """
+        array, affine = formats.read_image(Path(path), labels=labels, volume=volume, spacing=spacing)
+        return cls(array, _checked_affine(f"{Path(path).name} affine", affine))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes NIfTI: integers in the smallest type that holds them, anything else as float32.
+
+        The affine goes into sform and qform. A qform cannot hold shear: a sheared affine goes into the sform only.
+
+        Args:
+            path: A name that ends in `.nii` or `.nii.gz`. The file is whole or absent.
+
+        Raises:
+            InvalidError: If the name ends otherwise.
+        """
+        formats.write_image(self.array, self.affine, path)
+
+
+def resample(image: Image, grid: Grid, *, order: int = 1, outside: Outside = 0.0, antialias: bool = True) -> Image:
+    """Samples an image at the places of another grid.
+
+    Where the target voxels are voxels of the image (a crop, pad, flip or transposition), values are copied bit by bit.
+    Where the target is coarser, linear resampling first smooths along each axis of the image with a Gaussian of
+    `sqrt(ratio ** 2 - 1) / (2 sqrt(2 ln 2))` voxels, ratio = target step / image step.
+
+    Args:
+        image: Image or label map.
+        grid: Where to sample.
+        order: 1 linear, 0 nearest (keeps the type).
+        outside: A value that stands around the image and is blended linearly with it, or `"edge"`.
+        antialias: Whether to smooth before linear resampling onto a coarser grid.
+
+    Returns:
+        The image on `grid`.
+
+    Source: Cardoso et al., Scale factor point spread function matching, 2015. Sampling is scipy's
+        `affine_transform` with mode `grid-constant` or `nearest`.
+    """
+    matrix = np.linalg.solve(image.affine, grid.affine)
+    # The length of row s is the target's step along the image's axis s, exact where the axes are parallel.
+    ratio = np.linalg.norm(matrix[:3, :3], axis=1)
+    if order == 1 and antialias and (ratio > 1 + _TOLERANCE).any():
+        sigma = np.sqrt(np.maximum(ratio**2 - 1, 0)) / np.sqrt(8 * np.log(2))
+        smooth = _per_channel(lambda a: ndimage.gaussian_filter(_floating(a), sigma, mode="nearest"), image.array)
+        image = Image(smooth, image.affine)
+    return Image(sample_matrix(image.array, matrix, grid.shape, order, outside), grid.affine)
+
+
+def sample_matrix(
+    array: np.ndarray, matrix: np.ndarray, shape: tuple[int, int, int], order: int, outside: Outside
+) -> np.ndarray:
+    """Samples an array at `matrix @ index` (voxels) for every index of `shape`; copies where those are integers.
+
+    Args:
+        array: Values, shape (I, J, K) or (I, J, K, C).
+        matrix: Target voxel to array voxel, shape (4, 4).
+        shape: Target shape.
+        order: 1 linear, 0 nearest.
+        outside: As in `resample`.
+
+    Returns:
+        Values, shape (*shape,) or (*shape, C).
+    """
+    nearest = np.rint(matrix)
+    turns = nearest[:3, :3]
+    is_permutation = (np.abs(turns).sum(0) == 1).all() and (np.abs(turns).sum(1) == 1).all()
+    if is_permutation and _near_corners(matrix, shape, nearest):
+        return _copy(array, turns, nearest[:3, 3], shape, outside)
+    mode = _mode(outside)
+    array = array if order == 0 else _floating(array)
+    return _per_channel(
+        lambda a: ndimage.affine_transform(
+            a, matrix[:3, :3], matrix[:3, 3], shape, order=order, prefilter=False, **mode
+        ),
+        array,
+    )
+
+
+def sample_points(image: Image, points: np.ndarray, order: int = 1, outside: Outside = 0.0) -> np.ndarray:
+    """Samples an image at world points (*N, 3) in mm, and returns (*N,) or (*N, C) values; see `resample`."""
+    voxels = np.moveaxis(map_points(np.linalg.inv(image.affine), points), -1, 0)
+    array = image.array if order == 0 else _floating(image.array)
+    mode = _mode(outside)
+    return _per_channel(lambda a: ndimage.map_coordinates(a, voxels, order=order, prefilter=False, **mode), array)
+
+
+def map_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Maps points (*N, 3) by a (4, 4) matrix."""
+    return points @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+_DIRECTIONS = {"R": (1, 0, 0), "L": (-1, 0, 0), "A": (0, 1, 0), "P": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1)}
+
+
+def network_grid(image: Image, spacing: Sequence[float], shape: Sequence[int], axes: str = "RAS") -> Grid:
+    """Returns the grid on which a network sees `image`, on the image's `Grid.centre`.
+
+    Its voxel `(n - 1) // 2` of each axis is put on the image's. Two values, of a 2-D network, keep the image's own
+    slices along k; the axes, in the slice and across, run to the nearest of R, A and S, in this order, so that images
+    that are stored the other way round are seen alike.
+
+    Args:
+        image: The fixed image.
+        spacing: The network's voxel size in mm, 2 or 3 values.
+        shape: The network's shape, 2 or 3 values.
+        axes: Where each of three axes runs to, such as `"RAS"` or `"LIA"`.
+    """
+    middle = (np.array((*shape, image.shape[2])[:3]) - 1) // 2
+    if len(shape) == 3:
+        linear = np.transpose([_DIRECTIONS[axis] for axis in axes]) * spacing
+    else:
+        shape = (*shape, image.shape[2])
+        directions = _towards_ras(image.affine[:3, :3] / image.spacing)
+        linear = directions * (*spacing, image.spacing[2])
+        if directions[:, 2] @ image.affine[:3, 2] < 0:  # the same slices, counted from the other end
+            middle[2] = image.shape[2] - 1 - middle[2]
+    affine = np.eye(4)
+    affine[:3, :3] = linear
+    affine[:3, 3] = image.grid.centre - linear @ middle
+    return Grid(tuple(shape), affine)
+
+
+def _towards_ras(directions: np.ndarray) -> np.ndarray:
+    """Orders the first two of three axes (columns) as R, A, S are, and turns all three to the nearest of these."""
+    affine = np.eye(4)
+    affine[:3, :3] = directions
+    turns = io_orientation(affine)
+    return (directions * turns[:, 1])[:, [0, 1, 2] if turns[0, 0] < turns[1, 0] else [1, 0, 2]]
+
+
+def normalise(array: np.ndarray, intensity: PercentileIntensity | WindowIntensity) -> np.ndarray:
+    """Clips intensities and scales them to [0, 1].
+
+    Args:
+        array: Values of any shape.
+        intensity: Two percentiles, taken over all voxels of `array`, or a window in the image's own unit.
+
+    Returns:
+        float32 values, the shape of `array`.
+
+    Raises:
+        InvalidError: If both bounds coincide (a nearly constant image, an empty window).
+    """
+    bounds = (intensity.low, intensity.high)
+    low, high = np.percentile(array, bounds) if intensity.name == "percentiles" else bounds
+    if not high > low:
+        expected = f"{intensity.name} {bounds[0]:g} and {bounds[1]:g} that differ"
+        raise invalid("intensities", expected, f"{low:g} and {high:g}", "Is the image nearly constant?")
+    scaled = (array.astype(np.float32) - np.float32(low)) / np.float32(high - low)
+    return np.clip(scaled, 0, 1, out=scaled)
+
+
+def overlap_gap(a: Grid, b: Grid) -> float:
+    """Returns the distance in mm between the boxes (along R, A, S) around two grids, 0 where they overlap."""
+    first, second = a.box(), b.box()
+    gaps = np.maximum(first.min(0) - second.max(0), second.min(0) - first.max(0))
+    return float(np.linalg.norm(np.maximum(gaps, 0)))
+
+
+def _checked_affine(what: str, affine: np.ndarray) -> np.ndarray:
+    affine = np.array(affine, dtype=np.float64)
+    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        raise invalid(what, "a finite (4, 4) matrix", np.array2string(affine.ravel(), max_line_width=10_000))
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if spacing.min() < 1e-6 or abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-6:
+        raise invalid(what, "a matrix that can be inverted", f"spacing {spacing.tolist()} mm", "Repair the header.")
+    return affine
+
+
+def _near_corners(matrix: np.ndarray, shape: tuple[int, int, int], target: np.ndarray | None = None) -> bool:
+    """Tells whether two voxel maps (`target`: the identity by default) agree to 1e-4 voxel all over `shape`."""
+    corners = np.array(list(itertools.product(*((0, size - 1) for size in shape))))
+    difference = map_points(matrix, corners) - map_points(np.eye(4) if target is None else target, corners)
+    return bool((np.abs(difference) <= _TOLERANCE).all())
+
+
+def _copy(array: np.ndarray, turns: np.ndarray, shift: np.ndarray, shape: tuple, outside: Outside) -> np.ndarray:
+    """Copies voxel `turns @ index + shift` for every index of `shape`; `turns` is a signed permutation."""
+    axes = np.abs(turns).argmax(0)  # target axis t runs along array axis axes[t]
+    ranges = [turns[s, t] * np.arange(shape[t]) + shift[s] for t, s in enumerate(axes)]
+    array = array.transpose(*axes, *range(3, array.ndim))
+    inside = [np.clip(r, 0, n - 1).astype(np.intp) for r, n in zip(ranges, array.shape, strict=False)]
+    copy = array[np.ix_(*inside)]
+    if outside != "edge":
+        for axis, (wanted, found) in enumerate(zip(ranges, inside, strict=True)):
+            copy[(slice(None),) * axis + (wanted != found,)] = outside
+    return copy
+
+
+def _mode(outside: Outside) -> dict:
+    return {"mode": "nearest"} if outside == "edge" else {"mode": "grid-constant", "cval": outside}
+
+
+def _floating(array: np.ndarray) -> np.ndarray:
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
+
+
+def _per_channel(function, array: np.ndarray) -> np.ndarray:
+    if array.ndim == 3:
+        return function(array)
+    return np.stack([function(array[..., channel]) for channel in range(array.shape[3])], axis=-1)

@@ -1,0 +1,259 @@
+import contextlib
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import worlds
+
+from regzoo.data.draws import Files
+from regzoo.data.reader import Placed, Reader, label_values, own_grid, place, read_labelled
+from regzoo.errors import InvalidError
+from regzoo.schema.config import InputConfig
+from regzoo.world.images import Grid, Image
+
+LOW, HIGH = -60.0, 60.0
+WINDOW = {"name": "window", "low": LOW, "high": HIGH}
+SPACING, SHAPE = (2.0, 1.5, 2.5), (8, 10, 6)
+
+
+def inputs(**changes):
+    return InputConfig(**{"spacing": SPACING, "shape": SHAPE, "intensity": WINDOW} | changes)
+
+
+def world(grid):
+    """The world position of every voxel, without the code under test."""
+    return np.moveaxis(np.indices(grid.shape), 0, -1) @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+
+
+def ramp(grid):
+    """What a normalised `worlds.ramp` shows on a grid."""
+    return (world(grid) @ worlds.SLOPE + 5 - LOW) / (HIGH - LOW)
+
+
+def source(name, offset=(0, 0, 0)):
+    """A ramp with the axes of worlds.AFFINES[name], large enough for the network's grid, and labels 3 and 5 in it."""
+    affine = worlds.AFFINES[name].copy()
+    affine[:3, 3] += offset
+    size = np.ceil(40 / np.linalg.norm(affine[:3, :3], axis=0)).astype(int)
+    grid = Grid(tuple(size), affine)
+    labels = np.where(world(grid)[..., 1] > world(grid)[..., 1].mean(), 5, 3).astype("uint8")
+    return worlds.ramp(grid), Image(labels, affine)
+
+
+def save(folder, name, image, labels):
+    image.save(folder / f"{name}.nii.gz")
+    labels.save(folder / f"{name}_labels.nii.gz")
+    return Files(folder / f"{name}.nii.gz", folder / f"{name}_labels.nii.gz")
+
+
+@pytest.mark.parametrize("name", worlds.AFFINES)
+def test_own_grid_lies_on_the_images_centre_along_ras(name):
+    image, _ = source(name)
+    grid = own_grid(image, inputs())
+    assert grid.shape == SHAPE
+    np.testing.assert_allclose(grid.affine[:3, :3], np.diag(SPACING))
+    middle = image.affine @ [*((n - 1) // 2 for n in image.shape), 1]
+    np.testing.assert_allclose(grid.affine @ [*((n - 1) // 2 for n in SHAPE), 1], middle, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", worlds.AFFINES)
+def test_place_samples_in_the_world(name):
+    image, labels = source(name)
+    grid = own_grid(image, inputs())
+    placed = place(image, labels, grid, inputs(), (5, 3, 9))
+    channels = placed.channels(range(3))
+    assert placed.image.shape == (*SHAPE, 1)
+    assert channels.shape == (*SHAPE, 3)
+    assert placed.labels.dtype == np.uint8
+    np.testing.assert_allclose(placed.image[..., 0], ramp(grid), atol=1e-4)
+    # Labels by hand: the nearest voxel's value, away from ties.
+    index = (world(grid) - labels.affine[:3, 3]) @ np.linalg.inv(labels.affine[:3, :3]).T
+    sure = (np.abs(index - np.floor(index) - 0.5) > 1e-3).all(-1)
+    nearest = labels.array[tuple(np.moveaxis(np.rint(index).astype(int), -1, 0))]
+    assert sure.mean() > 0.3
+    for channel, value in enumerate((5, 3, 9)):
+        np.testing.assert_array_equal(channels[sure][:, channel], (nearest == value)[sure])
+
+
+def test_place_gives_zero_outside_and_clips_inside():
+    image = Image(np.full((4, 4, 4), 200.0, "float32"), np.eye(4))
+    image.array[1:3] = 20.0
+    labels = Image(np.ones((4, 4, 4), "uint8"), np.eye(4))
+    grid = Grid((8, 4, 4), worlds.affine(np.eye(3), (-2, 0, 0)))
+    placed = place(image, labels, grid, inputs(), (1,))
+    expected = [0, 0, 1, 80 / 120, 80 / 120, 1, 0, 0]
+    np.testing.assert_allclose(placed.image[:, 2, 2, 0], expected, atol=1e-6)
+    np.testing.assert_array_equal(placed.labels[:, 2, 2], [0, 0, 1, 1, 1, 1, 0, 0])
+
+
+@pytest.mark.parametrize("name", ["LPS", "permuted", "oblique"])
+@pytest.mark.parametrize("alignment", ["center", "world"])
+def test_reader_aligns_the_moving_image(tmp_path, name, alignment):
+    fixed, moving = source("RAS"), source(name, offset=(5, -3, 2))
+    files = save(tmp_path, "f", *fixed), save(tmp_path, "m", *moving)
+    config = inputs(alignment=alignment)
+    placed_fixed, placed_moving = Reader(config, (3, 5)).pair(*files)
+    grid, moving_grid = own_grid(fixed[0], config), own_grid(moving[0], config)
+    if alignment == "world":
+        moving_grid = grid
+    np.testing.assert_allclose(placed_fixed.image[..., 0], ramp(grid), atol=1e-4)
+    inside = placed_moving.labels > 0
+    assert inside.mean() > 0.6
+    at = np.argwhere(inside)[:: inside.sum() // 50]
+    inner = [tuple(i) for i in at if all(0 < i[d] < SHAPE[d] - 1 for d in range(3))]
+    found = np.array([placed_moving.image[(*i, 0)] for i in inner])
+    np.testing.assert_allclose(found, [ramp(moving_grid)[i] for i in inner], atol=0.02)
+    assert placed_moving.grid.same_as(moving_grid)
+
+
+def test_labels_must_be_on_the_images_grid_and_channels_in_0_to_1(tmp_path):
+    image, labels = source("oblique")
+    files = save(tmp_path, "x", image, labels)
+    read_labelled(files)
+    Image(labels.array[:-1], labels.affine).save(files.labels)
+    with pytest.raises(InvalidError, match=r"x_labels\.nii\.gz: expected the grid of x\.nii\.gz, .* received shape"):
+        read_labelled(files)
+    Image(labels.array, np.diag([1.2, 1.7, 2.1, 1])).save(files.labels)
+    with pytest.raises(InvalidError, match="received another affine"):
+        read_labelled(files)
+    for factor, message in ((1, "channels of labels with values from 0 to 1, received 3 to 5"), (0.2, None)):
+        channels = np.stack([labels.array] * 2, axis=-1).astype("float32") * factor
+        Image(channels, labels.affine).save(files.labels)
+        with pytest.raises(InvalidError, match=message) if message else contextlib.nullcontext():
+            read_labelled(files)
+
+
+def test_an_image_without_contrast_is_named(tmp_path):
+    array = np.zeros((20, 20, 20), "float32")
+    array[0, 0, 0] = 1
+    Image(array, np.eye(4)).save(tmp_path / "flat.nii.gz")
+    reader = Reader(inputs(intensity={"name": "percentiles"}), ())
+    with pytest.raises(InvalidError, match=r"flat\.nii\.gz: intensities: expected percentiles 1 and 99 that differ"):
+        reader.check([Files(tmp_path / "flat.nii.gz")])
+
+
+def test_reader_keeps_only_what_fits_in_memory(tmp_path):
+    files = [save(tmp_path, name, *source("RAS")) for name in "abc"]
+    size = np.prod(SHAPE) * 5  # float32 image, uint8 label numbers
+    for memory, kept in ((3 * size, "abc"), (2.9 * size, "bc"), (size - 1, "")):
+        reader = Reader(inputs(), (3,), memory=int(memory))
+        reader.check(files)
+        assert [key.image.name[0] for (key,) in reader._kept] == list(kept)
+
+
+def test_what_was_not_used_for_longest_makes_room(tmp_path):
+    a, b, c = (save(tmp_path, name, *source("RAS")) for name in "abc")
+    reader = Reader(inputs(), (3,), memory=int(2 * np.prod(SHAPE) * 5))
+    reader.pair(a, b)
+    reader.pair(a, a)
+    kept = reader.pair(a, c)[0]
+    assert set(reader._kept) == {(a,), (c,)}
+    assert reader.pair(a, c)[0] is kept
+
+
+def test_a_moving_image_on_another_grid_is_kept_for_that_grid(tmp_path):
+    a, b = (save(tmp_path, name, *source("RAS", offset)) for name, offset in (("a", (0, 0, 0)), ("b", (5, -3, 2))))
+    reader = Reader(inputs(alignment="world"), (3,))
+    fixed, moving = reader.pair(a, b)
+    assert reader.pair(a, b)[1] is moving
+    assert reader.pair(b, b)[1].grid.same_as(reader.pair(b, a)[0].grid)
+    assert moving.grid.same_as(fixed.grid)
+    assert not np.array_equal(moving.image, reader.pair(b, b)[0].image)
+
+
+def resident():
+    """Resident memory of this process in bytes."""
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        pytest.skip("no /proc/self/statm on this system")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_data_set_larger_than_memory_passes_through(tmp_path):
+    shape, count = (40, 48, 32), 200  # 250 kB each, 50 MB in all
+    random = np.random.default_rng(0)
+    files = [Files(tmp_path / f"{number}.nii.gz") for number in range(count)]
+    for each in files:
+        Image(random.normal(size=shape).astype("float32"), np.eye(4)).save(each.image)
+    config = inputs(spacing=(1, 1, 1), shape=shape)
+    seen, used = Reader(config, (), memory=2**31), Reader(config, (), memory=2_000_000)
+    used.check(files[:20])
+    before = resident()
+    used.check(files)
+    assert resident() - before < 15e6
+    seen.check(files)
+    assert seen._bytes > 40e6  # so that the figure above means something; the heap may reuse what others freed
+
+
+def test_label_values(tmp_path):
+    image, labels = source("RAS")
+    files = [save(tmp_path, "a", image, labels), Files(tmp_path / "a.nii.gz")]
+    assert label_values(files) == (3, 5)
+    assert label_values(files[1:]) == ()
+    Image(labels.array * 0, labels.affine).save(files[0].labels)
+    with pytest.raises(InvalidError, match="labels: expected a value other than 0 in one of 1 label maps"):
+        label_values(files)
+
+
+def test_label_values_of_channels_count_from_one(tmp_path):
+    image, labels = source("RAS")
+    channels = np.zeros((*image.shape, 3), "float32")
+    channels[..., 2] = 0.25
+    Image(channels, labels.affine).save(tmp_path / "soft.nii.gz")
+    assert label_values([Files(tmp_path / "x", tmp_path / "soft.nii.gz")]) == (3,)
+
+
+def test_place_takes_wanted_channels_linearly_and_leaves_others_empty():
+    grid = Grid((12, 10, 9), worlds.affine(np.diag([2.0, 1.5, 2.5]), (-10, -7, -9)))
+    steep = np.clip(world(grid) @ (0.03, -0.02, 0.01) + 0.5, 0, 1).astype("float32")
+    labels = Image(np.stack([np.zeros(grid.shape, "float32"), steep], axis=-1), grid.affine)
+    image = worlds.ramp(grid)
+    target = Grid((5, 6, 4), worlds.affine(np.diag([2.0, 1.5, 2.5]), (-5.1, -3.2, -4.4)))
+    placed = place(image, labels, target, inputs(), (2, 7))
+    assert placed.soft
+    np.testing.assert_allclose(placed.labels[..., 0], world(target) @ (0.03, -0.02, 0.01) + 0.5, atol=1e-5)
+    assert not placed.labels[..., 1].any()
+    assert placed.present == {0}
+    np.testing.assert_array_equal(placed.channels([1, 0])[..., 1], placed.labels[..., 0])
+
+
+@pytest.mark.parametrize("values", [(7, 300, 2), tuple(range(1, 300))])
+def test_integer_labels_are_never_blended(values):
+    """Between 7 and 300 lies no other label, whatever the grid."""
+    array = np.where(np.indices((12, 12, 12)).sum(0) % 3, 7, 300).astype("uint16")
+    array[:2] = 1000
+    image = Image(np.random.default_rng(0).random((12, 12, 12)).astype("float32"), np.eye(4))
+    grid = Grid((10, 9, 8), worlds.affine(worlds.rotation(0.1, 0.2, -0.1), (1.3, 0.6, 1.1)))
+    placed = place(image, Image(array, np.eye(4)), grid, inputs(), values)
+    wanted = {values.index(value) for value in (7, 300) if value in values}
+    assert placed.present == wanted
+    assert placed.labels.dtype == ("uint16" if len(values) > 255 else "uint8")
+    assert 0 < (placed.labels > 0).mean() < 1
+
+
+def test_present_asks_for_half_a_voxel_of_a_channel():
+    array = np.zeros((4, 3, 2, 3), "float32")
+    array[0, 0, 0] = 0.1, 0.4, 0.5
+    array[1, 0, 0, 0] = 0.5
+    placed = Placed(array[..., :1], array, Grid((4, 3, 2), np.eye(4)))
+    assert placed.present == {0, 2}
+    without = Placed(array[..., :1], None, placed.grid)
+    assert without.present == set()
+    assert without.channels([0, 1]).shape == (4, 3, 2, 2)
+
+
+def test_hdf5_has_the_spacing_that_is_given(tmp_path):
+    array = np.random.default_rng(0).random((6, 7, 5)).astype("float32")
+    with h5py.File(tmp_path / "images.h5", "w") as file:
+        file["a"] = array
+        file["b"] = (array > 0.5).astype("uint8")
+    files = Files(tmp_path / "images.h5" / "a", tmp_path / "images.h5" / "b", (2.0, 1.5, 2.5))
+    image, labels = read_labelled(files)
+    np.testing.assert_array_equal(image.array, array)
+    np.testing.assert_allclose(image.spacing, (2.0, 1.5, 2.5))
+    assert labels.array.dtype == np.uint8
+    placed = Reader(inputs(shape=(6, 7, 5), intensity=WINDOW | {"low": 0, "high": 1}), (1,)).pair(files, files)[0]
+    np.testing.assert_array_equal(placed.image[..., 0], array)  # the same voxels, so copied
+    np.testing.assert_array_equal(placed.labels, array > 0.5)

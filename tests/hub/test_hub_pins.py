@@ -1,0 +1,65 @@
+"""What a model from a hub leads to names the commit, even after its branch has moved on."""
+
+import hub_server
+import numpy as np
+import pytest
+import tiny_run
+from constant_model import SHAPE, SPACING, constant_model
+
+import regzoo
+from regzoo import hub
+from regzoo.hub import cards
+from regzoo.schema.recipe import Recipe
+from regzoo.training.finetune import finetune
+from regzoo.world.images import Image
+
+NAME, REPO = "hf://lab/constant-ddf", "lab/constant-ddf"
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A hub whose `main` has two commits: a shift of 4 mm, which was pulled, and one of 2 mm."""
+    monkeypatch.setenv("REGZOO_ZOO", str(tmp_path / "zoo"))
+    monkeypatch.setenv("REGZOO_CACHE", str(tmp_path / "cache"))
+    with hub_server.running() as running:
+        monkeypatch.setenv("REGZOO_HUB", f"{running.url}/lab")
+        running.old = running.commit(REPO, constant_model(tmp_path / "old", (4.0, 0.0, 0.0)))
+        hub.pull(NAME)
+        running.new = running.commit(REPO, constant_model(tmp_path / "new", (2.0, 0.0, 0.0)))
+        yield running
+
+
+def shift_of(result):
+    """The displacement along the first axis at the image's centre, mm."""
+    return float((result.transform.apply_points(np.zeros((1, 3))))[0, 0])
+
+
+def test_a_result(server):
+    affine = np.diag([*SPACING, 1.0])
+    affine[:3, 3] = -np.multiply(SPACING, np.subtract(SHAPE, 1)) / 2
+    image = Image(np.random.default_rng(0).random(SHAPE).astype("float32"), affine)
+    result = regzoo.register(image, image, NAME)
+    assert result.facts["model"]["source"] == f"{NAME}@{server.old}"
+    assert shift_of(result) == pytest.approx(4, abs=1e-3)
+    hub.pull(NAME)
+    again = regzoo.register(image, image, f"{NAME}@{server.old}")
+    assert (again.facts["model"]["source"], shift_of(again)) == (f"{NAME}@{server.old}", shift_of(result))
+    moved = regzoo.register(image, image, NAME)
+    assert moved.facts["model"]["source"] == f"{NAME}@{server.new}"
+    assert shift_of(moved) == pytest.approx(2, abs=1e-3)
+
+
+def test_a_run_keeps_the_commit_that_it_began_with(server, tmp_path):
+    home = tiny_run.write_data(tmp_path / "data")
+    recipe = tiny_run.recipe(
+        name="child", parent=NAME, model=None, input=None, training={"steps": 1, "warmup": 0, "steps_per_epoch": 1}
+    )
+    run = finetune(recipe, tmp_path / "run", home)
+    pinned = f"{NAME}@{server.old}"
+    assert Recipe.read(run / "recipe.yaml").parent == pinned
+    assert cards.read(run).training["parent"] == pinned
+    hub.pull(NAME)
+    assert finetune(recipe, tmp_path / "run", home) == run  # the finished run, whatever the branch is now
+    assert Recipe.read(run / "recipe.yaml").parent == pinned
+    other = finetune(recipe, tmp_path / "other", home)
+    assert Recipe.read(other / "recipe.yaml").parent == f"{NAME}@{server.new}"

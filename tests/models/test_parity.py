@@ -1,0 +1,88 @@
+"""The same weights give the same field under every backend."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from regzoo.hub import cards
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+import numpy as np
+import phantom, regzoo
+from regzoo.registration import demo
+from regzoo.simulation import synthetic
+folder, data, *names = sys.argv[1:]
+told = {}
+for name in names:
+    model = regzoo.load(name)
+    if model.card.input.around == "lungs":
+        grid = phantom.grid_at()
+        (fixed, fixed_labels), (moving, moving_labels) = (phantom.chest_ct(grid, (0, 0, z)) for z in (0, 8))
+    elif data:
+        fixed, moving, fixed_labels, moving_labels = demo.real_files(Path(data))
+    else:
+        fixed, moving, fixed_labels, moving_labels, _ = synthetic.synthetic_pair()
+    result = regzoo.register(fixed, moving, model, fixed_labels=fixed_labels, moving_labels=moving_labels)
+    found = result.transform  # a conditional model has labels only
+    array = result.moved_labels.array if found is None else found.displacement(result.fixed.grid)
+    np.save(Path(folder) / f"{name}.npy", array)
+    told[name] = result.facts["scores"]["after"]["mean_dice"]
+print(json.dumps([regzoo.backend.NAME, told]))
+"""
+BACKENDS = [name for name in ("tensorflow", "torch", "jax") if importlib.util.find_spec(name)]
+NAMES = sorted(cards.bundled())
+
+
+def _register(backend, folder, names, data=""):
+    """Runs the models in a process of its own; returns the field and the mean Dice of each."""
+    folder.mkdir()
+    command = [sys.executable, "-c", SCRIPT, str(folder), str(data), *names]
+    path = os.pathsep.join([str(Path(__file__).parents[1] / "helpers"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": path}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    used, dice = json.loads(done.stdout.splitlines()[-1])
+    assert used == backend
+    return {name: (np.load(folder / f"{name}.npy"), dice[name]) for name in names}
+
+
+def _compare(found, name):
+    config = cards.read_config(cards.bundled()[name])
+    # A network that runs on its own result many times in a row repeats, and so enlarges, the backends' rounding.
+    tolerance = 2e-3 if sum(each.passes for each in (*config.before, config)) < 10 else 0.1
+    (field, dice), *others = found
+    assert np.abs(field).max() > 0.5  # something was registered
+    for other, other_dice in others:
+        assert np.abs(field - other).max() < tolerance  # mm
+        assert round(dice, 3) == round(other_dice, 3)
+
+
+@pytest.fixture(scope="module")
+def fields(tmp_path_factory):
+    if len(BACKENDS) < 2:
+        pytest.skip(f"only {BACKENDS} is installed; two backends are compared")
+    folder = tmp_path_factory.mktemp("fields")
+    return [_register(backend, folder / backend, NAMES) for backend in BACKENDS]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_backends_agree_on_a_synthetic_pair(name, fields):
+    _compare([each[name] for each in fields], name)
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_backends_agree_on_a_real_pair(tmp_path, data_home):
+    if len(BACKENDS) < 2:
+        pytest.skip(f"only {BACKENDS} is installed; two backends are compared")
+    name = "hippocampus-mr-dvf"
+    _compare([_register(backend, tmp_path / backend, [name], data_home)[name] for backend in BACKENDS], name)

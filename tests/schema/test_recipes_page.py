@@ -1,0 +1,34 @@
+"""The page that explains recipes: its example is a recipe, and no key of a recipe is left unsaid."""
+
+import re
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel
+
+from regzoo.schema import config, data, losses
+from regzoo.schema.config import _records
+from regzoo.schema.recipe import Recipe
+
+PAGE = (Path(__file__).parents[2] / "recipes" / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_example_is_a_recipe():
+    (block,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    recipe = Recipe.model_validate(yaml.safe_load(block))
+    assert recipe.model.before[0].output.name == "affine"
+    assert recipe.loss.symmetric
+
+
+def test_every_key_is_on_the_page():
+    seen, todo = set(), [Recipe]
+    while todo:
+        record = todo.pop()
+        if record not in seen:
+            seen.add(record)
+            todo += [held for field in record.model_fields.values() for held in _records(field.annotation)]
+    ours = [each for each in seen if each.__module__ in {m.__name__ for m in (config, data, losses)}]
+    assert all(issubclass(each, BaseModel) for each in ours)
+    assert len(ours) > 20
+    absent = {name for each in ours for name in each.model_fields if not re.search(rf"\b{name}\b", PAGE)}
+    assert absent == set()

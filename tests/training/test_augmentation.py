@@ -1,0 +1,235 @@
+import numpy as np
+import pytest
+import worlds
+from scipy import ndimage
+from tensors import array, grid, tensor
+
+from regzoo.errors import InvalidError
+from regzoo.ops.fields import bspline_field
+from regzoo.schema.data import Augmentation
+from regzoo.training.augmentation import _places, augment, drawn_places, left_right
+from regzoo.world.images import Grid
+
+pytestmark = pytest.mark.backend
+
+SHAPE, SPACING = (16, 20, 12), (2.0, 1.5, 2.5)
+FIELD = {"strength": 4.0, "smoothness": 12.0}
+
+
+def changed(stack, seed=0, spacing=None, flips=None, **settings):
+    """Images and labels of a stack (N, *S, 1 + L) after augmentation."""
+    spacing = spacing or SPACING[: stack.ndim - 2]
+    return augment(stack, Augmentation(**settings), spacing, np.random.default_rng(seed), flips)
+
+
+def ball(shape=SHAPE, count=1):
+    """A soft ball in the middle, shape (count, *shape, 1)."""
+    places = (np.moveaxis(np.indices(shape), 0, -1) - (np.array(shape) - 1) / 2) / np.array(shape)
+    return np.repeat(np.exp(-20 * (places**2).sum(-1))[None, ..., None], count, axis=0).astype("float32")
+
+
+def displacement(shape, axis, count, spacing=(1.0, 1.0, 1.0), **settings):
+    """Displacement along an axis, (count, *shape), in the unit of spacing, read off a ramp; wrong near the border."""
+    size = shape[axis]
+    ramp = 0.5 + (np.indices(shape)[axis] - (size - 1) / 2) / (4 * size)
+    stack = np.repeat(ramp[None, ..., None], count, axis=0).astype("float32")
+    images, _ = changed(stack, spacing=spacing[: len(shape)], **settings)
+    return (images[..., 0].astype("float64") - ramp) * 4 * size * spacing[axis]
+
+
+def test_nothing_is_touched_where_nothing_is_asked_for():
+    stack = np.random.default_rng(0).random((2, *SHAPE, 3), dtype="float32")
+    images, labels = changed(stack)
+    np.testing.assert_array_equal(np.concatenate([images, labels], axis=-1), stack)
+    images, labels = changed(stack, flip={"probability": 0.5}, flips=[None, None])
+    np.testing.assert_array_equal(np.concatenate([images, labels], axis=-1), stack)
+
+
+@pytest.mark.parametrize("shape", [SHAPE, (18, 14)])
+@pytest.mark.parametrize(
+    "settings", [{"affine": 0.2}, {"field": FIELD}, {"flip": {}}, {"affine": 0.1, "field": FIELD, "flip": {}}]
+)
+def test_labels_go_where_their_image_goes(shape, settings):
+    stack = np.repeat(np.random.default_rng(1).random((4, *shape, 1), dtype="float32"), 3, axis=-1)
+    images, labels = changed(stack, flips=[0, 1, None, 0], **settings)
+    assert images.shape == (4, *shape, 1)
+    np.testing.assert_allclose(labels[..., :1], images, atol=1e-6)
+    np.testing.assert_allclose(labels[..., 1:], images, atol=1e-6)
+    assert not np.allclose(images[0], stack[0, ..., :1])
+    assert images.dtype == labels.dtype == np.float32
+
+
+def test_every_image_has_a_draw_of_its_own_and_the_same_seed_the_same_draws():
+    settings = {"affine": 0.1, "field": FIELD, "gamma": 0.3, "noise": 0.05, "bias": {"strength": 0.3, "smoothness": 20}}
+    images, _ = changed(ball(count=3), **settings)
+    assert not np.allclose(images[0], images[1])
+    np.testing.assert_array_equal(images, changed(ball(count=3), **settings)[0])
+    assert not np.allclose(images, changed(ball(count=3), seed=1, **settings)[0])
+
+
+@pytest.mark.parametrize("settings", [{"affine": 0.1}, {"field": FIELD}])
+def test_all_corners_are_moved_alike_and_none_on_average(settings):
+    count = 400
+    for axis in range(3):
+        moved, spreads = displacement(SHAPE, axis, count, **settings), []
+        for corner in np.ndindex(2, 2, 2):
+            at = tuple(np.where(corner, np.array(SHAPE) - 4, 3))
+            values = moved[(slice(None), *at)]
+            inside = values[np.abs(values) < 3]  # from farther away comes the 0 around the image
+            assert len(inside) > 0.95 * count
+            assert abs(inside.mean()) < 4 * inside.std() / np.sqrt(len(inside)) + 0.02
+            spreads.append(inside.std())
+        assert 0.15 < max(spreads) < 1.4 * min(spreads)  # one corner is as good as another
+
+
+@pytest.mark.parametrize("shape", [SHAPE, (40, 30)])
+def test_a_field_is_smooth_bounded_in_mm_and_does_not_fold(shape):
+    settings = {"field": {"strength": 0.4 * 12, "smoothness": 12.0}}
+    moved = [displacement(shape, axis, 6, SPACING, **settings) for axis in range(len(shape))]
+    field = np.stack(moved, axis=-1)[(slice(None), *[slice(3, -3)] * len(shape))]
+    assert np.abs(field).max() <= 4.8
+    assert np.sqrt((field**2).mean()) / 4.8 == pytest.approx(0.479 ** (len(shape) / 2) / np.sqrt(3), rel=0.25)
+    gradients = [
+        np.stack(np.gradient(field[..., d], *SPACING[: len(shape)], axis=tuple(range(1, len(shape) + 1))), -1)
+        for d in range(len(shape))
+    ]
+    jacobian = np.stack(gradients, axis=-2) + np.eye(len(shape))
+    assert np.linalg.det(jacobian).min() > 0
+    assert 0.2 < np.abs(gradients).max() < 1.5
+
+
+def test_octaves_are_fields_in_a_row_each_half_as_strong_and_smooth():
+    settings = Augmentation(field={"strength": 8.0, "smoothness": 24.0, "octaves": 2})
+    asked = settings, SHAPE, (1.0,) * 3
+    both = array(drawn_places(*asked, np.random.default_rng(5), [None]))[0]
+    draws = _places(*asked, np.random.default_rng(5), [None])
+    assert 7 < np.abs(draws["field0"]).max() <= 8
+    assert 3.5 < np.abs(draws["field1"]).max() <= 4
+    first, second = (
+        array(bspline_field(tensor(draws[name]), SHAPE, (step,) * 3))[0] + grid(SHAPE)
+        for name, step in (("field0", 24.0), ("field1", 12.0))
+    )
+    # moved(x) = image(first(second(x))); away from the edges, where the first is only continued.
+    expected = np.stack(
+        [ndimage.map_coordinates(first[..., d], np.moveaxis(second, -1, 0), order=1, mode="nearest") for d in range(3)],
+        -1,
+    )
+    np.testing.assert_allclose(both[4:-4, 4:-4, 4:-4], expected[4:-4, 4:-4, 4:-4], atol=1e-3)
+    assert np.abs(both - first).max() > 0.5
+
+
+def test_the_image_is_sampled_once_by_the_matrix_of_the_field():
+    """`image(F(A(x + u)))`, against scipy: A, u and F read off by themselves with the same seed."""
+    count, scale = 2, 64.0
+    places = np.moveaxis(np.indices(SHAPE), 0, -1).astype("float64")
+    image = ndimage.gaussian_filter(np.random.default_rng(0).random(SHAPE), 1.5)
+    settings = {"affine": 0.05, "field": {"strength": 3.0, "smoothness": 14.0}, "flip": {}}
+    where = []
+    for axis in range(3):
+        ramp = places[..., axis] / scale
+        both, _ = changed(
+            np.repeat(ramp[None, ..., None], count, axis=0).astype("float32"), flips=[0, None], **settings
+        )
+        where.append(both[..., 0].astype("float64") * scale)
+    found, _ = changed(np.repeat(image[None, ..., None], count, axis=0).astype("float32"), flips=[0, None], **settings)
+    for number in range(count):
+        coordinates = np.stack([each[number] for each in where])
+        expected = ndimage.map_coordinates(image, coordinates, order=1, mode="grid-constant")
+        inner = (slice(4, -4),) * 3
+        np.testing.assert_allclose(found[number, ..., 0][inner], expected[inner], atol=2e-4)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_flip_is_exact(axis):
+    stack = np.random.default_rng(0).random((2, *SHAPE, 2), dtype="float32")
+    images, labels = changed(stack, flips=[axis, None], flip={"probability": 1})
+    both = np.concatenate([images, labels], axis=-1)
+    np.testing.assert_array_equal(both[0], np.flip(stack[0], axis))
+    np.testing.assert_array_equal(both[1], stack[1])
+
+
+def test_a_flip_comes_on_top_of_the_same_draw():
+    stack = np.random.default_rng(0).random((1, *SHAPE, 1), dtype="float32")
+    mirrored = np.flip(stack, 2).copy()
+    one, _ = changed(mirrored, affine=0.2, flip={}, flips=[None])
+    other, _ = changed(stack, affine=0.2, flip={}, flips=[1])
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "axis"), [("RAS", 0), ("LPS", 0), ("permuted", 2), ("oblique", 0), ("anisotropic", 0)]
+)
+def test_left_right_is_found_in_the_world(name, axis):
+    assert left_right(Grid(SHAPE, worlds.AFFINES[name]), 3) == axis
+
+
+def test_sagittal_slices_have_no_left_and_right():
+    grid = Grid((4, 5, 6), worlds.affine(np.array([[0, 0, 2.0], [1.0, 0, 0], [0, 1.0, 0]]), (0, 0, 0)))
+    assert left_right(grid, 3) == 2
+    with pytest.raises(InvalidError, match=r"augmentation\.flip: expected images that show left and right"):
+        left_right(grid, 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "low", "high"),
+    [
+        ({"gamma": 0.5}, lambda x: x ** np.exp(0.5), lambda x: x ** np.exp(-0.5)),
+        (
+            {"contrast": 0.4},
+            lambda x: np.where(x > x.mean(), (x - x.mean()) * np.exp(-0.4), (x - x.mean()) * np.exp(0.4)) + x.mean(),
+            lambda x: np.where(x > x.mean(), (x - x.mean()) * np.exp(0.4), (x - x.mean()) * np.exp(-0.4)) + x.mean(),
+        ),
+        ({"bias": {"strength": 0.3, "smoothness": 15}}, lambda x: x * np.exp(-0.3), lambda x: x * np.exp(0.3)),
+    ],
+)
+def test_intensities_stay_within_their_bounds_and_labels_as_they_are(settings, low, high):
+    count = 60
+    stack = np.concatenate([0.1 + 0.6 * ball(count=count), ball(count=count) > 0.5], axis=-1).astype("float32")
+    images, labels = changed(stack, **settings)
+    np.testing.assert_array_equal(labels, stack[..., 1:])
+    original = stack[0, ..., :1]
+    assert (images >= low(original) - 1e-5).all()
+    assert (images <= high(original) + 1e-5).all()
+    # Draws reach most of the way to both sides, and to each about as often.
+    share = (images - original) / np.where(images > original, high(original) - original, original - low(original))
+    middle = share[(slice(None), *(size // 2 for size in SHAPE), 0)]
+    reach = 0.2 if "bias" in settings else 0.8
+    assert middle.min() < -reach
+    assert middle.max() > reach
+    assert 0.3 < (middle > 0).mean() < 0.7
+
+
+def test_a_bias_field_is_smooth():
+    stack = np.full((3, *SHAPE, 1), 0.5, "float32")
+    images, _ = changed(stack, bias={"strength": 0.5, "smoothness": 30})
+    logs = np.log(images[..., 0] / 0.5)
+    assert logs.std() > 0.03
+    steps = [np.abs(np.diff(logs, axis=axis + 1)).max() / spacing for axis, spacing in enumerate(SPACING)]
+    assert max(steps) < 2 * 0.5 / 30  # a B-spline's slope is at most the largest step between its control points
+
+
+def test_noise_has_a_deviation_of_up_to_what_is_asked():
+    images, _ = changed(np.full((200, *SHAPE, 1), 0.5, "float32"), noise=0.1)
+    deviations = images.std(axis=(1, 2, 3, 4))
+    assert deviations.max() < 0.103
+    assert deviations.min() < 0.01
+    assert deviations.mean() == pytest.approx(0.05, abs=0.01)
+    assert abs(images.mean() - 0.5) < 1e-3
+    edge, _ = changed(np.zeros((8, *SHAPE, 1), "float32"), noise=1.0)
+    assert (edge.min(), edge.max()) == (0, 1)
+
+
+def test_images_are_inverted_with_a_probability():
+    stack = ball(count=200)
+    images, _ = changed(stack, invert=0.25)
+    inverted = np.isclose(images, 1 - stack, atol=1e-6).all(axis=(1, 2, 3, 4))
+    assert inverted.mean() == pytest.approx(0.25, abs=0.1)
+    np.testing.assert_array_equal(images[~inverted], stack[~inverted])
+
+
+def test_two_dimensions():
+    stack = np.random.default_rng(0).random((4, 18, 14, 2), dtype="float32")
+    settings = {"affine": 0.1, "field": FIELD, "flip": {}, "noise": 0.1, "bias": {"strength": 0.2, "smoothness": 9}}
+    images, labels = changed(stack, flips=[0, None, 1, None], contrast=0.1, gamma=0.1, invert=0.5, **settings)
+    assert images.shape == labels.shape == (4, 18, 14, 1)
+    assert np.isfinite(images).all()

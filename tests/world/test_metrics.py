@@ -1,0 +1,176 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from regzoo.errors import InvalidError, MissingError
+from regzoo.io.landmarks import read_points, write_points
+from regzoo.world.metrics import centroid_distance, dice, hd95, jaccard, jacobian_statistics, tre
+from regzoo.world.transforms import Transform
+
+FIXED = np.array([[0, 1, 1, 1], [2, 2, 0, 0], [3, 0, 0, 7]])
+MOVED = np.array([[0, 1, 1, 0], [2, 1, 2, 2], [0, 0, 5, 7]])
+
+
+def test_dice_against_hand_counts():
+    assert dice(FIXED, MOVED) == {1: 2 * 2 / (3 + 3), 2: 2 * 1 / (2 + 3), 3: 0.0, 5: 0.0, 7: 1.0}
+    assert dice(FIXED.astype(np.uint8), MOVED.astype(np.int16)) == dice(FIXED, MOVED)
+
+
+def test_jaccard_against_hand_counts():
+    assert jaccard(FIXED, MOVED) == {1: 2 / 4, 2: 1 / 4, 3: 0.0, 5: 0.0, 7: 1.0}
+
+
+@pytest.mark.parametrize("metric", [dice, jaccard])
+def test_chosen_labels(metric):
+    scores = metric(FIXED, MOVED, labels=[7, 4, 0])
+    assert list(scores) == [7, 4, 0]
+    assert scores[7] == 1
+    assert np.isnan(scores[4])
+    assert scores[0] == pytest.approx({dice: 2 * 2 / (5 + 4), jaccard: 2 / 7}[metric])
+    assert metric(FIXED > 1, FIXED > 1) == {1: 1.0}
+    with pytest.raises(InvalidError, match=r"fixed and moved: expected equal shapes, received \(3, 4\) and \(3, 3\)"):
+        metric(FIXED, MOVED[:, :3])
+    with pytest.raises(InvalidError, match="label map: expected integers, received type float64"):
+        metric(FIXED, MOVED.astype(float))
+
+
+def brute_hd95(a, b, spacing):
+    def surface(mask):
+        points = []
+        for index in zip(*np.nonzero(mask), strict=True):
+            for axis, step in itertools.product(range(mask.ndim), (-1, 1)):
+                near = list(index)
+                near[axis] += step
+                outside = not 0 <= near[axis] < mask.shape[axis]
+                if mask.shape[axis] > 1 and (outside or not mask[tuple(near)]):
+                    points.append(index)
+                    break
+        return np.array(points) * np.array(spacing)
+
+    distances = np.linalg.norm(surface(a)[:, None] - surface(b)[None], axis=-1)
+    return max(np.percentile(distances.min(1), 95), np.percentile(distances.min(0), 95))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("shape", [(13, 15, 11), (14, 12, 1), (12, 16)])
+def test_hd95_against_brute_force(shape, seed):
+    random = np.random.default_rng(seed)
+    spacing = (0.8, 1.7, 2.5)[: len(shape)]
+    places = np.moveaxis(np.indices(shape), 0, -1)
+    masks = [
+        (
+            np.abs(places - random.uniform(3, 8, len(shape)) * (np.array(shape) > 1)) < random.uniform(2, 6, len(shape))
+        ).all(-1)
+        for _ in range(2)
+    ]
+    assert hd95(*masks, spacing) == pytest.approx(brute_hd95(*masks, spacing))
+
+
+def test_hd95_known():
+    a = np.zeros((20, 20, 20), bool)
+    a[4:8, 4:8, 4:8] = True
+    assert hd95(a, a, (1, 1, 1)) == 0
+    assert hd95(a, np.roll(a, 6, axis=1), (1, 2.5, 1)) == pytest.approx(15)
+    # one stray block of fewer than 5 % of the surface moves the maximum, not the 95th percentile
+    b = a.copy()
+    b[18, 18, 18] = True
+    assert hd95(a, b, (1, 1, 1)) == 0
+    # the larger direction counts, whichever mask it starts from
+    c = a.copy()
+    c[12:15, 12:15, 12:15] = True
+    assert hd95(a, c, (1, 1, 1)) == hd95(c, a, (1, 1, 1)) > 8
+    assert np.isnan(hd95(a, np.zeros_like(a), (1, 1, 1)))
+    assert np.isnan(hd95(np.zeros_like(a), a, (1, 1, 1)))
+
+
+def test_centroid_distance_known():
+    a, b = (np.zeros((9, 9, 9)) for _ in range(2))
+    a[2:4, 2, 2] = 1  # centre at 2.5, 2, 2
+    b[5, 6, 2] = 1
+    oblique = np.diag([1, 2, 3, 1.0])[[1, 0, 2, 3]]
+    oblique[0, 0] = 0.5  # sheared: (0.5 i + 2 j, i, 3 k)
+    assert centroid_distance(a, b, oblique) == pytest.approx(np.hypot(0.5 * 2.5 + 2 * 4, 2.5))
+    assert np.isnan(centroid_distance(a, np.zeros_like(a), oblique))
+    with pytest.raises(InvalidError, match="shape"):
+        centroid_distance(a, b[:3], oblique)
+
+
+def test_hd95_refuses():
+    with pytest.raises(InvalidError, match="equal shapes"):
+        hd95(np.ones((3, 3, 3)), np.ones((3, 3, 2)), (1, 1, 1))
+    with pytest.raises(InvalidError, match=r"spacing: expected 3 numbers, received \[1.0, 1.0\]"):
+        hd95(np.ones((3, 3, 3)), np.ones((3, 3, 3)), (1, 1))
+
+
+def test_tre_is_from_fixed_to_moving():
+    fixed = np.array([[1.0, 2, 3], [4, 5, 6], [0, 0, 0]])
+    shift = np.eye(4)
+    shift[:3, 3] = (3, -4, 12)
+    moving = fixed + np.array([3, -4, 12])
+    np.testing.assert_allclose(tre(fixed, moving), 13)
+    np.testing.assert_allclose(tre(fixed, moving, Transform.linear(shift)), 0, atol=1e-12)
+    moving[1, 2] += 0.5
+    np.testing.assert_allclose(tre(fixed, moving, Transform.linear(shift)), [0, 0.5, 0], atol=1e-12)
+    with pytest.raises(InvalidError, match="equal shapes"):
+        tre(fixed, moving[:2])
+    with pytest.raises(InvalidError, match=r"points: expected shape \(N, 3\), received \(3, 2\)"):
+        tre(fixed[:, :2], moving[:, :2])
+
+
+def test_jacobian_statistics():
+    jacobian = np.array([[1, np.e, np.e**-1], [-2, 0, 1]])
+    statistics = jacobian_statistics(jacobian)
+    assert statistics == {
+        "folds": 2 / 6,
+        "sdlogj": pytest.approx(np.sqrt(2 / 4)),
+        "min": -2,
+        "max": pytest.approx(np.e),
+    }
+    inside = jacobian_statistics(jacobian, np.array([[1, 1, 1], [1, 0, 0]]))
+    assert inside["folds"] == 1 / 4
+    assert np.isnan(jacobian_statistics(-np.ones(3))["sdlogj"])
+    with pytest.raises(InvalidError, match="mask: expected at least one voxel"):
+        jacobian_statistics(jacobian, np.zeros((2, 3)))
+
+
+class TestPoints:
+    def test_round_trip(self, tmp_path):
+        points = np.random.default_rng(0).normal(size=(5, 3)) * 100
+        write_points(tmp_path / "new" / "p.csv", points)
+        assert (tmp_path / "new" / "p.csv").read_text().startswith("x,y,z\n")
+        np.testing.assert_allclose(read_points(tmp_path / "new" / "p.csv"), points, atol=5.1e-5)
+
+    def test_other_columns_and_order(self, tmp_path):
+        (tmp_path / "p.csv").write_text("\ufeffname, Z,y,x,note\r\na,3,2,1,hello\r\nb,6,5,4,\r\n", encoding="utf-8")
+        np.testing.assert_array_equal(read_points(tmp_path / "p.csv"), [[1, 2, 3], [4, 5, 6]])
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"", "p.csv: expected a header with the columns x,y,z, received an empty file."),
+            (b"1,2,3\n", "p.csv: expected a header with the columns x,y,z, received 1,2,3."),
+            (b"x,y,z\n", "p.csv: expected at least one landmark, received none."),
+            (b"x,y,z\n1,2,3\n1,two,3\n", "p.csv line 3: expected numbers for x,y,z, received ['1', 'two', '3']."),
+            (b"x,y,z\n1,2\n", "p.csv line 2: expected numbers for x,y,z, received ['1', '2', None]."),
+            (b"x,y,z\n1,nan,3\n", "p.csv line 2: expected finite numbers for x,y,z, received [1.0, nan, 3.0]."),
+        ],
+    )
+    def test_malformed(self, tmp_path, content, message):
+        (tmp_path / "p.csv").write_bytes(content)
+        with pytest.raises(InvalidError) as error:
+            read_points(tmp_path / "p.csv")
+        assert str(error.value) == message
+
+    def test_missing_or_binary(self, tmp_path):
+        with pytest.raises(MissingError, match=r"gone.csv: no such file"):
+            read_points(tmp_path / "gone.csv")
+        (tmp_path / "p.csv").write_bytes(b"x,y,z\n\xff\xfe\x00\n")
+        with pytest.raises(InvalidError, match=r"p.csv is not a readable CSV file"):
+            read_points(tmp_path / "p.csv")
+
+    def test_refuses_to_write(self, tmp_path):
+        for points in (np.zeros((3, 2)), np.full((1, 3), np.nan)):
+            with pytest.raises(InvalidError, match="points: expected finite points"):
+                write_points(tmp_path / "p.csv", points)
+        assert not list(tmp_path.iterdir())
