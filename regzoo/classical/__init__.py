@@ -10,7 +10,7 @@ from regzoo.classical.demons import demons
 from regzoo.classical.descent import Descent
 from regzoo.classical.pyramid import Pair
 from regzoo.errors import invalid, unknown
-from regzoo.schema.config import AffineConfig, DDFConfig, DVFConfig, FFDConfig
+from regzoo.schema.networks import AffineConfig, DDFConfig, DVFConfig, FFDConfig
 from regzoo.world.images import Image
 from regzoo.world.transforms import Transform
 

@@ -10,7 +10,7 @@ from keras import ops
 from regzoo import backend
 from regzoo.classical.pyramid import Pair, level_grid
 from regzoo.models.outputs.direct import DIRECT
-from regzoo.schema.config import AffineConfig, DDFConfig, DVFConfig, FFDConfig
+from regzoo.schema.networks import AffineConfig, DDFConfig, DVFConfig, FFDConfig
 from regzoo.world.images import Grid
 from regzoo.world.transforms import Transform
 

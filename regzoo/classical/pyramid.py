@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from regzoo.schema.config import PercentileIntensity, WindowIntensity
+from regzoo.schema.inputs import PercentileIntensity, WindowIntensity
 from regzoo.world.images import Grid, Image, Outside, normalise, resample
 from regzoo.world.transforms import Transform
 

@@ -157,11 +157,11 @@ def _source(entry: hub.Entry) -> str:
     return str(entry.address) if entry.address else entry.source
 
 
-def _facts(card: "regzoo.hub.cards.Card", source: str) -> dict:
+def _facts(card: "regzoo.schema.card.Card", source: str) -> dict:
     return card.model_dump(mode="json") | {"size": card.size, "source": source}
 
 
-def _print_scores(scores: Iterable["regzoo.hub.cards.Score"]) -> None:
+def _print_scores(scores: Iterable["regzoo.schema.card.Score"]) -> None:
     rows = [
         {
             "score": score.text(),

@@ -63,7 +63,7 @@ def evaluate(
     typer.echo(f"Written to {output}: scores.csv, summary.json", err=True)
 
 
-def _own_scores(card: "regzoo.hub.cards.Card") -> tuple[str, list["regzoo.hub.cards.Score"]]:
+def _own_scores(card: "regzoo.schema.card.Card") -> tuple[str, list["regzoo.schema.card.Score"]]:
     """Returns the split that the command of a card's first score names, and all scores of that command."""
     command = card.scores[0].command if card.scores else None
     words = (command or "").split()

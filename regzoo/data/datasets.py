@@ -12,13 +12,9 @@ from regzoo.data.splits import list_subjects, read_names, refuse_overlap
 from regzoo.data.tables import PairFiles, read_pairs
 from regzoo.errors import InvalidError, MissingError, invalid
 from regzoo.io import formats
-from regzoo.schema.config import InputConfig
 from regzoo.schema.data import BreathingData, FolderData, GroupedData, PairedData, ShapesData, UnpairedData
 from regzoo.schema.losses import active
 from regzoo.schema.recipe import Recipe, data_home
-from regzoo.simulation.chests import Chest, prepare
-from regzoo.world.images import Image
-from regzoo.world.lungs import lung_mask
 
 Groups = list[list[Files]]
 """Images by group, in order; images without groups are one group."""
@@ -55,32 +51,6 @@ def split_pairs(recipe: Recipe, split: str, home: str | Path | None = None) -> l
     return _drawn(recipe, split, _groups(data, root, split), root)
 
 
-def chests(recipe: Recipe, inputs: InputConfig, split: str, home: str | Path | None = None) -> list[Chest]:
-    """Reads the CTs of a split of a recipe with `data.kind` breathing, made ready for simulation.
-
-    Args:
-        recipe: Its `data` names the files.
-        inputs: The network's input.
-        split: `"train"` or `"valid"`.
-        home: Folder that `data.root` is relative to; see `data_home`.
-
-    Raises:
-        RegzooError: If a file is missing or unfit, or a CT is in both splits.
-    """
-    data, root = recipe.data, data_home(home) / recipe.data.root
-    names = {each: {str((root / path).resolve()) for path in getattr(data, each)} for each in ("train", "valid")}
-    refuse_overlap(root, names)
-    found = []
-    for name in getattr(data, split):
-        ct = Image.read(_existing(Files(root / name)).image)
-        if data.mask_suffix is None:
-            lungs = lung_mask(ct)
-        else:
-            lungs = Image.read(_suffixed(root / name, data.mask_suffix), labels=True)
-        found.append(prepare(ct, lungs, inputs.spacing, inputs.shape))
-    return found
-
-
 def train_draw(recipe: Recipe, home: str | Path | None = None) -> Draw:
     """Returns the draw of (fixed, moving) `Files` to train on; without labels, if no loss compares them.
 
@@ -100,10 +70,10 @@ def train_draw(recipe: Recipe, home: str | Path | None = None) -> Draw:
     refuse_overlap(root, {split: _images(groups) for split, groups in found.items()})
     if getattr(data, "layout", None) == "grouped":
         refuse_overlap(root, {split: {f"group {name}" for name, _ in _named(data, root, split)} for split in splits})
-    return _draw(data, [[_wanted(recipe, _existing(files)) for files in group] for group in found["train"]])
+    return _draw(data, [[_wanted(recipe, existing(files)) for files in group] for group in found["train"]])
 
 
-def _suffixed(path: Path, suffix: str) -> Path:
+def suffixed(path: Path, suffix: str) -> Path:
     """Returns FOLDER/NAME<suffix>.ENDING of FOLDER/NAME.ENDING."""
     stem, dot, ending = path.name.partition(".")
     return path.with_name(f"{stem}{suffix}{dot}{ending}")
@@ -200,11 +170,11 @@ def _drawn(recipe: Recipe, split: str, groups: Groups, root: Path) -> list[PairF
 
 
 def _pair(fixed: Files, moving: Files) -> PairFiles:
-    fixed, moving = _existing(fixed), _existing(moving)
+    fixed, moving = existing(fixed), existing(moving)
     return PairFiles(fixed.image, moving.image, fixed.labels, moving.labels, spacing=fixed.spacing)
 
 
-def _existing(files: Files) -> Files:
+def existing(files: Files) -> Files:
     """Checks that files exist, and only where they are used: who trains need not have the test images."""
     for path in (files.image, files.labels):
         if path is not None and not formats.exists(path):

@@ -10,7 +10,7 @@ import numpy as np
 
 from regzoo.data.draws import Files
 from regzoo.errors import InvalidError, invalid
-from regzoo.schema.config import InputConfig
+from regzoo.schema.inputs import InputConfig
 from regzoo.world.images import Grid, Image, network_grid, normalise, resample
 from regzoo.world.lungs import centred_grid, lung_mask
 

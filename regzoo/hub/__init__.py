@@ -16,10 +16,10 @@ from pathlib import Path
 from regzoo.errors import InvalidError, MissingError, RegzooError, invalid, unknown
 from regzoo.hub import cards, remote
 from regzoo.hub.address import Address, configured, parse
-from regzoo.hub.cards import Card
 from regzoo.hub.remote import TransportError
 from regzoo.hub.store import DamagedError, cache_folder, claimed, kept, same_model, sweep, verify
 from regzoo.io.files import atomic_folder, expanded
+from regzoo.schema.card import Card
 
 __all__ = [
     "DamagedError",

@@ -10,8 +10,8 @@ from regzoo import hub
 from regzoo.errors import InvalidError, RegzooError
 from regzoo.hub import cards, remote, store
 from regzoo.hub.address import Address, parse
-from regzoo.hub.cards import Card
 from regzoo.io.yaml_json import dump_yaml
+from regzoo.schema.card import Card
 
 EVAL_RESULTS = ".eval_results/regzoo.yaml"
 _PATIENCE = 120.0

@@ -15,10 +15,10 @@ import regzoo
 from regzoo.errors import InvalidError, MissingError, RegzooError
 from regzoo.hub import cards, store
 from regzoo.hub.address import Address, may_have_token, parse, server
-from regzoo.hub.cards import Card
 from regzoo.io.files import atomic_file, atomic_folder
 from regzoo.io.yaml_json import parse_json, read_text
-from regzoo.schema.config import validate
+from regzoo.schema.card import Card
+from regzoo.schema.strict import validate
 
 if TYPE_CHECKING:
     import huggingface_hub

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from regzoo.errors import InvalidError, RegzooError
 from regzoo.hub import cards
-from regzoo.hub.cards import Card, FileEntry
 from regzoo.io.files import expanded, sha256
+from regzoo.schema.card import Card, FileEntry
 
 
 class DamagedError(InvalidError):

@@ -19,8 +19,8 @@ from regzoo.importers.deepreg_model import model
 from regzoo.importers.sections import Notes, Section
 from regzoo.io.files import atomic_file
 from regzoo.io.yaml_json import dump_yaml, parse_yaml, read_text
-from regzoo.schema.config import validate
 from regzoo.schema.recipe import RECIPE_LIMIT, Recipe
+from regzoo.schema.strict import validate
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,9 @@ from regzoo.hub import cards
 from regzoo.io.files import atomic_folder, sha256
 from regzoo.io.yaml_json import parse_json
 from regzoo.models import weights, zoo
-from regzoo.schema.config import DDFConfig, InputConfig, ModelConfig, VoxelMorphConfig, WindowIntensity, validate
+from regzoo.schema.inputs import InputConfig, WindowIntensity
+from regzoo.schema.networks import DDFConfig, ModelConfig, VoxelMorphConfig
+from regzoo.schema.strict import validate
 
 ASSUMED = (
     "The file does not say what its images were. The card's input is that of the published brain networks: T1 volumes "

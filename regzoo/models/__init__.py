@@ -19,7 +19,7 @@ from regzoo.models.stages import descriptors
 from regzoo.models.stages.chain import Chain
 from regzoo.models.stages.coarse import Shrunk
 from regzoo.models.stages.descriptors import Described
-from regzoo.schema.config import ModelConfig, StageConfig
+from regzoo.schema.networks import ModelConfig, StageConfig
 
 __all__ = ["BACKBONES", "Chain", "ConditionalModel", "RegistrationModel", "build"]
 

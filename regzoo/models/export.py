@@ -14,7 +14,7 @@ from regzoo.hub import cards
 from regzoo.io.files import atomic_file, atomic_folder
 from regzoo.models import build, zoo
 from regzoo.models.base import own_tensors
-from regzoo.schema.config import ModelConfig
+from regzoo.schema.networks import ModelConfig
 
 Kind = Literal["keras", "saved-model", "onnx"]
 TOLERANCE = 1e-4

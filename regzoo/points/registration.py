@@ -19,9 +19,9 @@ from regzoo.io.files import atomic_folder
 from regzoo.io.landmarks import read_normals, read_points, write_points
 from regzoo.points import PointResult, cpd, icp, surface
 from regzoo.points.coherent_drift import LAM, OUTLIERS, default_beta
-from regzoo.registration.scores import mask, present
 from regzoo.world import metrics
 from regzoo.world.images import Grid, Image
+from regzoo.world.labels import mask, present
 from regzoo.world.overlay import point_picture
 from regzoo.world.transforms import Transform
 

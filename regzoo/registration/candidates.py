@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from regzoo import hub
-from regzoo.hub.cards import Card
-from regzoo.schema.config import InputConfig
+from regzoo.schema.card import Card
+from regzoo.schema.inputs import InputConfig
 from regzoo.world.images import Image
 
 _BELOW_ZERO = -100.0

@@ -18,6 +18,7 @@ from regzoo.io.yaml_json import parse_json, read_text
 from regzoo.models import RegistrationModel, zoo
 from regzoo.registration.register import register
 from regzoo.registration.results import Result
+from regzoo.schema.card import Score
 from regzoo.world.alignment import Alignment
 
 _WORDS = ("fixed", "moving", "warnings")  # columns that are no figures
@@ -82,7 +83,7 @@ class Evaluation:
         changed = card.model_copy(update={"scores": tuple(scores), "files": cards.manifest(folder)})
         cards.write(folder, changed, cards.read_body(folder))
 
-    def check(self, scores: Sequence[cards.Score]) -> list[dict]:
+    def check(self, scores: Sequence[Score]) -> list[dict]:
         """Compares a card's figures with these, within their tolerance; seconds hang on the machine and are left out.
 
         Args:
@@ -121,10 +122,10 @@ def _number_or_none(value: object) -> object:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _score(key: str, summary: dict, data: str, command: str) -> cards.Score:
+def _score(key: str, summary: dict, data: str, command: str) -> Score:
     """Returns a figure for the card, beside the same figure before registration."""
     before = summary.get(key.replace("_after", "_before")) if key.endswith("_after") else None
-    return cards.Score(
+    return Score(
         metric=key.removesuffix("_after"),
         value=round(summary[key]["mean"], 6),
         sd=round(summary[key]["sd"], 6),

@@ -14,23 +14,12 @@ from regzoo.io.landmarks import read_points
 from regzoo.models import ConditionalModel, RegistrationModel, zoo
 from regzoo.registration.candidates import misfits
 from regzoo.registration.results import Result, clock
-from regzoo.registration.scores import (
-    Side,
-    alike,
-    doubts,
-    in_view,
-    label_doubts,
-    mask,
-    overlap,
-    present,
-    score,
-    shared_labels,
-    unscored,
-)
-from regzoo.schema.config import InputConfig
+from regzoo.registration.scores import Side, alike, doubts, in_view, label_doubts, overlap, score, unscored
+from regzoo.schema.inputs import InputConfig
 from regzoo.world import metrics
 from regzoo.world.alignment import Alignment, aligned
 from regzoo.world.images import Grid, Image, overlap_gap, resample
+from regzoo.world.labels import mask, present, shared_labels
 from regzoo.world.transforms import Transform
 
 _ANY_CONTRAST = ("mi", "nmi", "mind")

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from regzoo.registration.scores import mask, present
 from regzoo.world.images import Image
+from regzoo.world.labels import mask, present
 
 if TYPE_CHECKING:
     from regzoo.registration.results import Result

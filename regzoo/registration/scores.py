@@ -9,6 +9,7 @@ import numpy as np
 
 from regzoo.world import metrics
 from regzoo.world.images import Grid, Image
+from regzoo.world.labels import mask, present, shared_labels
 from regzoo.world.transforms import Transform
 
 
@@ -85,23 +86,6 @@ def alike(before: dict, after: dict) -> dict[str, dict]:
 def _mean(values: Iterable[float]) -> float:
     values = list(values)
     return float(np.mean(values)) if values else float("nan")
-
-
-def mask(labels: Image, label: int) -> np.ndarray:
-    """Returns where a label is, bool, shape (I, J, K)."""
-    return labels.array == label if labels.channels is None else labels.array[..., label - 1] >= 0.5
-
-
-def present(labels: Image) -> list[int]:
-    """Returns the labels that a map has: its values but 0, or the numbers, from 1, of the channels with a voxel."""
-    if labels.channels is None:
-        return [int(value) for value in np.unique(labels.array) if value]
-    return [each for each in range(1, labels.channels + 1) if mask(labels, each).any()]
-
-
-def shared_labels(fixed: Image, moving: Image) -> list[int]:
-    """Returns the labels that both maps have."""
-    return sorted(set(present(fixed)) & set(present(moving)))
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:

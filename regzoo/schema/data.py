@@ -1,12 +1,13 @@
-"""Where training data is and how it is drawn and augmented, as data."""
+"""Where training data is and how it is drawn, as data."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from regzoo.hub.cards import Line
-from regzoo.schema.config import Spacing, Strict
-from regzoo.simulation.motion import BreathingPrior
+from regzoo.schema.card import Line
+from regzoo.schema.inputs import Spacing
+from regzoo.schema.priors import BreathingPrior, ShapesPrior
+from regzoo.schema.strict import Strict
 
 PathText = Annotated[Line, StringConstraints(min_length=1)]
 LabelValue = Annotated[int, Field(ge=1, le=65535)]
@@ -133,35 +134,6 @@ class BreathingData(Strict):
     validation_pairs: Annotated[int, Field(ge=1, le=1000)] = 12
 
 
-class ShapesPrior(Strict):
-    """What maps of random shapes and their images are drawn from."""
-
-    shapes: Annotated[int, Field(ge=2, le=64)] = 24
-    """Shapes in a map."""
-    size: tuple[Annotated[float, Field(ge=2, le=500)], Annotated[float, Field(ge=2, le=500)]] = (12.0, 48.0)
-    """Least and largest distance between the control points of the maps that shapes come from, mm."""
-    detail: Annotated[float, Field(ge=0, le=2)] = 0.5
-    """How much of maps of half that distance is added."""
-    black: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Probability that one shape lies around all others and is 0 in both images, as around a brain without skull."""
-    body: tuple[Annotated[float, Field(gt=0, le=2)], Annotated[float, Field(gt=0, le=2)]] = (0.6, 1.0)
-    """Where that shape begins: least and largest distance from the centre, in half sizes of the grid."""
-    cut: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Probability that an image ends within the grid and is 0 beyond, on each side by up to a sixth of the size."""
-    related: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Probability that the contrast of the second image is nearly that of the first, or its reverse."""
-    texture: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Largest standard deviation, about, of a smooth pattern within shapes; intensities of shapes span 1."""
-    blur: Annotated[float, Field(ge=0, le=20)] = 2.0
-    """Largest standard deviation of the blur, mm."""
-
-    @model_validator(mode="after")
-    def _grows(self) -> "ShapesPrior":
-        if self.size[0] > self.size[1]:
-            raise ValueError(f"size: expected the smaller first, received {self.size}")
-        return self
-
-
 class ShapesData(Strict):
     """Pairs of random shapes in random contrasts (see `regzoo.simulation.shapes`); no image is read for training.
 
@@ -176,75 +148,3 @@ class ShapesData(Strict):
     label_sampling: Annotated[int, Field(ge=1, le=64)] = 8
     """How many of the shapes are labels in each draw."""
     validation_pairs: Annotated[int, Field(ge=1, le=1000)] = 12
-
-
-class FieldAugmentation(Strict):
-    """A random smooth deformation: a cubic B-spline through random displacements, on average none anywhere."""
-
-    strength: Annotated[float, Field(gt=0, le=100)]
-    """Largest displacement of a control point along each axis, mm; that of a voxel is a fifth of it (rms, 3-D)."""
-    smoothness: Annotated[float, Field(ge=4, le=1000)]
-    """Distance between control points, mm."""
-    octaves: Annotated[int, Field(ge=1, le=4)] = 1
-    """How many such deformations follow each other, each with half the strength and smoothness of the one before."""
-
-    @model_validator(mode="after")
-    def _does_not_fold(self) -> "FieldAugmentation":
-        # A cubic B-spline deformation is one to one if no control point moves by smoothness / 2.48 or more (3-D).
-        # Source: Choi and Lee, Injectivity conditions of 2D and 3D uniform cubic B-spline functions, 2000.
-        if self.strength > 0.4 * self.smoothness:
-            raise ValueError(f"strength: expected at most 0.4 x smoothness, or it may fold, received {self.strength}")
-        return self
-
-
-class BiasAugmentation(Strict):
-    """A random smooth factor, as coils leave it in MR images: the exponential of a cubic B-spline."""
-
-    strength: Annotated[float, Field(gt=0, le=3)]
-    """Largest logarithm of the factor, to either side."""
-    smoothness: Annotated[float, Field(ge=4, le=1000)]
-    """Distance between control points, mm."""
-
-
-class FlipAugmentation(Strict):
-    """Exchange of left and right, in both images of a pair."""
-
-    probability: Annotated[float, Field(gt=0, le=1)] = 0.5
-    swap: Annotated[tuple[tuple[LabelValue, LabelValue], ...], Field(max_length=512)] = ()
-    """Pairs of labels that are each other's mirror image."""
-
-    @model_validator(mode="after")
-    def _labels_swap_once(self) -> "FlipAugmentation":
-        values = [value for pair in self.swap for value in pair]
-        if len(set(values)) < len(values):
-            raise ValueError("swap: a label is listed twice")
-        return self
-
-
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Augmentation(Strict):
-    """Random changes to the training images; 0 or null is off.
-
-    Fixed and moving image are changed independently of each other, but for the flip; labels move with their image.
-    """
-
-    affine: Annotated[float, Field(ge=0, le=0.33)] = 0.0
-    """Scale of a random affine matrix about the image's centre."""
-    field: FieldAugmentation | None = None
-    flip: FlipAugmentation | None = None
-    invert: Share = 0.0
-    """Probability that an image is shown as its negative."""
-    gamma: Annotated[float, Field(ge=0, le=2)] = 0.0
-    """Largest logarithm of the exponent that intensities in [0, 1] are raised to, to either side."""
-    contrast: Annotated[float, Field(ge=0, le=2)] = 0.0
-    """Largest logarithm of the factor that stretches intensities about their mean, to either side."""
-    bias: BiasAugmentation | None = None
-    noise: Share = 0.0
-    """Largest standard deviation of Gaussian noise; an image in [0, 1] stays in it."""
-
-    @field_validator("affine", "invert", "gamma", "contrast", "noise", mode="before")
-    @classmethod
-    def _null_is_off(cls, value: object) -> object:
-        return 0.0 if value is None else value

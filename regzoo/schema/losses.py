@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from regzoo.schema.config import Strict
+from regzoo.schema.strict import Strict
 
 Share = Annotated[float, Field(gt=0, le=0.1)]
 Scale = Annotated[float, Field(ge=0, le=16)]

@@ -8,20 +8,15 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from regzoo.errors import invalid
-from regzoo.hub.cards import About, Line, Name, Version
 from regzoo.io.files import atomic_file, expanded
 from regzoo.io.yaml_json import dump_yaml, parse_yaml, read_text
-from regzoo.schema.config import InputConfig, ModelConfig, Strict, validate
-from regzoo.schema.data import (
-    Augmentation,
-    BreathingData,
-    FolderData,
-    GroupedData,
-    PairedData,
-    ShapesData,
-    UnpairedData,
-)
+from regzoo.schema.augmentation import Augmentation
+from regzoo.schema.card import About, Line, Name, Version
+from regzoo.schema.data import BreathingData, FolderData, GroupedData, PairedData, ShapesData, UnpairedData
+from regzoo.schema.inputs import InputConfig
 from regzoo.schema.losses import Loss, active
+from regzoo.schema.networks import ModelConfig
+from regzoo.schema.strict import Strict, validate
 
 RECIPE_LIMIT = 64 * 1024
 

@@ -20,8 +20,9 @@ from regzoo.ops.fields import bspline_field, compose, jacobian_determinant, line
 from regzoo.ops.filters import along_axes
 from regzoo.ops.grids import identity_grid
 from regzoo.ops.warping import sample, warp
+from regzoo.schema.priors import BreathingPrior
 from regzoo.simulation.chests import FINE, Chest
-from regzoo.simulation.motion import LOCAL, SHAPES, BreathingPrior, Draw, draw
+from regzoo.simulation.motion import LOCAL, SHAPES, Draw, draw
 from regzoo.world.images import Image
 
 _STEPS = 3  # squarings; the first step is an eighth of the motion, a voxel at most

@@ -1,51 +1,21 @@
-"""How chests breathe and how scanners see them: a prior, and draws from it. Places and vectors in mm along R, A, S."""
+"""How chests breathe and how scanners see them: draws from the prior. Places and vectors in mm along R, A, S."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 from scipy import ndimage
 
-from regzoo.schema.config import Strict
+from regzoo.schema.priors import BreathingPrior
 from regzoo.world.images import Grid
 
-Millimetres = Annotated[float, Field(ge=0, le=100)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Draw = Mapping[str, np.ndarray]
 
 LOCAL, SHAPES = 60.0, 150.0
 """mm between the control points of random motion and of random shapes of the chest."""
 _STEEP = 20.0  # mm of the diaphragm from which random motion grows no more: it would fold
-
-
-class BreathingPrior(Strict):
-    """What simulated breathing is drawn from; 0 switches a part off.
-
-    The defaults are broader than real breathing: `tests/benchmarks/breathing.py` compares them with the landmarks of
-    quiet breathing (DIR-Lab 4DCT) and of forced breathing (DIR-Lab COPD).
-    """
-
-    diaphragm: Millimetres = 40.0
-    """Largest motion of the diaphragm along S, in mm, up or down."""
-    wall: Share = 0.25
-    """Largest motion of the breastbone along A, as a share of the diaphragm's; the sides move half as much."""
-    local: Share = 0.45
-    """Largest standard deviation of smooth random motion at the diaphragm, as a share of the diaphragm's."""
-    jitter: Millimetres = 2.3
-    """Largest standard deviation of smooth random motion in mm, whatever the diaphragm does."""
-    pleura: Millimetres = 8.0
-    """Largest width of the band along ribs and spine over which the motion inside them dies away, in mm."""
-    position: Millimetres = 4.0
-    """Standard deviation of the patient's shift between the scans along each axis, in mm, and of the turn about each
-    axis, in quarter degrees. It moves everything, bones and table too."""
-    anatomy: Share = 0.15
-    """Largest relative change of the chest's size before both scans; tilts, shapes, shifts and mirrors go with it."""
-    appearance: Share = 1.0
-    """Strength of noise, blur, artefacts, calibration shifts and cropped fields of view."""
 
 
 def draw(prior: BreathingPrior, random: np.random.Generator, grid: Grid) -> dict[str, np.ndarray]:

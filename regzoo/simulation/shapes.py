@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from regzoo.ops.fields import control_positions, cubic_bspline
 from regzoo.ops.grids import identity_grid
-from regzoo.schema.data import ShapesPrior
+from regzoo.schema.priors import ShapesPrior
 
 
 def label_map(

@@ -10,7 +10,7 @@ from regzoo.errors import invalid
 from regzoo.ops.fields import bspline_field, control_positions
 from regzoo.ops.grids import identity_grid, random_affine
 from regzoo.ops.warping import sample
-from regzoo.schema.data import Augmentation, FieldAugmentation
+from regzoo.schema.augmentation import Augmentation, FieldAugmentation
 from regzoo.world.images import Grid
 
 

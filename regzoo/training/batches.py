@@ -11,7 +11,7 @@ import numpy as np
 from regzoo.data.draws import Draw
 from regzoo.data.reader import Placed, Reader
 from regzoo.errors import invalid
-from regzoo.schema.data import Augmentation
+from regzoo.schema.augmentation import Augmentation
 from regzoo.training.augmentation import augment, left_right
 
 _AHEAD = 2

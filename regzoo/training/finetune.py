@@ -22,13 +22,14 @@ from regzoo.errors import InvalidError, invalid
 from regzoo.hub import cards
 from regzoo.io.files import atomic_file
 from regzoo.models import RegistrationModel, build, weights
-from regzoo.schema.config import WEIGHTS_LIMIT, InputConfig, ModelConfig, StageConfig
 from regzoo.schema.data import BreathingData, ShapesData
+from regzoo.schema.inputs import InputConfig
 from regzoo.schema.losses import active
+from regzoo.schema.networks import WEIGHTS_LIMIT, ModelConfig, StageConfig
 from regzoo.schema.recipe import Recipe
 from regzoo.training.batches import Batches, MadeAhead
 from regzoo.training.callbacks import Bar, Checkpoint, Logs, StopAt, StopOnNaN
-from regzoo.training.simulated import BreathingBatches, ShapesBatches
+from regzoo.training.simulated import BreathingBatches, ShapesBatches, chests
 from regzoo.training.validation import KnownField, KnownLabels, Validation
 
 _ADVICE = "Choose another --output, or remove it."
@@ -274,7 +275,7 @@ def _simulated(
     recipe: Recipe, inputs: InputConfig, model: RegistrationModel, home: str | os.PathLike | None
 ) -> _Source:
     """Pairs that are simulated from single images, those to validate on from images of their own."""
-    train, valid = (datasets.chests(recipe, inputs, split, home) for split in ("train", "valid"))
+    train, valid = (chests(recipe, inputs, split, home) for split in ("train", "valid"))
     settings, prior = recipe.training, recipe.data.prior
     batches = BreathingBatches(
         train,

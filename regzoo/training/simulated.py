@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from keras import ops
 from scipy import ndimage
 
+from regzoo.data.datasets import existing, suffixed
+from regzoo.data.draws import Files
+from regzoo.data.splits import refuse_overlap
 from regzoo.errors import invalid
 from regzoo.ops.grids import identity_grid
-from regzoo.schema.config import InputConfig, WindowIntensity
-from regzoo.schema.data import Augmentation, ShapesData
+from regzoo.schema.augmentation import Augmentation
+from regzoo.schema.data import ShapesData
+from regzoo.schema.inputs import InputConfig, WindowIntensity
+from regzoo.schema.priors import BreathingPrior
+from regzoo.schema.recipe import Recipe, data_home
 from regzoo.simulation.breathing import Simulator
-from regzoo.simulation.chests import Chest
-from regzoo.simulation.motion import BreathingPrior, draw
+from regzoo.simulation.chests import Chest, prepare
+from regzoo.simulation.motion import draw
 from regzoo.simulation.shapes import contrasts, label_map, painted
 from regzoo.training.augmentation import augment, drawn_places, moved
 from regzoo.training.batches import MadeAhead, as_batch
-from regzoo.world.images import normalise
+from regzoo.world.images import Image, normalise
+from regzoo.world.lungs import lung_mask
 
 
 class BreathingBatches(MadeAhead):
@@ -168,3 +176,29 @@ class ShapesBatches(MadeAhead):
                 seen = (away >= first) & (away < length - last)
                 view *= seen.astype("float32").reshape([-1 if each == axis else 1 for each in range(len(shape) + 1)])
         return view
+
+
+def chests(recipe: Recipe, inputs: InputConfig, split: str, home: str | Path | None = None) -> list[Chest]:
+    """Reads the CTs of a split of a recipe with `data.kind` breathing, made ready for simulation.
+
+    Args:
+        recipe: Its `data` names the files.
+        inputs: The network's input.
+        split: `"train"` or `"valid"`.
+        home: Folder that `data.root` is relative to; see `data_home`.
+
+    Raises:
+        RegzooError: If a file is missing or unfit, or a CT is in both splits.
+    """
+    data, root = recipe.data, data_home(home) / recipe.data.root
+    names = {each: {str((root / path).resolve()) for path in getattr(data, each)} for each in ("train", "valid")}
+    refuse_overlap(root, names)
+    found = []
+    for name in getattr(data, split):
+        ct = Image.read(existing(Files(root / name)).image)
+        if data.mask_suffix is None:
+            lungs = lung_mask(ct)
+        else:
+            lungs = Image.read(suffixed(root / name, data.mask_suffix), labels=True)
+        found.append(prepare(ct, lungs, inputs.spacing, inputs.shape))
+    return found

@@ -17,7 +17,7 @@ from regzoo.errors import invalid
 from regzoo.io import formats
 
 if TYPE_CHECKING:  # pydantic is slow to import, and only the fields' names are needed here
-    from regzoo.schema.config import PercentileIntensity, WindowIntensity
+    from regzoo.schema.inputs import PercentileIntensity, WindowIntensity
 
 Outside = float | Literal["edge"]
 

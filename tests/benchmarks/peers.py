@@ -28,10 +28,10 @@ from regzoo.data.reader import Placed, Reader, label_values
 from regzoo.data.tables import PairFiles, read_pairs
 from regzoo.hub import cards
 from regzoo.io.landmarks import read_points
-from regzoo.registration.scores import mask
 from regzoo.schema.recipe import Recipe
 from regzoo.world import metrics
 from regzoo.world.images import Image
+from regzoo.world.labels import mask
 
 ANTS = {"ANTs affine": "Affine", "ANTs SyN": "SyN"}
 

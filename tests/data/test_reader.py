@@ -10,7 +10,7 @@ import worlds
 from regzoo.data.draws import Files
 from regzoo.data.reader import Placed, Reader, label_values, own_grid, place, read_labelled
 from regzoo.errors import InvalidError
-from regzoo.schema.config import InputConfig
+from regzoo.schema.inputs import InputConfig
 from regzoo.world.images import Grid, Image
 
 LOW, HIGH = -60.0, 60.0

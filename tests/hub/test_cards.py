@@ -10,7 +10,8 @@ from fake_zoo import edit_card, make_entry
 from regzoo.errors import InvalidError, MissingError
 from regzoo.hub import cards
 from regzoo.io import yaml_json
-from regzoo.schema import config
+from regzoo.schema.card import Score
+from regzoo.schema.networks import DDFConfig, ModelConfig
 
 
 def error_of(call, *args):
@@ -254,7 +255,7 @@ def test_a_bad_config_is_refused_by_path(tmp_path, text, expected):
 
 
 def test_config_is_read(tmp_path):
-    assert cards.read_config(make_entry(tmp_path / "x")) == config.ModelConfig(output=config.DDFConfig())
+    assert cards.read_config(make_entry(tmp_path / "x")) == ModelConfig(output=DDFConfig())
 
 
 def test_manifest_lists_the_entry_and_not_its_logs(tmp_path):
@@ -313,7 +314,7 @@ def test_model_table(tmp_path):
 )
 def test_text_of_a_score(changed, text):
     facts = {"metric": "tre", "value": 1.7049, "sd": 0.4, "unit": "mm", "data": "d", "pairs": 9, "command": "c"}
-    assert cards.Score(**facts | changed).text() == text
+    assert Score(**facts | changed).text() == text
 
 
 @pytest.mark.parametrize(

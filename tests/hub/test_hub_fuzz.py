@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from regzoo import cli
 from regzoo.errors import InvalidError
-from regzoo.schema.config import ModelConfig, validate
+from regzoo.schema.networks import ModelConfig
+from regzoo.schema.strict import validate
 
 pytestmark = pytest.mark.slow
 

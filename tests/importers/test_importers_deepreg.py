@@ -9,7 +9,7 @@ from test_cli import process, run
 
 from regzoo.errors import InvalidError, MissingError
 from regzoo.importers.deepreg import import_deepreg, translate
-from regzoo.schema.config import AffineConfig, ConditionalConfig, DDFConfig, DVFConfig, FFDConfig
+from regzoo.schema.networks import AffineConfig, ConditionalConfig, DDFConfig, DVFConfig, FFDConfig
 from regzoo.schema.recipe import Recipe
 from regzoo.world.images import Image
 

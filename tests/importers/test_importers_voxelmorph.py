@@ -10,7 +10,7 @@ import regzoo
 from regzoo.errors import InvalidError, MissingError
 from regzoo.hub import cards
 from regzoo.importers.voxelmorph import import_voxelmorph, read
-from regzoo.schema.config import DDFConfig, VoxelMorphConfig
+from regzoo.schema.networks import DDFConfig, VoxelMorphConfig
 from regzoo.world.images import Image
 from regzoo.world.transforms import Transform
 

@@ -12,7 +12,8 @@ from regzoo import backend, cli
 from regzoo.errors import InvalidError, RegzooError
 from regzoo.hub import cards
 from regzoo.models import build, export, weights, zoo
-from regzoo.schema.config import InputConfig, ModelConfig
+from regzoo.schema.inputs import InputConfig
+from regzoo.schema.networks import ModelConfig
 
 pytestmark = pytest.mark.backend
 

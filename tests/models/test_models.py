@@ -8,7 +8,7 @@ from regzoo.errors import InvalidError
 from regzoo.models import build, weights
 from regzoo.ops.fields import integrate, resize_field
 from regzoo.ops.warping import warp
-from regzoo.schema.config import ModelConfig
+from regzoo.schema.networks import ModelConfig
 
 pytestmark = pytest.mark.backend
 

@@ -15,7 +15,7 @@ from regzoo.models.stages.descriptors import _descriptors
 from regzoo.ops.fields import bspline_field, compose, resize_field
 from regzoo.ops.optical_flow import optical_flow
 from regzoo.ops.warping import sample, warp
-from regzoo.schema.config import ModelConfig
+from regzoo.schema.networks import ModelConfig
 
 pytestmark = pytest.mark.backend
 

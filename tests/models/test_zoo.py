@@ -8,7 +8,8 @@ import regzoo
 from regzoo.errors import InvalidError, MissingError
 from regzoo.hub import DamagedError, cards
 from regzoo.models import build, weights
-from regzoo.schema.config import InputConfig, ModelConfig
+from regzoo.schema.inputs import InputConfig
+from regzoo.schema.networks import ModelConfig
 
 pytestmark = pytest.mark.backend
 

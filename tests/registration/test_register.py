@@ -10,10 +10,10 @@ from worlds import AFFINES, affine, around
 import regzoo
 from regzoo import backend
 from regzoo.errors import InvalidError, MissingError
-from regzoo.hub.cards import DataSource
 from regzoo.models import build
 from regzoo.registration.candidates import candidates, misfits
 from regzoo.registration.scores import doubts
+from regzoo.schema.card import DataSource
 from regzoo.world.images import Grid, Image
 
 pytestmark = pytest.mark.backend

@@ -10,7 +10,8 @@ from worlds import AFFINES, affine, around, blobs, ramp, rotation
 import regzoo
 from regzoo.errors import InvalidError
 from regzoo.models import ConditionalModel, build
-from regzoo.schema.config import InputConfig, ModelConfig
+from regzoo.schema.inputs import InputConfig
+from regzoo.schema.networks import ModelConfig
 from regzoo.world.images import Grid, Image
 
 pytestmark = pytest.mark.backend

@@ -1,8 +1,8 @@
 import pytest
 
 from regzoo.errors import InvalidError
-from regzoo.schema.config import validate
 from regzoo.schema.losses import Loss, active
+from regzoo.schema.strict import validate
 
 EVERYTHING = {
     "image": {

@@ -11,14 +11,15 @@ from regzoo.errors import InvalidError, RegzooError
 from regzoo.hub import cards
 from regzoo.registration import register
 from regzoo.registration.scores import Side
-from regzoo.schema.config import WindowIntensity
+from regzoo.schema.inputs import WindowIntensity
+from regzoo.schema.priors import BreathingPrior
 from regzoo.schema.recipe import Recipe
 from regzoo.simulation import motion
 from regzoo.simulation.breathing import Simulator, breathing_pair
 from regzoo.simulation.chests import Chest, prepare
-from regzoo.simulation.motion import BreathingPrior
 from regzoo.training.finetune import finetune
 from regzoo.training.simulated import BreathingBatches
+from regzoo.training.simulated import chests as read_chests
 from regzoo.training.validation import KnownField
 from regzoo.world.images import Grid, Image, map_points, resample
 from regzoo.world.metrics import dice
@@ -378,7 +379,7 @@ def test_known_field_measures_millimetres_inside_the_label():
 def test_chests_that_cannot_be_used_are_named(chests, changes, message):
     value = recipe(**changes)
     with pytest.raises(RegzooError, match=message):
-        datasets.chests(value, value.input, "train", chests)
+        read_chests(value, value.input, "train", chests)
 
 
 def test_real_pairs_to_score_on_are_listed_and_simulated_ones_are_not(chests):

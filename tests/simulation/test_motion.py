@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 from scipy.interpolate import BSpline
 
-from regzoo.simulation.motion import BreathingPrior, draw
+from regzoo.schema.priors import BreathingPrior
+from regzoo.simulation.motion import draw
 
 GRID = phantom.grid_at(spacing=(5.0, 6.0, 7.0), shape=(40, 33, 30))
 PARTS = {

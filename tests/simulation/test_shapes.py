@@ -14,8 +14,10 @@ from regzoo.errors import InvalidError
 from regzoo.hub import cards
 from regzoo.ops.grids import identity_grid
 from regzoo.ops.warping import warp
-from regzoo.schema.config import InputConfig
-from regzoo.schema.data import Augmentation, ShapesData, ShapesPrior
+from regzoo.schema.augmentation import Augmentation
+from regzoo.schema.data import ShapesData
+from regzoo.schema.inputs import InputConfig
+from regzoo.schema.priors import ShapesPrior
 from regzoo.schema.recipe import Recipe
 from regzoo.simulation import shapes
 from regzoo.training.finetune import finetune

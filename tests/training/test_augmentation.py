@@ -6,7 +6,7 @@ from tensors import array, grid, tensor
 
 from regzoo.errors import InvalidError
 from regzoo.ops.fields import bspline_field
-from regzoo.schema.data import Augmentation
+from regzoo.schema.augmentation import Augmentation
 from regzoo.training.augmentation import _places, augment, drawn_places, left_right
 from regzoo.world.images import Grid
 

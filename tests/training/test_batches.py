@@ -10,8 +10,8 @@ from keras import ops
 from regzoo.data.draws import Files, Paired, Unpaired
 from regzoo.data.reader import Reader
 from regzoo.errors import InvalidError
-from regzoo.schema.config import InputConfig
-from regzoo.schema.data import Augmentation
+from regzoo.schema.augmentation import Augmentation
+from regzoo.schema.inputs import InputConfig
 from regzoo.training.batches import Batches
 from regzoo.world.images import Image
 

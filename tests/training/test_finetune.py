@@ -19,7 +19,7 @@ from regzoo.data.tables import PairFiles
 from regzoo.errors import InvalidError
 from regzoo.hub import cards
 from regzoo.models import build, weights
-from regzoo.schema.config import InputConfig
+from regzoo.schema.inputs import InputConfig
 from regzoo.schema.recipe import Recipe
 from regzoo.training import callbacks
 from regzoo.training import finetune as training

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from worlds import AFFINES, SLOPE, affine, around, ramp
 
 from regzoo.errors import InvalidError, MissingError
-from regzoo.schema.config import PercentileIntensity, WindowIntensity
+from regzoo.schema.inputs import PercentileIntensity, WindowIntensity
 from regzoo.world.images import Grid, Image, network_grid, normalise, overlap_gap, resample
 
 SHAPE = (7, 9, 6)

@@ -12,7 +12,7 @@ from regzoo.models.outputs.affine import matrix_field
 from regzoo.ops.fields import bspline_field, control_positions, integrate, resize_field
 from regzoo.ops.filters import smooth
 from regzoo.ops.grids import PARAMETERS, inverse_matrix, linear_matrix
-from regzoo.schema.config import AffineConfig, DDFConfig, DVFConfig, FFDConfig
+from regzoo.schema.networks import AffineConfig, DDFConfig, DVFConfig, FFDConfig
 
 
 class Direct(RegistrationModel):

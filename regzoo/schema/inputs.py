@@ -1,0 +1,99 @@
+"""The grid and the intensities that a network was trained on."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from regzoo.errors import invalid
+from regzoo.schema.networks import ModelConfig, StageConfig
+from regzoo.schema.strict import Strict
+
+Spacing = Annotated[float, Field(gt=0.01, le=100)]
+Size = Annotated[int, Field(ge=4, le=512)]
+FEATURES_LIMIT = 2**28
+"""The most values on a network's finest level: a gigabyte, of which it needs several."""
+
+
+def _three_directions(axes: str) -> str:
+    if sorted(min(pair) for axis in axes for pair in ("RL", "AP", "SI") if axis in pair) != ["A", "I", "L"]:
+        raise ValueError(f"expected one of R and L, one of A and P, one of S and I, received '{axes}'")
+    return axes
+
+
+Axes = Annotated[str, Field(pattern="^[RLAPSI]{3}$"), AfterValidator(_three_directions)]
+
+
+class PercentileIntensity(Strict):
+    """Intensities clipped to two percentiles of the image and scaled to [0, 1]."""
+
+    name: Literal["percentiles"] = "percentiles"
+    low: Annotated[float, Field(ge=0, lt=50)] = 1.0
+    high: Annotated[float, Field(gt=50, le=100)] = 99.0
+
+
+class WindowIntensity(Strict):
+    """Intensities clipped to a window of the image's own unit (HU for CT) and scaled to [0, 1]."""
+
+    name: Literal["window"] = "window"
+    low: float
+    high: float
+
+
+class InputConfig(Strict):
+    """The grid and the intensities that a network was trained on.
+
+    The grid has the given axes, spacing (mm) and shape (voxels), and lies on the fixed image's centre or its lungs'.
+    Two numbers are for a 2-D model: its grid lies in the image's own slices, and every slice k is a pair of its own.
+    """
+
+    spacing: Annotated[tuple[Spacing, ...], Field(min_length=2, max_length=3)] = (1.0, 1.0, 1.0)
+    shape: Annotated[tuple[Size, ...], Field(min_length=2, max_length=3)]
+    axes: Axes = "RAS"
+    """Where the index of each of three axes grows to: R or L (right, left), A or P (front, back), S or I (up, down)."""
+    intensity: Annotated[PercentileIntensity | WindowIntensity, Field(discriminator="name")] = PercentileIntensity()
+    around: Literal["image", "lungs", "extent"] = "image"
+    """What the grid lies around: the image's centre, or the middle of the lungs, which are found in a chest CT.
+
+    `extent`: the image's centre, and the grid is stretched or shrunk evenly until the whole fixed image just fits into
+    it, so that `spacing` only tells proportions. The moving image is seen at the fixed one's scale."""
+    alignment: Literal["center", "world"] = "center"
+    """`center`: the moving image's centre is put on the fixed image's; `world`: scanner coordinates are trusted."""
+
+    @model_validator(mode="after")
+    def _same_dimensions(self) -> "InputConfig":
+        if len(self.spacing) != len(self.shape):
+            raise ValueError(f"spacing and shape: expected as many values, received {self.spacing} and {self.shape}")
+        if len(self.shape) == 2 and self.axes != "RAS":
+            raise ValueError("axes: a 2-D grid has the image's own axes; leave the key out")
+        if self.around == "lungs" and (len(self.shape) == 2 or self.axes != "RAS"):
+            raise ValueError("around: a grid around the lungs has three axes along RAS")
+        if self.around == "extent" and len(self.shape) == 2:
+            raise ValueError("around: a grid that fits an image has three axes")
+        return self
+
+    def check(self, model: ModelConfig) -> None:
+        """Refuses a grid of another number of dimensions than the model's, or on which it would not fit into memory.
+
+        Raises:
+            InvalidError: If it is one.
+        """
+        if len(self.shape) != model.dims:
+            raise invalid("input.shape", f"{model.dims} values, as model.dims says", list(self.shape))
+        for stage in (*model.before, model):
+            seen = [-(-n // stage.shrink) for n in self.shape]
+            if min(seen) < 4:
+                expected = f"more than {3 * stage.shrink} voxels along each axis, since shrink is {stage.shrink}"
+                raise invalid("input.shape", expected, list(self.shape))
+            widest = _widest(stage, model.dims)
+            if math.prod(seen) * widest > FEATURES_LIMIT:
+                expected = f"at most {int(FEATURES_LIMIT / widest)} voxels with {widest:g} channels on the finest level"
+                raise invalid("input.shape", expected, list(self.shape))
+
+
+def _widest(stage: StageConfig | ModelConfig, dims: int) -> float:
+    """Returns how many values a network has for each voxel of its grid, on its finest level or as maps of points."""
+    widest, output = max(stage.backbone.channels[0], 24 if stage.descriptor else 0), stage.output
+    if output.name != "keypoints":
+        return widest
+    return 2 * max(widest, output.points / 2 ** (dims * output.level))  # both images are seen at once

@@ -1,0 +1,24 @@
+"""Label maps: of integers, or with one channel a label."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from regzoo.world.images import Image
+
+
+def mask(labels: Image, label: int) -> np.ndarray:
+    """Returns where a label is, bool, shape (I, J, K)."""
+    return labels.array == label if labels.channels is None else labels.array[..., label - 1] >= 0.5
+
+
+def present(labels: Image) -> list[int]:
+    """Returns the labels that a map has: its values but 0, or the numbers, from 1, of the channels with a voxel."""
+    if labels.channels is None:
+        return [int(value) for value in np.unique(labels.array) if value]
+    return [each for each in range(1, labels.channels + 1) if mask(labels, each).any()]
+
+
+def shared_labels(fixed: Image, moving: Image) -> list[int]:
+    """Returns the labels that both maps have."""
+    return sorted(set(present(fixed)) & set(present(moving)))
