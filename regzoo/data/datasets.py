@@ -11,7 +11,7 @@ from regzoo.data.draws import Draw, Files, Grouped, Paired, Unpaired, different,
 from regzoo.data.splits import list_subjects, read_names, refuse_overlap
 from regzoo.data.tables import PairFiles, read_pairs
 from regzoo.errors import InvalidError, MissingError, invalid
-from regzoo.io import formats
+from regzoo.io import volumes
 from regzoo.schema.data import BreathingData, FolderData, GroupedData, PairedData, ShapesData, UnpairedData
 from regzoo.schema.losses import active
 from regzoo.schema.recipe import Recipe, data_home
@@ -177,6 +177,6 @@ def _pair(fixed: Files, moving: Files) -> PairFiles:
 def existing(files: Files) -> Files:
     """Checks that files exist, and only where they are used: who trains need not have the test images."""
     for path in (files.image, files.labels):
-        if path is not None and not formats.exists(path):
+        if path is not None and not volumes.exists(path):
             raise MissingError(f"{path}, which the splits file names, does not exist.")
     return files

@@ -13,7 +13,7 @@ from pathlib import Path
 from regzoo.data.draws import Files
 from regzoo.data.tables import PairFiles, Spacing
 from regzoo.errors import InvalidError, MissingError, invalid
-from regzoo.io.formats import hdf5_keys
+from regzoo.io import hdf5
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _files(folder: Path, name: str) -> dict[str, Path]:
     if file.is_file() and directory.is_dir():
         raise InvalidError(f"{folder}: expected the folder '{name}' or the file '{name}.h5', received both.")
     if file.is_file():
-        return {key: file / key for key in _by_number(hdf5_keys(file))}
+        return {key: file / key for key in _by_number(hdf5.keys(file))}
     found: dict[str, Path] = {}
     for path in sorted(directory.rglob("*.nii*")):
         relative = path.relative_to(directory)

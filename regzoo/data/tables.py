@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from regzoo.errors import InvalidError, MissingError, invalid, unknown
-from regzoo.io import formats
+from regzoo.io import volumes
 from regzoo.world.images import Image
 
 Spacing = tuple[float, float, float]
@@ -131,6 +131,6 @@ def _value(path: Path, line: int, column: str, cell: str) -> Path | str:
     if column in ("split", "group"):
         return cell
     file = path.parent / Path(cell).expanduser()
-    if not formats.exists(file):
+    if not volumes.exists(file):
         raise MissingError(f"{path}, line {line}: {column} file {file} does not exist.")
     return file

@@ -1,1 +1,1 @@
-"""Files: what is written whole or not at all, YAML and JSON, images, transforms and landmarks. No Keras."""
+"""Files: what is written whole or not at all, YAML and JSON, volumes, transforms and landmarks. No Keras."""

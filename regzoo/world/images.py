@@ -14,7 +14,7 @@ from nibabel.orientations import io_orientation
 from scipy import ndimage
 
 from regzoo.errors import invalid
-from regzoo.io import formats
+from regzoo.io import volumes
 
 if TYPE_CHECKING:  # pydantic is slow to import, and only the fields' names are needed here
     from regzoo.schema.inputs import PercentileIntensity, WindowIntensity
@@ -57,7 +57,7 @@ class Grid:
             MissingError: If there is no such file.
             InvalidError: If it is damaged or without a usable affine.
         """
-        shape, affine = formats.read_grid(Path(path))
+        shape, affine = volumes.read_grid(Path(path))
         return cls(shape, _checked_affine(f"{Path(path).name} affine", affine))
 
     @property
@@ -139,7 +139,7 @@ class Image:
         volume: int | None = None,
         spacing: tuple[float, float, float] | None = None,
     ) -> Image:
-        """Reads NIfTI, another format that nibabel knows, or HDF5; a 2-D file (X, Y) becomes (X, Y, 1).
+        """Reads NIfTI, MGH or HDF5; a 2-D file (X, Y) becomes (X, Y, 1).
 
         Args:
             path: The file; of an HDF5 file, a dataset as FILE.h5/KEY.
@@ -156,7 +156,7 @@ class Image:
             MissingError: If there is no such file.
             InvalidError: If it is damaged, of a wrong shape or type, without a usable affine, not finite or constant.
         """
-        array, affine = formats.read_image(Path(path), labels=labels, volume=volume, spacing=spacing)
+        array, affine = volumes.read_image(Path(path), labels=labels, volume=volume, spacing=spacing)
         return cls(array, _checked_affine(f"{Path(path).name} affine", affine))
 
     def save(self, path: str | os.PathLike) -> None:
@@ -170,7 +170,7 @@ class Image:
         Raises:
             InvalidError: If the name ends otherwise.
         """
-        formats.write_image(self.array, self.affine, path)
+        volumes.write_image(self.array, self.affine, path)
 
 
 def resample(image: Image, grid: Grid, *, order: int = 1, outside: Outside = 0.0, antialias: bool = True) -> Image:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from regzoo.errors import invalid
-from regzoo.io import formats
+from regzoo.io import transforms
 from regzoo.world.images import Grid, Image, Outside, map_points, sample_matrix, sample_points
 
 _SLAB = 2**21  # points worked on at a time: 50 MB a copy
@@ -117,7 +117,7 @@ class Transform:
             InvalidError: If it is damaged, of another format or of a kind that regzoo does not apply.
         """
         steps = []
-        for step in formats.read_transform(Path(path)):
+        for step in transforms.read_transform(Path(path)):
             steps.append(
                 Linear(step) if isinstance(step, np.ndarray) else Field(step[0], Grid(step[0].shape[:3], step[1]))
             )
@@ -240,21 +240,16 @@ class Transform:
         Raises:
             InvalidError: If the name ends otherwise, or a field is to be written as text or without a grid.
         """
-        name, matrix, grid = Path(path).name, self.matrix, grid or self.grid
-        if not name.endswith((".nii", ".nii.gz", ".h5", ".tfm")):
-            raise invalid("path", "a name ending in .nii, .nii.gz, .h5 or .tfm", f"'{path}'")
-        if name.endswith((".h5", ".tfm")) and matrix is not None:
-            formats.write_itk(matrix, path)
+        path, matrix, grid = Path(path), self.matrix, grid or self.grid
+        form = transforms.writer(path)
+        if form.write_matrix and matrix is not None:
+            form.write_matrix(matrix, path)
             return
-        if name.endswith(".tfm"):
-            raise invalid("path", "a name ending in .nii, .nii.gz or .h5, to write a field", f"'{path}'")
+        if form.write_field is None:
+            raise invalid("path", f"a name ending in {transforms.field_suffixes()}, to write a field", f"'{path}'")
         if grid is None:
             raise invalid("grid", "the fixed image's grid, to write a dense field", None)
-        vectors = self.displacement(grid)
-        if name.endswith(".h5"):
-            formats.write_itk((vectors, grid.affine), path)
-        else:
-            formats.write_field(vectors, grid.affine, path)
+        form.write_field(self.displacement(grid), grid.affine, path)
 
     def _map(self, points: np.ndarray) -> np.ndarray:
         return functools.reduce(lambda mapped, step: step(mapped), self.steps, points)

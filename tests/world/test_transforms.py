@@ -447,7 +447,7 @@ class TestFiles:
         with pytest.raises(MissingError, match=r"gone.h5: no such file"):
             Transform.load(tmp_path / "gone.h5")
         (tmp_path / "t.xfm").write_text("")
-        with pytest.raises(InvalidError, match=r"t.xfm: expected a transform in .nii, .nii.gz, .h5, .tfm or .txt"):
+        with pytest.raises(InvalidError, match=r"t.xfm: expected a transform in .nii, .nii.gz, .h5, .tfm, "):
             Transform.load(tmp_path / "t.xfm")
 
     @pytest.mark.parametrize("name", ["t.h5", "t.nii", "t.nii.gz", "t.tfm"])

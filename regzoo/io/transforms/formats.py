@@ -1,0 +1,60 @@
+"""The formats of transforms by suffix. Another format is one file here and one entry of `FORMATS`."""
+
+import os
+from pathlib import Path
+
+from regzoo.errors import MissingError, invalid
+from regzoo.io.reading import by_suffix, readable
+from regzoo.io.transforms import itk_hdf5, itk_text, nifti_field
+from regzoo.io.transforms.step import Format, Step
+
+FORMATS: dict[str, Format] = {
+    ".nii": nifti_field.NIFTI,
+    ".nii.gz": nifti_field.NIFTI,
+    ".h5": itk_hdf5.HDF5,
+    ".tfm": itk_text.TEXT,
+    ".txt": Format(itk_text.TEXT.read),
+    ".hdf5": Format(itk_hdf5.HDF5.read),
+}
+"""Suffix -> format."""
+
+
+def read_transform(path: Path) -> list[Step]:
+    """Reads a transform file.
+
+    Returns:
+        Steps in the order in which they are applied to a point.
+
+    Raises:
+        MissingError: If there is no such file.
+        InvalidError: If it is damaged, of another format or of a kind that regzoo does not apply.
+    """
+    if not path.is_file():
+        raise MissingError(f"{path}: no such file.")
+    form = by_suffix(path.name, FORMATS)
+    if form is None:
+        raise invalid(path.name, f"a transform in {_listed(list(FORMATS))}", f"'{path.suffix}'")
+    with readable(path, "transform"):
+        return form.read(path)
+
+
+def writer(path: str | os.PathLike) -> Format:
+    """Returns the format to write a file of such a name in.
+
+    Raises:
+        InvalidError: If there is none.
+    """
+    form = by_suffix(Path(path).name, FORMATS)
+    if form is None or not (form.write_matrix or form.write_field):
+        written = [suffix for suffix, each in FORMATS.items() if each.write_matrix or each.write_field]
+        raise invalid("path", f"a name ending in {_listed(written)}", f"'{path}'")
+    return form
+
+
+def field_suffixes() -> str:
+    """Returns the suffixes of files that hold a field, for a message."""
+    return _listed([suffix for suffix, each in FORMATS.items() if each.write_field])
+
+
+def _listed(words: list[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"

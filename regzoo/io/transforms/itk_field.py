@@ -1,0 +1,24 @@
+"""ITK's displacement field transform, between its LPS and vectors in RAS."""
+
+import numpy as np
+
+from regzoo.io.transforms.step import FLIP, LPS, Step
+
+
+def read(parameters: np.ndarray, fixed: np.ndarray) -> Step:
+    """Fixed parameters: size, origin, spacing, direction row by row; parameters: components, then x, y, z."""
+    size, origin, spacing, direction = fixed[:3].astype(int), fixed[3:6], fixed[6:9], fixed[9:].reshape(3, 3)
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = direction * spacing, origin
+    vectors = parameters.reshape(*size[::-1], 3).transpose(2, 1, 0, 3).astype(np.float32)
+    return np.ascontiguousarray(vectors * FLIP), LPS @ affine
+
+
+def numbers(vectors: np.ndarray, affine: np.ndarray) -> tuple[str, np.ndarray, np.ndarray]:
+    """Returns kind, parameters and fixed parameters of vectors (*S, 3) in RAS mm on a grid."""
+    lps = LPS @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    direction = lps[:3, :3] / spacing
+    fixed = np.concatenate([vectors.shape[:3], lps[:3, 3], spacing, direction.ravel()])
+    parameters = (vectors * FLIP).transpose(2, 1, 0, 3).astype(np.float64).ravel()
+    return "DisplacementFieldTransform_double_3_3", parameters, fixed

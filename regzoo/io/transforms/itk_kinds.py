@@ -1,0 +1,52 @@
+"""The kinds of transforms in ITK's files, whether text or HDF5. Another kind is one file and one entry of `KINDS`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from regzoo.errors import InvalidError, invalid
+from regzoo.io.transforms import itk_field, itk_linear
+from regzoo.io.transforms.step import Step
+
+
+@dataclass(frozen=True)
+class Record:
+    """One transform of a file: its kind, such as `AffineTransform_double_3_3`, and its numbers, in LPS."""
+
+    kind: str
+    parameters: np.ndarray
+    fixed: np.ndarray
+
+
+KINDS: dict[str, Callable[[np.ndarray, np.ndarray], Step]] = {
+    "AffineTransform": itk_linear.affine,
+    "MatrixOffsetTransformBase": itk_linear.affine,
+    "TranslationTransform": itk_linear.translation,
+    "IdentityTransform": itk_linear.identity,
+    "DisplacementFieldTransform": itk_field.read,
+}
+"""Kind -> what turns parameters and fixed parameters, both float64 in LPS, into a step."""
+
+
+def steps(records: Sequence[Record], name: str) -> list[Step]:
+    """Returns the steps of a file's records in the order in which they are applied to a point.
+
+    Raises:
+        InvalidError: If there are none, or one is of a kind that regzoo does not apply.
+    """
+    if not records:
+        raise invalid(name, "a transform", "a file without any")
+    # ITK keeps a composite as a queue and applies the last one first.
+    return [_step(record) for record in reversed(records) if not record.kind.startswith("CompositeTransform")]
+
+
+def _step(record: Record) -> Step:
+    name = record.kind.split("_")[0]
+    if not record.kind.endswith("_3_3") or name not in KINDS:
+        expected = f"one of {', '.join(KINDS)} in 3-D"
+        raise invalid("transform", expected, record.kind, "Convert it to a displacement field.")
+    step = KINDS[name](record.parameters, record.fixed)
+    if not all(np.isfinite(part).all() for part in (step if isinstance(step, tuple) else (step,))):
+        raise InvalidError("transform: expected finite numbers, received NaN or infinite values.")
+    return step

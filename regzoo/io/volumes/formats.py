@@ -1,0 +1,136 @@
+"""The formats of images by suffix, and what they have in common: shapes, types and values that can be an image.
+
+Another format is one file here and one entry of `FORMATS`.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from regzoo.errors import InvalidError, MissingError, invalid
+from regzoo.io.reading import by_suffix, readable, shown
+from regzoo.io.volumes import hdf5, mgh, nifti
+from regzoo.io.volumes.volume import Format, Volume
+
+FORMATS: dict[str, Format] = {
+    **dict.fromkeys((".nii", ".nii.gz"), nifti.SINGLE),
+    **dict.fromkeys((".nii.bz2", ".nii.zst", ".img", ".hdr", ".img.gz", ".hdr.gz"), nifti.READ_ONLY),
+    **dict.fromkeys((".mgh", ".mgz"), mgh.MGH),
+    **dict.fromkeys((".h5", ".hdf5"), hdf5.HDF5),
+}
+"""Suffix -> format; of FILE/KEY within a file, FILE's."""
+
+_INTEGERS = (np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64)
+
+
+def read_image(
+    path: Path, *, labels: bool, volume: int | None, spacing: Sequence[float] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Reads an image or a label map; see `Image.read`.
+
+    Returns:
+        Array, shape (I, J, K) or (I, J, K, C), and affine in mm, shape (4, 4), unchecked.
+    """
+    file = _opened(path)
+    values = _values(path, file, volume, channels=labels)
+    to_array = _label_array if labels else _intensity_array
+    return to_array(shown(path), values, file.shape), _affine(file, spacing)
+
+
+def read_grid(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
+    """Reads the spatial shape and the affine in mm of an image file; see `Grid.read`."""
+    file = _opened(path)
+    return (*file.shape, 1)[:3], _affine(file, None)
+
+
+def exists(path: Path) -> bool:
+    """Tells whether there is such a file, or such a dataset FILE.h5/KEY."""
+    return path.is_file() or (path.parent.is_file() and hdf5.exists(path))
+
+
+def write_image(array: np.ndarray, affine: np.ndarray, path: str | os.PathLike) -> None:
+    """Writes integers in the smallest type that holds them, anything else as float32, in the format of the suffix."""
+    path = Path(path)
+    form = by_suffix(path.name, FORMATS)
+    if form is None or form.write is None:
+        written = [suffix for suffix, each in FORMATS.items() if each.write]
+        raise invalid("path", f"a name ending in {' or '.join(written)}", f"'{path}'")
+    form.write(_smallest(array) if array.dtype.kind in "biu" else array.astype(np.float32), affine, path)
+
+
+def _opened(path: Path) -> Volume:
+    within = path.parent.is_file()
+    if not within and not path.is_file():
+        raise MissingError(f"{path}: no such file.")
+    form = by_suffix(path.parent.name if within else path.name, FORMATS)
+    if form is None:
+        known = f"an image in one of {', '.join(FORMATS)}"
+        raise invalid(shown(path), known, f"'{path.suffix}'", "Convert it to NIfTI first.")
+    with readable(path), np.errstate(invalid="ignore", over="ignore"):  # a damaged affine is refused by Grid
+        return form.open(path)
+
+
+def _affine(file: Volume, spacing: Sequence[float] | None) -> np.ndarray:
+    return np.diag([*(spacing or (1.0, 1.0, 1.0)), 1.0]) if file.affine is None else file.affine
+
+
+def _values(path: Path, file: Volume, volume: int | None, channels: bool) -> np.ndarray:
+    """Returns the file's values as (I, J, K), or (I, J, K, C) where `channels` allows it."""
+    shape = _checked_shape(shown(path), file, volume, channels)
+    with readable(path):
+        values = np.asanyarray(file.values(volume)).reshape(shape)
+    return values[..., None] if values.ndim == 2 else values
+
+
+def _checked_shape(name: str, file: Volume, volume: int | None, channels: bool) -> tuple[int, ...]:
+    """Returns the shape of what is to be read, from the header alone."""
+    shape, kind = file.shape, file.dtype
+    if kind.fields or kind.kind not in "biuf":
+        raise invalid(name, "one number per voxel", "RGB" if kind.fields else f"type {kind}", "Convert it to grey.")
+    if volume is not None:
+        if len(shape) != 4 or not 0 <= volume < shape[3]:
+            raise invalid(f"volume of {name}", "0 to the last volume of a 4-D file", f"{volume} for shape {shape}")
+        return shape[:3]
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) not in (2, 3, 4 if channels else 3) or 0 in shape:
+        options = "--volume (register: --fixed-volume, --moving-volume)"
+        advice = f"; choose one volume with {options}" if len(shape) == 4 else ""
+        raise InvalidError(f"{name} has {len(shape)} dimensions {shape}. Expected 3{advice}.")
+    return shape
+
+
+def _intensity_array(name: str, values: np.ndarray, _shape: tuple[int, ...]) -> np.ndarray:
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = values.astype(np.float32)
+    bad = array.size - int(np.isfinite(array).sum())
+    if bad:
+        raise invalid(name, "finite values", f"{bad} NaN or infinite voxels", "Replace them first.")
+    if array.min() == array.max():
+        raise invalid(name, "an image", f"the same value, {array.flat[0]:g}, everywhere")
+    return array
+
+
+def _label_array(name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if not np.isfinite(values).all():
+        raise invalid(name, "finite labels", "NaN or infinite voxels", "Replace them first.")
+    if values.ndim == 4:
+        return values.astype(np.float32)
+    if values.dtype.kind in "biu":
+        return values.astype(values.dtype.newbyteorder("="))
+    fractional = values[values != np.rint(values)]
+    if not fractional.size:
+        return _smallest(values)
+    if len(shape) == 4 and shape[3] == 1:
+        return values.astype(np.float32)[..., None]
+    raise invalid(name, "integer labels", f"values between integers such as {fractional[0]:g}")
+
+
+def _smallest(values: np.ndarray) -> np.ndarray:
+    low, high = int(values.min()), int(values.max())
+    kind = next((k for k in _INTEGERS if np.iinfo(k).min <= low and high <= np.iinfo(k).max), None)
+    if kind is None:
+        raise invalid("labels", "64-bit integers", f"{low} to {high}")
+    return values.astype(kind)

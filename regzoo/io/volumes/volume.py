@@ -1,0 +1,38 @@
+"""What every format of images gives: the header of one file, and a way to its voxels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An image file that was opened.
+
+    Args:
+        shape: Voxels along each axis, then volumes or channels.
+        dtype: What the file stores a voxel as.
+        affine: Voxel to RAS millimetres, shape (4, 4), unchecked; None where the format holds no geometry.
+        values: Reads the voxels, scaled as the file says: all of them, or one volume of the fourth axis.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    affine: np.ndarray | None
+    values: Callable[[int | None], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of images.
+
+    Args:
+        open: Reads the header of a file, or of what lies within one (FILE.h5/KEY), into a `Volume`. What it and
+            `Volume.values` raise counts as damage.
+        write: Writes an array (I, J, K) or (I, J, K, C) and its affine in mm to a file; None if regzoo only reads it.
+    """
+
+    open: Callable[[Path], Volume]
+    write: Callable[[np.ndarray, np.ndarray, Path], None] | None = None
