@@ -1,5 +1,6 @@
 # make demo   sets up an environment and registers a real pair with a bundled model (DATA=folder: a pair of its data)
-# make test   sets up an environment with all three backends and runs every check
+# make test   sets up an environment with all three backends and runs the checks, those that take minutes left out
+# make test-all   the same with the slow ones, as before a release
 PYTHON ?= python3
 VENV ?= .venv
 ifeq ($(OS),Windows_NT)
@@ -8,13 +9,16 @@ else
 BIN := $(VENV)/bin
 endif
 
-.PHONY: demo test clean
+.PHONY: demo test test-all clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/regzoo demo --output out $(if $(DATA),--data $(DATA))
 
 test: $(VENV)/test.stamp
 	$(BIN)/python tests/run.py
+
+test-all: $(VENV)/test.stamp
+	$(BIN)/python tests/run.py --all
 
 $(VENV)/demo.stamp: pyproject.toml | $(BIN)
 	$(BIN)/python -m pip install --quiet --editable ".[tensorflow]"

@@ -7,14 +7,13 @@ import sys
 import nibabel
 import numpy as np
 import pytest
+from command_line import process, run
 from constant_model import constant_model
 from fake_zoo import make_entry
-from test_evaluation import RECIPE, home  # noqa: F401 - a fixture
-from typer.testing import CliRunner
+from scored_pairs import RECIPE, scored_pairs
 from worlds import AFFINES, blobs
 
 import regzoo
-from regzoo import cli
 from regzoo.cli import door
 from regzoo.hub import cards
 from regzoo.io.landmarks import read_points
@@ -55,22 +54,14 @@ def files(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return scored_pairs(tmp_path_factory.mktemp("evaluation"))
+
+
 @pytest.fixture
 def bundled(zoo, monkeypatch):
     monkeypatch.setenv("REGZOO_ZOO", str(zoo))
-
-
-def run(*arguments):
-    result = CliRunner().invoke(cli.app, arguments, prog_name="regzoo")
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.stdout, result.stderr
-
-
-def process(*arguments):
-    command = [sys.executable, "-m", "regzoo.cli", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
-    return done.returncode, done.stdout, done.stderr
 
 
 both = pytest.mark.parametrize("call", [run, process])
@@ -107,7 +98,7 @@ class TestModels:
         assert json.loads(out) == json.loads((files / "out" / "result.json").read_text())
 
     @both
-    def test_evaluate(self, home, files, call):  # noqa: F811
+    def test_evaluate(self, home, files, call):
         pairs = ("--pairs", str(home / "set" / "pairs.csv"))
         code, out, err = call("evaluate", str(home / "model"), *pairs, "-o", "scores")
         assert code == 0, err
@@ -117,14 +108,14 @@ class TestModels:
         assert {path.name for path in (files / "scores").iterdir()} == {"scores.csv", "summary.json"}
         assert "1/2 moving.nii.gz -> fixed.nii.gz dice_before 0.625 dice_after 0.375" in err
 
-    def test_evaluate_a_split_of_the_recipe(self, home, files):  # noqa: F811
+    def test_evaluate_a_split_of_the_recipe(self, home, files):
         arguments = ("evaluate", str(home / "model"), "--data", str(home), "--json")
         assert json.loads(run(*arguments, "--split", "valid")[1])["pairs"] == 1
         found = json.loads(run(*arguments, "--split", "test")[1])
         assert found["pairs"] == 2
         assert found["summary"]["dice_1_after"]["mean"] == 0.75
 
-    def test_finetune(self, home, files):  # noqa: F811
+    def test_finetune(self, home, files):
         recipe = RECIPE.replace("steps: 1", "steps: 2, steps_per_epoch: 1, batch_size: 1")
         (files / "recipe.yaml").write_text(recipe)
         arguments = ("finetune", "recipe.yaml", "--data", str(home), "-o", "run")
@@ -355,7 +346,7 @@ def test_register_without_a_model_tells_which_there_are(files, bundled):
 
 
 @backend
-def test_evaluate_check(home, tmp_path, monkeypatch):  # noqa: F811
+def test_evaluate_check(home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(home / "model", "model")
     code, _, err = run("evaluate", "model", "--check", "--data", str(home))

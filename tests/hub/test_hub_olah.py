@@ -44,7 +44,9 @@ def lab(tmp_path, monkeypatch):
     """The repository lab/lung-ct-ddf on a running olah."""
     program = shutil.which("olah-cli", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
     if program is None:
-        pytest.skip("olah-cli is not found: pip install olah")
+        pytest.skip("olah-cli is not found: it runs on Linux alone, pip install '.[dev]'")
+    if shutil.which("git") is None:
+        pytest.skip("git is not found, and olah serves git repositories")
     repository = make_entry(tmp_path / "mirrors" / "models" / "lab" / "lung-ct-ddf", weights=os.urandom(2_000_000))
     git(repository, "init", "--quiet")
     git(repository, "add", ".")

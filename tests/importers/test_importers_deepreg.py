@@ -4,8 +4,8 @@ import json
 import numpy as np
 import pytest
 import yaml
+from command_line import process, run
 from deepreg_configs import DEMOS, DICE, changed, old
-from test_cli import process, run
 
 from regzoo.errors import InvalidError, MissingError
 from regzoo.importers.deepreg import import_deepreg, translate

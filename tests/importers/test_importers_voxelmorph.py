@@ -2,8 +2,8 @@ import h5py
 import numpy as np
 import pytest
 import voxelmorph_file
+from command_line import process, run
 from scipy.ndimage import gaussian_filter, zoom
-from test_cli import process, run
 from voxelmorph_file import DECODER, ENCODER, describe
 
 import regzoo
