@@ -9,12 +9,12 @@ from regzoo.errors import invalid, unknown
 from regzoo.points.matrices import (
     Constraint,
     PointResult,
-    about,
     check_positive,
     check_spread,
     checked_points,
     fit_matrix,
 )
+from regzoo.world.matrices import about, checked_matrix, map_points
 from regzoo.world.transforms import Transform
 
 _LEAST = {"rigid": 3, "similarity": 3, "affine": 4}
@@ -62,12 +62,14 @@ def icp(
     check_positive(max_distance=max_distance, iterations=iterations)
     normals = None if normals is None else _unit_normals(normals, moving)
     least = (_LEAST if normals is None else _LEAST_PLANES)[constraint]
-    matrix = about(np.eye(3), fixed.mean(axis=0), moving.mean(axis=0)) if start is None else _checked_start(start)
+    matrix = (
+        about(np.eye(3), fixed.mean(axis=0), moving.mean(axis=0)) if start is None else checked_matrix("start", start)
+    )
     tree, error = cKDTree(moving), np.inf
     done = 0
     while done < iterations:
         done += 1
-        mapped = fixed @ matrix[:3, :3].T + matrix[:3, 3]
+        mapped = map_points(matrix, fixed)
         distance, nearest = tree.query(mapped, distance_upper_bound=max_distance)
         matched = np.flatnonzero(np.isfinite(distance))
         if trim:
@@ -110,13 +112,6 @@ def _rotation(turn: np.ndarray) -> np.ndarray:
     x, y, z = turn / max(angle, 1e-300)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
-
-
-def _checked_start(start: np.ndarray) -> np.ndarray:
-    start = np.array(start, dtype=np.float64)
-    if start.shape != (4, 4) or not np.isfinite(start).all() or (start[3] != (0, 0, 0, 1)).any():
-        raise invalid("start", "a finite (4, 4) matrix with last row 0 0 0 1", start.tolist())
-    return start
 
 
 def _unit_normals(normals: np.ndarray, moving: np.ndarray) -> np.ndarray:

@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 
 from regzoo.errors import invalid, unknown
-from regzoo.points.matrices import DIMENSIONS, PointResult, about, check_positive, checked_points, linear_part
+from regzoo.points.matrices import DIMENSIONS, PointResult, check_positive, checked_points, linear_part
 from regzoo.world.images import Grid
+from regzoo.world.matrices import about, map_points
 from regzoo.world.transforms import Transform
 
 OUTLIERS = 0.1
@@ -114,7 +115,7 @@ class _Linear:
         a = self.points - from_centre
         cross = (px - p1[:, None] * to_centre).T @ a
         self.matrix = about(linear_part(cross, (a * p1[:, None]).T @ a, self.constraint), from_centre, to_centre)
-        return self.points @ self.matrix[:3, :3].T + self.matrix[:3, 3]
+        return map_points(self.matrix, self.points)
 
 
 class _Deformable:
@@ -159,9 +160,7 @@ def _grid_around(points: np.ndarray, beta: float) -> Grid:
     if shape.prod() > _MOST_VOXELS:
         extent = np.ptp(points, axis=0).max()
         raise invalid("beta", f"a width in mm that suits points {extent:.3g} mm apart", beta, "Raise it.")
-    affine = np.diag([step, step, step, 1.0])
-    affine[:3, 3] = low
-    return Grid(tuple(shape.astype(int)), affine)
+    return Grid(tuple(shape.astype(int)), about(step * np.eye(3), np.zeros(3), low))
 
 
 def _size(points: np.ndarray) -> float:

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from regzoo.errors import invalid
+from regzoo.world.matrices import about
 from regzoo.world.transforms import Transform
 
 Constraint = Literal["rigid", "similarity", "affine"]
@@ -63,13 +64,6 @@ def linear_part(cross: np.ndarray, spread: np.ndarray, constraint: str) -> np.nd
     signs[-1] = np.sign(np.linalg.det(left @ right))
     rotation = (left * signs) @ right
     return rotation if constraint == "rigid" else rotation * (singular @ signs) / np.trace(spread)
-
-
-def about(linear: np.ndarray, from_centre: np.ndarray, to_centre: np.ndarray) -> np.ndarray:
-    """Returns the matrix (4, 4) that maps one centre to the other."""
-    matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = linear, to_centre - linear @ from_centre
-    return matrix
 
 
 def checked_points(name: str, points: np.ndarray, constraint: str) -> np.ndarray:

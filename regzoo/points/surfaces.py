@@ -4,7 +4,8 @@ import numpy as np
 from scipy import ndimage
 
 from regzoo.errors import invalid
-from regzoo.world.images import Image, map_points
+from regzoo.world.images import Image
+from regzoo.world.matrices import map_points
 
 
 def surface(mask: Image, count: int | None = None, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -8,19 +8,19 @@ import numpy as np
 from keras import ops
 
 from regzoo import backend, classical
-from regzoo.data.reader import fitted, from_batch, own_grid, place, to_batch
 from regzoo.errors import InvalidError, invalid, unknown
 from regzoo.io.landmarks import read_points
 from regzoo.models import ConditionalModel, RegistrationModel, zoo
 from regzoo.registration.candidates import misfits
 from regzoo.registration.results import Result, clock
 from regzoo.registration.scores import Side, alike, doubts, in_view, label_doubts, overlap, score, unscored
-from regzoo.schema.inputs import InputConfig
 from regzoo.world import metrics
 from regzoo.world.alignment import Alignment, aligned
 from regzoo.world.images import Grid, Image, overlap_gap, resample
 from regzoo.world.labels import mask, present, shared_labels
+from regzoo.world.matrices import embedded
 from regzoo.world.transforms import Transform
+from regzoo.world.views import View, from_batch, spatial_field, start_matrix, to_batch, view
 
 _ANY_CONTRAST = ("mi", "nmi", "mind")
 Source = str | os.PathLike | Image
@@ -107,11 +107,16 @@ def register(
     if isinstance(model, ConditionalModel):
         if refine:
             raise InvalidError("refine: a conditional model has no transform to improve. Leave it out.")
-        return _segment(model, _Pair(model, *sides, alignment, masks), seconds)
+        with clock(seconds, "network"):
+            pair = _Pair(model, *sides, alignment, masks)
+        return _segment(model, pair, seconds)
     if model is None:
         facts, start, transform = _by_method(*sides, method, iterations, start_at, given, seconds)
     else:
-        facts, start, transform = _by_model(model, _Pair(model, *sides, alignment, masks), seconds)
+        with clock(seconds, "network"):
+            pair = _Pair(model, *sides, alignment, masks)
+            transform = _by_network(model, pair)
+        facts, start = pair.facts(model), pair.start
     if refine:
         if model is not None and len(model.card.input.shape) == 2 and sides[0].image.shape[2] > 1:
             raise InvalidError(
@@ -155,15 +160,14 @@ def _by_method(
     return facts, start, transform
 
 
-def _by_model(model: RegistrationModel, pair: "_Pair", seconds: dict) -> tuple[dict, Transform, Transform]:
-    """Registers by a network; returns facts, the start and the transform."""
-    with clock(seconds, "network"):
-        transform = _transform(model.predict_on_batch(pair.batch()), pair).then(pair.start)
-    return pair.facts(model), pair.start, Transform(transform.steps, pair.fixed.image.grid)
+def _by_network(model: RegistrationModel, pair: "_Pair") -> Transform:
+    """Returns the transform that a network predicts."""
+    found = _transform(model.predict_on_batch(pair.batch()), pair).then(pair.start)
+    return Transform(found.steps, pair.fixed.image.grid)
 
 
 class _Pair:
-    """Both sides of a pair and the network's grids on them."""
+    """Both sides of a pair and the network's views of them."""
 
     def __init__(
         self,
@@ -173,31 +177,37 @@ class _Pair:
         alignment: Alignment | None,
         masks: Mapping[str, Image],
     ) -> None:
-        asked = model.card.input.model_copy(update={"alignment": alignment} if alignment else {})
-        self.inputs = fitted(asked, fixed.image)
+        self.inputs = model.card.input.model_copy(update={"alignment": alignment} if alignment else {})
         self.fixed, self.moving = fixed, moving
-        self.grid = own_grid(fixed.image, self.inputs, masks.get("fixed_mask"))
-        centred = self.inputs.alignment == "center"
-        self.moving_grid = own_grid(moving.image, self.inputs, masks.get("moving_mask")) if centred else self.grid
-        if self.moving_grid.shape != self.grid.shape:
-            slices = self.moving_grid.shape[2], self.grid.shape[2]
-            advice = 'Pass alignment="world" to compare them by their places.'
-            raise invalid("moving", f"{slices[1]} slices, as fixed has, for a 2-D model", slices[0], advice)
-        across = [grid.affine[:3, 2] / grid.spacing[2] for grid in (self.grid, self.moving_grid)]
-        if len(self.inputs.shape) == 2 and across[0] @ across[1] < np.sqrt(0.5):
-            raise invalid("moving", "slices in the direction of fixed's, within 45 degrees, for a 2-D model", "others")
-        # Both grids have the same voxels: this puts a point of one where the same voxel lies in the other.
-        self.start = Transform.linear(self.moving_grid.affine @ np.linalg.inv(self.grid.affine), fixed.image.grid)
+        self.fixed_view = self._view("fixed", fixed.image, lungs=masks.get("fixed_mask"))
+        seen = {"beside": self.grid, "lungs": masks.get("moving_mask")}
+        self.labels = []
+        if isinstance(model, ConditionalModel) and moving.labels is not None:  # the only one that looks at them
+            self.labels = present(moving.labels)
+            seen |= {"labels": moving.labels, "values": self.labels}
+        self.moving_view = self._view("moving", moving.image, **seen)
+        self.start = Transform.linear(start_matrix(self.grid, self.moving_view.grid), fixed.image.grid)
+
+    def _view(self, name: str, image: Image, **given: object) -> View:
+        try:
+            return view(image, self.inputs, **given)
+        except InvalidError as error:
+            raise InvalidError(f"{name}: {error}") from error
+
+    @property
+    def grid(self) -> Grid:
+        """The network's grid on the fixed image."""
+        return self.fixed_view.grid
+
+    @property
+    def dims(self) -> int:
+        """2 for a network of slices."""
+        return len(self.inputs.shape)
 
     def batch(self) -> dict[str, np.ndarray]:
         """Returns both images as the network sees them; for a 2-D one, every slice is a pair."""
-        sides = (("fixed", self.fixed.image, self.grid), ("moving", self.moving.image, self.moving_grid))
-        placed = ((name, _placed(name, image, grid, self.inputs)) for name, image, grid in sides)
-        return {name: to_batch(array, len(self.inputs.shape)) for name, array in placed}
-
-    def array(self, tensor: object) -> np.ndarray:
-        """Turns what a network gives back into (I, J, K, C)."""
-        return from_batch(ops.convert_to_numpy(tensor), len(self.inputs.shape))
+        views = {"fixed": self.fixed_view, "moving": self.moving_view}
+        return {name: to_batch(seen.image, self.dims) for name, seen in views.items()}
 
     def facts(self, model: RegistrationModel) -> dict:
         """Returns what is known of a registration by a network before it is scored."""
@@ -237,25 +247,15 @@ def _result(
 
 def _transform(prediction: Mapping[str, object], pair: _Pair) -> Transform:
     """Turns a prediction in voxels of the network's grid into a transform in mm: from the fixed grid to the moving."""
-    flat = len(pair.inputs.shape) == 2
     linear = None
-    if "matrix" in prediction and (not flat or pair.grid.shape[2] == 1):
-        matrix = _embedded(ops.convert_to_numpy(prediction["matrix"])[0])
+    if "matrix" in prediction and (pair.dims == 3 or pair.grid.shape[2] == 1):
+        matrix = embedded(ops.convert_to_numpy(prediction["matrix"])[0])
         linear = Transform.linear(pair.grid.affine @ matrix @ np.linalg.inv(pair.grid.affine))
         if "dense" not in prediction:
             return linear
-    ddf = pair.array(prediction["ddf" if linear is None else "dense"])
-    if flat:
-        ddf = np.concatenate([ddf, np.zeros_like(ddf[..., :1])], axis=-1)
-    dense = Transform.from_voxel_ddf(ddf, pair.grid)
+    ddf = ops.convert_to_numpy(prediction["ddf" if linear is None else "dense"])
+    dense = Transform.from_voxel_ddf(spatial_field(ddf, pair.dims), pair.grid)
     return dense if linear is None else dense.then(linear)
-
-
-def _embedded(matrix: np.ndarray) -> np.ndarray:
-    """Returns a matrix (D, D + 1) as (4, 4)."""
-    dims, full = len(matrix), np.eye(4)
-    full[:dims, :dims], full[:dims, 3] = matrix[:, :dims], matrix[:, dims]
-    return full
 
 
 def _segment(model: ConditionalModel, pair: _Pair, seconds: dict[str, float]) -> Result:
@@ -265,14 +265,13 @@ def _segment(model: ConditionalModel, pair: _Pair, seconds: dict[str, float]) ->
         raise invalid("moving_labels", "labels, which a conditional model carries to the fixed image", None)
     if fixed.points is not None or moving.points is not None:
         raise InvalidError("Landmarks need a transform, and a conditional model has none. Leave them out.")
-    wanted, grid = present(moving.labels), fixed.image.grid
+    wanted, grid = pair.labels, fixed.image.grid
     if not wanted:
         raise invalid("moving_labels", "at least one label", "an empty map")
     with clock(seconds, "network"):
-        placed = place(moving.image, moving.labels, pair.moving_grid, pair.inputs, wanted)
-        labels = to_batch(placed.channels(range(len(wanted))), len(pair.inputs.shape))
-        batch = pair.batch() | {"moving_labels": labels}
-        predicted = Image(pair.array(model.predict_labels(batch)), pair.grid.affine)
+        labels = to_batch(pair.moving_view.channels(range(len(wanted))), pair.dims)
+        found = ops.convert_to_numpy(model.predict_labels(pair.batch() | {"moving_labels": labels}))
+        predicted = Image(from_batch(found, pair.dims), pair.grid.affine)
         labels = _like(moving.labels, resample(predicted, grid), wanted)
     with clock(seconds, "scores"):
         scores = {"before": {}, "after": {}}
@@ -353,13 +352,6 @@ def _check_overlap(fixed: Image, moving: Image, alignment: Alignment) -> None:
             f"fixed and moving do not overlap in world space (gap {gap:.0f} mm). "
             'Check the affines, or pass alignment="center" (--alignment center).'
         )
-
-
-def _placed(name: str, image: Image, grid: Grid, inputs: InputConfig) -> np.ndarray:
-    try:
-        return place(image, None, grid, inputs).image
-    except InvalidError as error:
-        raise InvalidError(f"{name}: {error}") from error
 
 
 def _moved(transform: Transform, moving: Image, grid: Grid) -> Image:

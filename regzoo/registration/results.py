@@ -73,10 +73,10 @@ class Result:
 
 @contextmanager
 def clock(seconds: dict[str, float], step: str) -> Iterator[None]:
-    """Notes the seconds of a step, to the millisecond."""
+    """Adds the seconds of a step, to the millisecond."""
     start = time.perf_counter()
     yield
-    seconds[step] = round(time.perf_counter() - start, 3)
+    seconds[step] = round(seconds.get(step, 0.0) + time.perf_counter() - start, 3)
 
 
 def _plain(value: object) -> object:

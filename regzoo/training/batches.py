@@ -9,10 +9,11 @@ import keras
 import numpy as np
 
 from regzoo.data.draws import Draw
-from regzoo.data.reader import Placed, Reader
+from regzoo.data.reader import Reader
 from regzoo.errors import invalid
 from regzoo.schema.augmentation import Augmentation
 from regzoo.training.augmentation import augment, left_right
+from regzoo.world.views import View
 
 _AHEAD = 2
 
@@ -105,7 +106,7 @@ class Batches(MadeAhead):
             *augment(stack, self.augmentation, self.reader.config.spacing, random, flips), self.labels is not None
         )
 
-    def _pair(self, random: np.random.Generator) -> tuple[Placed, Placed]:
+    def _pair(self, random: np.random.Generator) -> tuple[View, View]:
         """Draws a pair; for a 2-D network, one slice of it in which both images show something."""
         fixed, moving = self.reader.pair(*self.draw(random))
         if len(self.reader.config.shape) == 3:
@@ -114,7 +115,7 @@ class Batches(MadeAhead):
         k = int(random.choice(shown)) if shown.size else (fixed.image.shape[2] - 1) // 2
         return fixed.plane(k), moving.plane(k)
 
-    def _channels(self, fixed: Placed, moving: Placed, mirror: bool, random: np.random.Generator) -> list[int | None]:
+    def _channels(self, fixed: View, moving: View, mirror: bool, random: np.random.Generator) -> list[int | None]:
         """Returns which label goes into each channel; None: nothing."""
         if self.labels is None:
             return []
@@ -126,11 +127,11 @@ class Batches(MadeAhead):
         return drawn + [None] * (wanted - len(drawn))
 
 
-def _axis(placed: Placed, mirror: bool) -> int | None:
+def _axis(placed: View, mirror: bool) -> int | None:
     return left_right(placed.grid, placed.image.ndim - 1) if mirror else None
 
 
-def _stacked(placed: Placed, channels: Sequence[int | None]) -> np.ndarray:
+def _stacked(placed: View, channels: Sequence[int | None]) -> np.ndarray:
     """Returns the image and behind it its labels, (*S, 1 + len(channels)); channels that are None are empty."""
     stacked = np.zeros((*placed.image.shape[:-1], 1 + len(channels)), "float32")
     stacked[..., :1] = placed.image

@@ -9,12 +9,13 @@ from keras import ops
 
 from regzoo import backend
 from regzoo.data.draws import Files
-from regzoo.data.reader import Placed, Reader, from_batch, to_batch
+from regzoo.data.reader import Reader
 from regzoo.errors import invalid
 from regzoo.losses import ncc
 from regzoo.models import RegistrationModel
 from regzoo.ops.fields import jacobian_determinant
 from regzoo.ops.warping import warp
+from regzoo.world.views import View, from_batch, to_batch
 
 
 class KnownField:
@@ -104,7 +105,7 @@ class Validation:
             raise invalid("validation data", f"one of the label values {self.reader.values}", "none in any pair")
         return figures
 
-    def _score(self, fixed: Placed, moving: Placed) -> dict[str, float]:
+    def _score(self, fixed: View, moving: View) -> dict[str, float]:
         dims = len(self.reader.config.shape)
         batch = {"fixed": to_batch(fixed.image, dims), "moving": to_batch(moving.image, dims)}
         if "deformation" not in self.model.kinds:  # it has no field, and moves labels itself
@@ -120,7 +121,7 @@ class Validation:
         return {"valid_dice": _mean(_dice(fixed, moving, _moved(moving, ddf, dims))), "valid_folds": folds}
 
 
-def _moved(moving: Placed, ddf: object, dims: int) -> np.ndarray:
+def _moved(moving: View, ddf: object, dims: int) -> np.ndarray:
     """Returns which voxels the labels are moved to: (*S, L), or (*S, 1) with label numbers."""
     if moving.labels is None:
         return np.zeros(0)
@@ -130,7 +131,7 @@ def _moved(moving: Placed, ddf: object, dims: int) -> np.ndarray:
     return from_batch(ops.convert_to_numpy(warp(numbers, ddf, "zero", "nearest")), dims)
 
 
-def _dice(fixed: Placed, moving: Placed, moved: np.ndarray) -> list[float]:
+def _dice(fixed: View, moving: View, moved: np.ndarray) -> list[float]:
     """Returns the Dice overlap of every label that both images have."""
     scores = []
     for label in sorted(fixed.present & moving.present):

@@ -7,6 +7,7 @@ import numpy as np
 
 from regzoo.errors import invalid
 from regzoo.world.images import Grid, Image
+from regzoo.world.matrices import about, map_points
 from regzoo.world.transforms import Transform
 
 Alignment = Literal["center", "world", "mass", "moments"]
@@ -28,22 +29,16 @@ def aligned(fixed: Image, moving: Image, how: Alignment) -> Transform:
     if how == "world":
         return Transform.linear(np.eye(4), fixed.grid)
     if how == "center":
-        return _rigid(np.eye(3), _middle(fixed.grid), _middle(moving.grid), fixed.grid)
+        return Transform.linear(about(np.eye(3), _middle(fixed.grid), _middle(moving.grid)), fixed.grid)
     if how not in ("mass", "moments"):
         raise invalid("alignment", "'center', 'world', 'mass' or 'moments'", repr(how))
     (centre_f, spread_f), (centre_m, spread_m) = _moments(fixed), _moments(moving)
     turn = np.eye(3) if how == "mass" else _turn(spread_f, spread_m)
-    return _rigid(turn, centre_f, centre_m, fixed.grid)
-
-
-def _rigid(turn: np.ndarray, source: np.ndarray, target: np.ndarray, grid: Grid) -> Transform:
-    matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = turn, target - turn @ source
-    return Transform.linear(matrix, grid)
+    return Transform.linear(about(turn, centre_f, centre_m), fixed.grid)
 
 
 def _middle(grid: Grid) -> np.ndarray:
-    return grid.affine[:3, :3] @ ((np.array(grid.shape) - 1) / 2) + grid.affine[:3, 3]
+    return map_points(grid.affine, (np.array(grid.shape) - 1) / 2)
 
 
 def _moments(image: Image) -> tuple[np.ndarray, np.ndarray]:

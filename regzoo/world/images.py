@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from nibabel.orientations import io_orientation
 from scipy import ndimage
 
 from regzoo.errors import invalid
 from regzoo.io import volumes
+from regzoo.world.matrices import map_points
 
 if TYPE_CHECKING:  # pydantic is slow to import, and only the fields' names are needed here
     from regzoo.schema.inputs import PercentileIntensity, WindowIntensity
@@ -239,50 +238,6 @@ def sample_points(image: Image, points: np.ndarray, order: int = 1, outside: Out
     array = image.array if order == 0 else _floating(image.array)
     mode = _mode(outside)
     return _per_channel(lambda a: ndimage.map_coordinates(a, voxels, order=order, prefilter=False, **mode), array)
-
-
-def map_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Maps points (*N, 3) by a (4, 4) matrix."""
-    return points @ matrix[:3, :3].T + matrix[:3, 3]
-
-
-_DIRECTIONS = {"R": (1, 0, 0), "L": (-1, 0, 0), "A": (0, 1, 0), "P": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1)}
-
-
-def network_grid(image: Image, spacing: Sequence[float], shape: Sequence[int], axes: str = "RAS") -> Grid:
-    """Returns the grid on which a network sees `image`, on the image's `Grid.centre`.
-
-    Its voxel `(n - 1) // 2` of each axis is put on the image's. Two values, of a 2-D network, keep the image's own
-    slices along k; the axes, in the slice and across, run to the nearest of R, A and S, in this order, so that images
-    that are stored the other way round are seen alike.
-
-    Args:
-        image: The fixed image.
-        spacing: The network's voxel size in mm, 2 or 3 values.
-        shape: The network's shape, 2 or 3 values.
-        axes: Where each of three axes runs to, such as `"RAS"` or `"LIA"`.
-    """
-    middle = (np.array((*shape, image.shape[2])[:3]) - 1) // 2
-    if len(shape) == 3:
-        linear = np.transpose([_DIRECTIONS[axis] for axis in axes]) * spacing
-    else:
-        shape = (*shape, image.shape[2])
-        directions = _towards_ras(image.affine[:3, :3] / image.spacing)
-        linear = directions * (*spacing, image.spacing[2])
-        if directions[:, 2] @ image.affine[:3, 2] < 0:  # the same slices, counted from the other end
-            middle[2] = image.shape[2] - 1 - middle[2]
-    affine = np.eye(4)
-    affine[:3, :3] = linear
-    affine[:3, 3] = image.grid.centre - linear @ middle
-    return Grid(tuple(shape), affine)
-
-
-def _towards_ras(directions: np.ndarray) -> np.ndarray:
-    """Orders the first two of three axes (columns) as R, A, S are, and turns all three to the nearest of these."""
-    affine = np.eye(4)
-    affine[:3, :3] = directions
-    turns = io_orientation(affine)
-    return (directions * turns[:, 1])[:, [0, 1, 2] if turns[0, 0] < turns[1, 0] else [1, 0, 2]]
 
 
 def normalise(array: np.ndarray, intensity: PercentileIntensity | WindowIntensity) -> np.ndarray:

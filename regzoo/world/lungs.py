@@ -6,7 +6,8 @@ import numpy as np
 from scipy import ndimage
 
 from regzoo.errors import invalid
-from regzoo.world.images import Grid, Image, map_points, resample
+from regzoo.world.images import Grid, Image, resample
+from regzoo.world.matrices import about, map_points
 
 STEP = 2.5  # mm at which the masks are worked out
 _AIR = -500.0  # HU between lung and soft tissue
@@ -68,10 +69,8 @@ def centred_grid(mask: Image, spacing: tuple[float, float, float], shape: tuple[
     found = ndimage.find_objects((mask.array != 0).astype(np.uint8))
     if not found:
         raise invalid("mask", "a mask that is not empty", "no voxel")
-    middle = [(axis.start + axis.stop - 1) // 2 for axis in found[0]]
-    affine = np.diag([*spacing, 1.0])
-    affine[:3, 3] = map_points(mask.affine, np.array(middle)) - np.array(spacing) * ((np.array(shape) - 1) // 2)
-    return Grid(shape, affine)
+    middle = map_points(mask.affine, np.array([(axis.start + axis.stop - 1) // 2 for axis in found[0]]))
+    return Grid(shape, about(np.diag(spacing), (np.array(shape) - 1) // 2, middle))
 
 
 def upright(image: Image) -> Image:

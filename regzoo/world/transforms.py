@@ -13,7 +13,8 @@ import numpy as np
 
 from regzoo.errors import invalid
 from regzoo.io import transforms
-from regzoo.world.images import Grid, Image, Outside, map_points, sample_matrix, sample_points
+from regzoo.world.images import Grid, Image, Outside, sample_matrix, sample_points
+from regzoo.world.matrices import about, checked_matrix, map_points
 
 _SLAB = 2**21  # points worked on at a time: 50 MB a copy
 
@@ -25,10 +26,7 @@ class Linear:
     matrix: np.ndarray
 
     def __post_init__(self) -> None:
-        matrix = np.array(self.matrix, dtype=np.float64)
-        if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or (matrix[3] != (0, 0, 0, 1)).any():
-            raise invalid("matrix", "a finite (4, 4) matrix with last row 0 0 0 1", matrix.tolist())
-        object.__setattr__(self, "matrix", matrix)
+        object.__setattr__(self, "matrix", checked_matrix("matrix", self.matrix))
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Maps points (*N, 3)."""
@@ -279,8 +277,7 @@ def _padded(grid: Grid, vectors: np.ndarray) -> Grid:
     """Extends a grid by the largest displacement along each axis (at most its own size), and one voxel more."""
     largest = np.abs(vectors.reshape(-1, 3) @ np.linalg.inv(grid.affine[:3, :3]).T).max(0)
     pad = np.where(largest > 0, np.ceil(np.minimum(largest, grid.shape)) + 1, 0).astype(int)
-    affine = grid.affine.copy()
-    affine[:3, 3] = map_points(grid.affine, -pad)
+    affine = about(grid.affine[:3, :3], pad, grid.affine[:3, 3])
     return Grid(tuple(np.array(grid.shape) + 2 * pad), affine)
 
 

@@ -24,7 +24,7 @@ import regzoo
 from regzoo import hub
 from regzoo.data import datasets
 from regzoo.data.draws import sides
-from regzoo.data.reader import Placed, Reader, label_values
+from regzoo.data.reader import Reader, label_values
 from regzoo.data.tables import PairFiles, read_pairs
 from regzoo.hub import cards
 from regzoo.io.landmarks import read_points
@@ -32,6 +32,7 @@ from regzoo.schema.recipe import Recipe
 from regzoo.world import metrics
 from regzoo.world.images import Image
 from regzoo.world.labels import mask
+from regzoo.world.views import View
 
 ANTS = {"ANTs affine": "Affine", "ANTs SyN": "SyN"}
 
@@ -141,7 +142,7 @@ def main() -> None:
         print(f"{name}: {told(scores, times)}", flush=True)
 
 
-def label_map(side: Placed) -> np.ndarray:
+def label_map(side: View) -> np.ndarray:
     """One number a voxel; of soft labels that of the last which is there."""
     if not side.soft:
         return side.labels

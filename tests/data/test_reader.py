@@ -8,10 +8,11 @@ import pytest
 import worlds
 
 from regzoo.data.draws import Files
-from regzoo.data.reader import Placed, Reader, label_values, own_grid, place, read_labelled
+from regzoo.data.reader import Reader, label_values, read_labelled
 from regzoo.errors import InvalidError
 from regzoo.schema.inputs import InputConfig
 from regzoo.world.images import Grid, Image
+from regzoo.world.views import own_grid
 
 LOW, HIGH = -60.0, 60.0
 WINDOW = {"name": "window", "low": LOW, "high": HIGH}
@@ -48,64 +49,24 @@ def save(folder, name, image, labels):
     return Files(folder / f"{name}.nii.gz", folder / f"{name}_labels.nii.gz")
 
 
-@pytest.mark.parametrize("name", worlds.AFFINES)
-def test_own_grid_lies_on_the_images_centre_along_ras(name):
-    image, _ = source(name)
-    grid = own_grid(image, inputs())
-    assert grid.shape == SHAPE
-    np.testing.assert_allclose(grid.affine[:3, :3], np.diag(SPACING))
-    middle = image.affine @ [*((n - 1) // 2 for n in image.shape), 1]
-    np.testing.assert_allclose(grid.affine @ [*((n - 1) // 2 for n in SHAPE), 1], middle, atol=1e-9)
-
-
-@pytest.mark.parametrize("name", worlds.AFFINES)
-def test_place_samples_in_the_world(name):
-    image, labels = source(name)
-    grid = own_grid(image, inputs())
-    placed = place(image, labels, grid, inputs(), (5, 3, 9))
-    channels = placed.channels(range(3))
-    assert placed.image.shape == (*SHAPE, 1)
-    assert channels.shape == (*SHAPE, 3)
-    assert placed.labels.dtype == np.uint8
-    np.testing.assert_allclose(placed.image[..., 0], ramp(grid), atol=1e-4)
-    # Labels by hand: the nearest voxel's value, away from ties.
-    index = (world(grid) - labels.affine[:3, 3]) @ np.linalg.inv(labels.affine[:3, :3]).T
-    sure = (np.abs(index - np.floor(index) - 0.5) > 1e-3).all(-1)
-    nearest = labels.array[tuple(np.moveaxis(np.rint(index).astype(int), -1, 0))]
-    assert sure.mean() > 0.3
-    for channel, value in enumerate((5, 3, 9)):
-        np.testing.assert_array_equal(channels[sure][:, channel], (nearest == value)[sure])
-
-
-def test_place_gives_zero_outside_and_clips_inside():
-    image = Image(np.full((4, 4, 4), 200.0, "float32"), np.eye(4))
-    image.array[1:3] = 20.0
-    labels = Image(np.ones((4, 4, 4), "uint8"), np.eye(4))
-    grid = Grid((8, 4, 4), worlds.affine(np.eye(3), (-2, 0, 0)))
-    placed = place(image, labels, grid, inputs(), (1,))
-    expected = [0, 0, 1, 80 / 120, 80 / 120, 1, 0, 0]
-    np.testing.assert_allclose(placed.image[:, 2, 2, 0], expected, atol=1e-6)
-    np.testing.assert_array_equal(placed.labels[:, 2, 2], [0, 0, 1, 1, 1, 1, 0, 0])
-
-
 @pytest.mark.parametrize("name", ["LPS", "permuted", "oblique"])
 @pytest.mark.parametrize("alignment", ["center", "world"])
 def test_reader_aligns_the_moving_image(tmp_path, name, alignment):
     fixed, moving = source("RAS"), source(name, offset=(5, -3, 2))
     files = save(tmp_path, "f", *fixed), save(tmp_path, "m", *moving)
     config = inputs(alignment=alignment)
-    placed_fixed, placed_moving = Reader(config, (3, 5)).pair(*files)
+    seen_fixed, seen_moving = Reader(config, (3, 5)).pair(*files)
     grid, moving_grid = own_grid(fixed[0], config), own_grid(moving[0], config)
     if alignment == "world":
         moving_grid = grid
-    np.testing.assert_allclose(placed_fixed.image[..., 0], ramp(grid), atol=1e-4)
-    inside = placed_moving.labels > 0
+    np.testing.assert_allclose(seen_fixed.image[..., 0], ramp(grid), atol=1e-4)
+    inside = seen_moving.labels > 0
     assert inside.mean() > 0.6
     at = np.argwhere(inside)[:: inside.sum() // 50]
     inner = [tuple(i) for i in at if all(0 < i[d] < SHAPE[d] - 1 for d in range(3))]
-    found = np.array([placed_moving.image[(*i, 0)] for i in inner])
+    found = np.array([seen_moving.image[(*i, 0)] for i in inner])
     np.testing.assert_allclose(found, [ramp(moving_grid)[i] for i in inner], atol=0.02)
-    assert placed_moving.grid.same_as(moving_grid)
+    assert seen_moving.grid.same_as(moving_grid)
 
 
 def test_labels_must_be_on_the_images_grid_and_channels_in_0_to_1(tmp_path):
@@ -205,45 +166,6 @@ def test_label_values_of_channels_count_from_one(tmp_path):
     assert label_values([Files(tmp_path / "x", tmp_path / "soft.nii.gz")]) == (3,)
 
 
-def test_place_takes_wanted_channels_linearly_and_leaves_others_empty():
-    grid = Grid((12, 10, 9), worlds.affine(np.diag([2.0, 1.5, 2.5]), (-10, -7, -9)))
-    steep = np.clip(world(grid) @ (0.03, -0.02, 0.01) + 0.5, 0, 1).astype("float32")
-    labels = Image(np.stack([np.zeros(grid.shape, "float32"), steep], axis=-1), grid.affine)
-    image = worlds.ramp(grid)
-    target = Grid((5, 6, 4), worlds.affine(np.diag([2.0, 1.5, 2.5]), (-5.1, -3.2, -4.4)))
-    placed = place(image, labels, target, inputs(), (2, 7))
-    assert placed.soft
-    np.testing.assert_allclose(placed.labels[..., 0], world(target) @ (0.03, -0.02, 0.01) + 0.5, atol=1e-5)
-    assert not placed.labels[..., 1].any()
-    assert placed.present == {0}
-    np.testing.assert_array_equal(placed.channels([1, 0])[..., 1], placed.labels[..., 0])
-
-
-@pytest.mark.parametrize("values", [(7, 300, 2), tuple(range(1, 300))])
-def test_integer_labels_are_never_blended(values):
-    """Between 7 and 300 lies no other label, whatever the grid."""
-    array = np.where(np.indices((12, 12, 12)).sum(0) % 3, 7, 300).astype("uint16")
-    array[:2] = 1000
-    image = Image(np.random.default_rng(0).random((12, 12, 12)).astype("float32"), np.eye(4))
-    grid = Grid((10, 9, 8), worlds.affine(worlds.rotation(0.1, 0.2, -0.1), (1.3, 0.6, 1.1)))
-    placed = place(image, Image(array, np.eye(4)), grid, inputs(), values)
-    wanted = {values.index(value) for value in (7, 300) if value in values}
-    assert placed.present == wanted
-    assert placed.labels.dtype == ("uint16" if len(values) > 255 else "uint8")
-    assert 0 < (placed.labels > 0).mean() < 1
-
-
-def test_present_asks_for_half_a_voxel_of_a_channel():
-    array = np.zeros((4, 3, 2, 3), "float32")
-    array[0, 0, 0] = 0.1, 0.4, 0.5
-    array[1, 0, 0, 0] = 0.5
-    placed = Placed(array[..., :1], array, Grid((4, 3, 2), np.eye(4)))
-    assert placed.present == {0, 2}
-    without = Placed(array[..., :1], None, placed.grid)
-    assert without.present == set()
-    assert without.channels([0, 1]).shape == (4, 3, 2, 2)
-
-
 def test_hdf5_has_the_spacing_that_is_given(tmp_path):
     array = np.random.default_rng(0).random((6, 7, 5)).astype("float32")
     with h5py.File(tmp_path / "images.h5", "w") as file:
@@ -254,6 +176,21 @@ def test_hdf5_has_the_spacing_that_is_given(tmp_path):
     np.testing.assert_array_equal(image.array, array)
     np.testing.assert_allclose(image.spacing, (2.0, 1.5, 2.5))
     assert labels.array.dtype == np.uint8
-    placed = Reader(inputs(shape=(6, 7, 5), intensity=WINDOW | {"low": 0, "high": 1}), (1,)).pair(files, files)[0]
-    np.testing.assert_array_equal(placed.image[..., 0], array)  # the same voxels, so copied
-    np.testing.assert_array_equal(placed.labels, array > 0.5)
+    seen = Reader(inputs(shape=(6, 7, 5), intensity=WINDOW | {"low": 0, "high": 1}), (1,)).pair(files, files)[0]
+    np.testing.assert_array_equal(seen.image[..., 0], array)  # the same voxels, so copied
+    np.testing.assert_array_equal(seen.labels, array > 0.5)
+
+
+def test_a_pair_of_other_slices_is_refused_by_name_however_it_was_read(tmp_path):
+    config = InputConfig(spacing=(2, 3), shape=(16, 12))
+    stack = Grid((20, 24, 5), worlds.affine(np.diag([1.5, -1.25, 8.0]), (30, -22, 2)))
+    turned = worlds.affine(worlds.rotation(1.5, 0, 0) @ stack.affine[:3, :3], (0, 0, 0))
+    for name, grid in (("a", stack), ("b", Grid((20, 24, 4), stack.affine)), ("c", Grid(stack.shape, turned))):
+        worlds.ramp(grid).save(tmp_path / f"{name}.nii.gz")
+    a, b, c = (Files(tmp_path / f"{name}.nii.gz") for name in "abc")
+    reader = Reader(config, ())
+    reader.check([a, b, c])  # each alone may be used
+    with pytest.raises(InvalidError, match=r"b\.nii\.gz: slices: expected 5, .* received 4"):
+        reader.pair(a, b)
+    with pytest.raises(InvalidError, match=r"c\.nii\.gz: slices: expected the fixed image's direction"):
+        reader.pair(a, c)

@@ -123,7 +123,7 @@ def test_slices_of_other_directions_are_refused():
     model = constant({"backbone": UNET, "output": {"name": "ddf"}}, {}, (2.0, 3.0), (16, 12), "center")
     grid = SLICES["stack"]
     other = Grid(grid.shape, affine(rotation(1.5, 0, 0) @ grid.affine[:3, :3], grid.affine[:3, 3]))
-    with pytest.raises(InvalidError, match="moving: expected slices in the direction of fixed's, within 45 degrees"):
+    with pytest.raises(InvalidError, match="moving: slices: expected the fixed image's direction, within 45 degrees"):
         regzoo.register(ramp(grid), ramp(other), model)
 
 
@@ -142,7 +142,7 @@ def test_a_2d_picture_has_one_plane(tmp_path):
 def test_slices_that_differ_in_number_are_refused_centre_on_centre():
     model = constant({"backbone": UNET, "output": {"name": "ddf"}}, {}, (2.0, 3.0), (16, 12), "center")
     other = Grid((20, 24, 4), SLICES["stack"].affine)
-    with pytest.raises(InvalidError, match="moving: expected 5 slices, as fixed has, for a 2-D model, received 4"):
+    with pytest.raises(InvalidError, match=r"moving: slices: expected 5, .* received 4"):
         regzoo.register(ramp(SLICES["stack"]), ramp(other), model)
 
 

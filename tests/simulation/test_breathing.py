@@ -21,7 +21,8 @@ from regzoo.training.finetune import finetune
 from regzoo.training.simulated import BreathingBatches
 from regzoo.training.simulated import chests as read_chests
 from regzoo.training.validation import KnownField
-from regzoo.world.images import Grid, Image, map_points, resample
+from regzoo.world.images import Grid, Image, resample
+from regzoo.world.matrices import map_points
 from regzoo.world.metrics import dice
 from regzoo.world.transforms import Transform
 

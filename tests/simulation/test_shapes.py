@@ -9,7 +9,7 @@ import regzoo
 from regzoo import hub
 from regzoo.data import datasets
 from regzoo.data.draws import Files
-from regzoo.data.reader import Reader, fitted
+from regzoo.data.reader import Reader
 from regzoo.errors import InvalidError
 from regzoo.hub import cards
 from regzoo.ops.grids import identity_grid
@@ -146,17 +146,6 @@ def test_images_end_within_the_grid_each_on_its_own():
     assert (boxes[0] != boxes[1]).any()
     assert np.all(batch["fixed"][batch["fixed_mask"] == 0] == 0)
     assert np.all(whole["fixed_mask"] == 1)
-
-
-def test_the_grid_is_stretched_to_the_fixed_image():
-    small = Image(np.random.default_rng(0).random((30, 40, 20), "float32"), np.diag([0.5, 0.5, 1.0, 1.0]))
-    seen = fitted(GRID, small)
-    np.testing.assert_allclose(seen.spacing, (20 / 28,) * 3)  # 20 mm along z want most of the 28 voxels
-    assert seen.around == "image"
-    plain = GRID.model_copy(update={"around": "image"})
-    assert fitted(plain, small) is plain
-    turned = Image(np.transpose(small.array, (2, 0, 1)).copy(), small.affine[:, [2, 0, 1, 3]])
-    np.testing.assert_allclose(fitted(GRID, turned).spacing, seen.spacing)
 
 
 def test_both_images_of_a_training_pair_are_seen_at_one_scale(tmp_path):

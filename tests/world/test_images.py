@@ -14,7 +14,7 @@ from worlds import AFFINES, SLOPE, affine, around, ramp
 
 from regzoo.errors import InvalidError, MissingError
 from regzoo.schema.inputs import PercentileIntensity, WindowIntensity
-from regzoo.world.images import Grid, Image, network_grid, normalise, overlap_gap, resample
+from regzoo.world.images import Grid, Image, normalise, overlap_gap, resample
 
 SHAPE = (7, 9, 6)
 SHEARED = affine([[1, 0.4, 0], [0, 2, 0], [0, 0.3, 1.5]], (3, 4, 5))
@@ -195,34 +195,6 @@ class TestResample:
         np.testing.assert_array_equal(resample(image, coarser, antialias=False).array, image.array[::2])
         np.testing.assert_array_equal(resample(image, coarser, order=0).array, image.array[::2])
         assert np.abs(resample(image, coarser).array - image.array[::2]).max() > 0.1
-
-
-class TestNetworkGrid:
-    @pytest.mark.parametrize("shape", [(8, 8, 8), (7, 10, 12)])
-    @pytest.mark.parametrize("name", ["RAS", "LAS", "LPS"])
-    def test_equal_spacing_copies_voxels(self, name, shape):
-        image = Image(noise(), AFFINES[name])
-        grid = network_grid(image, (1.5, 1.5, 1.5), shape)
-        assert grid.shape == shape
-        np.testing.assert_allclose(grid.affine[:3, :3], np.diag([1.5] * 3))
-        np.testing.assert_allclose(
-            grid.coordinates()[tuple((n - 1) // 2 for n in shape)], image.grid.coordinates()[3, 4, 2]
-        )
-        kept = resample(image, grid).array
-        assert set(kept[kept != 0]) <= set(image.array.ravel())
-        assert kept[tuple((n - 1) // 2 for n in shape)] == image.array[3, 4, 2]
-
-    def test_spacing_per_axis(self):
-        image = Image(noise(), AFFINES["oblique"])
-        grid = network_grid(image, (1, 2, 3), (6, 5, 4))
-        np.testing.assert_allclose(grid.affine[:3, :3], np.diag([1, 2, 3]))
-        np.testing.assert_allclose(grid.centre, image.grid.centre)
-
-    def test_axes(self):
-        image = Image(noise(), AFFINES["oblique"])
-        grid = network_grid(image, (1, 2, 3), (6, 5, 4), "PIR")
-        np.testing.assert_allclose(grid.affine[:3, :3], [[0, 0, 3], [-1, 0, 0], [0, -2, 0]])
-        np.testing.assert_allclose(grid.centre, image.grid.centre)
 
 
 class TestNormalise:

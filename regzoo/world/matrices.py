@@ -1,0 +1,38 @@
+"""Linear maps of points and centres: NumPy, (4, 4), millimetres or voxels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from regzoo.errors import invalid
+
+
+def map_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Maps points (*N, 3) by a (4, 4) matrix."""
+    return points @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def about(linear: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Returns the matrix (4, 4) with a linear part (3, 3) that maps one point (3,) to another: a centre to a centre."""
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = linear, target - linear @ source
+    return matrix
+
+
+def embedded(matrix: np.ndarray) -> np.ndarray:
+    """Returns a matrix (D, D + 1), D of 2 or 3, as (4, 4); what is beyond D stays where it is."""
+    dims, full = len(matrix), np.eye(4)
+    full[:dims, :dims], full[:dims, 3] = matrix[:, :dims], matrix[:, dims]
+    return full
+
+
+def checked_matrix(what: str, matrix: np.ndarray) -> np.ndarray:
+    """Returns a matrix as float64.
+
+    Raises:
+        InvalidError: If it is not a finite (4, 4) matrix with the last row 0 0 0 1.
+    """
+    matrix = np.array(matrix, dtype=np.float64)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or (matrix[3] != (0, 0, 0, 1)).any():
+        raise invalid(what, "a finite (4, 4) matrix with last row 0 0 0 1", matrix.tolist())
+    return matrix
