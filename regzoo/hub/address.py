@@ -1,14 +1,12 @@
-"""The grammar of names on a hub: `hf://owner/repo[@revision]`, and the hub that `REGZOO_HUB` configures."""
+"""The grammar of names on a server: `hf://owner/repo[@revision]`, and which server it is."""
 
 import ipaddress
 import os
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 from urllib.parse import urlsplit
 
-from regzoo.errors import MissingError, invalid
-from regzoo.io.files import expanded
+from regzoo.errors import invalid
 
 _PART = r"(?![^/@]*(?:--|\.\.))[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
 _OWNER = re.compile(_PART)
@@ -48,47 +46,29 @@ def parse(text: str) -> Address:
     return Address(match["repo"], match["revision"])
 
 
-@dataclass(frozen=True)
-class Configured:
-    """The hub that plain names are looked up in: a folder of zoo entries, or an owner on a server."""
+def parse_server(text: str) -> tuple[str | None, str]:
+    """Reads `hf://owner` or `https://host/owner`.
 
-    folder: Path | None = None
-    owner: str | None = None
-    endpoint: str | None = None
-    """Where the server is, such as a mirror inside a hospital; None is huggingface_hub's own choice (`HF_ENDPOINT`)."""
-
-    def entry(self, name: str) -> Path | Address:
-        """Returns where a plain name would be on this hub."""
-        return self.folder / name if self.folder else Address(f"{self.owner}/{name}")
-
-
-def configured() -> Configured | None:
-    """Returns the hub that `REGZOO_HUB` names (`hf://owner`, `https://host/owner` or a folder), or None.
+    Returns:
+        Where the server is, such as a mirror inside a hospital, and the owner; None is huggingface_hub's own choice
+        (`HF_ENDPOINT`).
 
     Raises:
-        InvalidError: If the text is none of these.
-        MissingError: If the folder does not exist.
+        InvalidError: If it is another text.
     """
-    text = os.environ.get("REGZOO_HUB", "")
-    if not text:
-        return None
-    if "://" not in text:
-        folder = expanded(text)
-        if not folder.is_dir():
-            raise MissingError(f"REGZOO_HUB names the folder '{text}', which does not exist.")
-        return Configured(folder=folder)
     server, _, owner = text.rpartition("/")
     if _OWNER.fullmatch(owner) and server == "hf:/":
-        return Configured(owner=owner)
+        return None, owner
     if _OWNER.fullmatch(owner) and re.fullmatch(r"https?://[^/\s]+(/[^/\s]+)*", server):
-        return Configured(owner=owner, endpoint=server)
+        return server, owner
     raise invalid("REGZOO_HUB", "hf://owner, https://host/owner or a folder", f"'{text}'")
 
 
 def server() -> str:
     """Returns the URL of the server that `hf://` stands for: the configured one, else `HF_ENDPOINT` or Hugging Face."""
-    hub = configured()
-    return (hub and hub.endpoint) or os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+    text = os.environ.get("REGZOO_HUB", "")
+    mirror = parse_server(text)[0] if text.partition("://")[0] in ("hf", "http", "https") else None
+    return mirror or os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
 
 
 def may_have_token(url: str) -> bool:

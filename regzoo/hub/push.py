@@ -6,9 +6,8 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from regzoo import hub
 from regzoo.errors import InvalidError, RegzooError
-from regzoo.hub import cards, remote, store
+from regzoo.hub import cards, lookup, remote, store
 from regzoo.hub.address import Address, parse
 from regzoo.io.yaml_json import dump_yaml
 from regzoo.schema.card import Card
@@ -45,7 +44,7 @@ def package(name: str | os.PathLike, target: str) -> Package:
     Raises:
         InvalidError: If the card lacks what others need to rely on it, or `target` has a revision.
     """
-    address, folder = parse(target), hub.resolve(name)
+    address, folder = parse(target), lookup.resolve(name)
     if address.revision:
         raise InvalidError(f"{target}: expected hf://owner/repo without a revision; a push makes a new commit.")
     card = cards.read(folder)
