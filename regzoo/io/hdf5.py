@@ -8,6 +8,7 @@ import h5py
 
 from regzoo.errors import MissingError, invalid
 from regzoo.io.reading import readable
+from regzoo.io.streams import RATIO
 
 SUFFIXES = (".h5", ".hdf5")
 
@@ -34,6 +35,11 @@ def keys(path: Path) -> list[str]:
             if not isinstance(value, h5py.Dataset):
                 raise invalid(f"{path}: {key}", "an array", f"a {type(value).__name__}")
         return list(file)
+
+
+def most(found: h5py.Dataset) -> int:
+    """Returns the most bytes that a dataset's storage can hold."""
+    return found.id.get_storage_size() * (RATIO if found.id.get_create_plist().get_nfilters() else 1)
 
 
 def dataset(file: h5py.File, path: Path) -> h5py.Dataset:

@@ -1,20 +1,13 @@
 """What a file of a stranger can do wrong while it is read, in one place."""
 
 import contextlib
-import struct
-import zlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError, HeaderTypeError
+import numpy as np
 
-from regzoo.errors import InvalidError, RegzooError
-
-_UNREADABLE = (
-    *(OSError, EOFError, ValueError, TypeError, LookupError, OverflowError, MemoryError, zlib.error, struct.error),
-    *(ImageFileError, HeaderDataError, HeaderTypeError),
-)
+from regzoo.errors import InvalidError, RegzooError, invalid
 
 
 def shown(path: Path) -> str:
@@ -29,11 +22,38 @@ def readable(path: Path, kind: str = "image") -> Iterator[None]:
         yield
     except RegzooError:
         raise
-    except _UNREADABLE as error:
+    except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InvalidError(
             f"{shown(path)} is not a readable {kind}, or it is damaged: {reason.rstrip('.')}."
         ) from error
+
+
+VOXELS_LIMIT = 2**28
+"""A CT of a whole body, 512 x 512 x 1024; as float32 they take one gigabyte, and a field on them three."""
+
+
+def check_size(name: str, shape: Sequence[int], dtype: np.dtype, most: int | None, kind: str = "image") -> None:
+    """Refuses a file that is too small for what its header tells of, before memory is taken for it.
+
+    Args:
+        name: What to call the file.
+        shape: All axes that the header tells of.
+        dtype: The type of each number.
+        most: The most bytes that the file can hold, if that is known.
+        kind: What the file should be.
+    """
+    needed = math.prod(map(int, shape)) * dtype.itemsize
+    if most is not None and needed > most:
+        message = f"its header tells of {needed} bytes, but the file can hold {most} at most"
+        raise InvalidError(f"{name} is not a readable {kind}, or it is damaged: {message}.")
+
+
+def check_voxels(name: str, shape: Sequence[int]) -> None:
+    """Refuses more voxels than fit into memory: a limit for images, grids and fields alike."""
+    count = math.prod(map(int, shape))
+    if count > VOXELS_LIMIT:
+        raise invalid(name, f"at most {VOXELS_LIMIT} voxels", count, "Crop it, or make its voxels larger.")
 
 
 def by_suffix(name: str, known: dict[str, object]) -> object | None:

@@ -1,5 +1,7 @@
 """A file format is one entry of one dict: toy ones, added from here, are read and written like all others."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -18,10 +20,11 @@ def write_volume(array, affine, path):
         np.save(file, affine)
 
 
+@contextlib.contextmanager
 def open_volume(path):
     with path.open("rb") as file:
         array, affine = np.load(file), np.load(file)
-    return volumes.Volume(
+    yield volumes.Volume(
         array.shape, array.dtype, affine, lambda volume: array if volume is None else array[..., volume]
     )
 

@@ -536,7 +536,7 @@ class TestHDF5:
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        (600, "its header tells of 864000000 bytes of voxels, but the file has"),
+        (600, "its header tells of 864000000 bytes, but the file can hold"),
         (1200, "expected at most 268435456 voxels, received 1728000000"),  # zeros of that number fit into 15 MB
     ],
 )

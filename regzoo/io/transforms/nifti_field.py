@@ -3,28 +3,39 @@
 from pathlib import Path
 
 import numpy as np
+from nibabel.spatialimages import SpatialImage
 
 from regzoo.errors import invalid
+from regzoo.io.reading import check_size, check_voxels
+from regzoo.io.streams import most
 from regzoo.io.transforms.step import FLIP, Format, Step
 from regzoo.io.volumes import nifti
 from regzoo.io.volumes.nibabel_file import volume_of
 
 
 def _read(path: Path) -> list[Step]:
-    file = nifti.load(path)
+    with nifti.read(path) as file:
+        return [_field(path, file)]
+
+
+def _field(path: Path, file: SpatialImage) -> Step:
     intent = file.header.get_intent()[0]
     if len(file.shape) != 5 or file.shape[3:] != (1, 3) or intent not in ("vector", "displacement vector"):
         expected = "a displacement field, shape (X, Y, Z, 1, 3) with intent 1007"
         raise invalid(path.name, expected, f"shape {file.shape} with intent '{intent}'")
     if file.header.get_intent()[2].startswith("NREG"):
         raise invalid(path.name, "displacements as ITK writes them", "a NiftyReg transformation")
-    vectors = np.asanyarray(file.dataobj)[:, :, :, 0].astype(np.float32)
+    check_voxels(path.name, file.shape[:3])
+    check_size(path.name, file.shape, file.get_data_dtype(), most(path), "transform")
+    vectors = np.asarray(file.dataobj)[:, :, :, 0].astype(np.float32, copy=False)
     if not np.isfinite(vectors).all():
         raise invalid(path.name, "finite displacements", "NaN or infinite values")
     if vectors.shape[2] == 2 and (vectors[:, :, 0] == vectors[:, :, 1]).all():  # one slice; see _write
         vectors = vectors[:, :, :1]
     # ITK 5.3 and later take intent 1006 as RAS.
-    return [(vectors * (FLIP if intent == "vector" else np.float32(1)), volume_of(path, file).affine)]
+    if intent == "vector":
+        vectors = np.multiply(vectors, FLIP, out=vectors if vectors.flags.writeable else None)
+    return vectors, volume_of(file, path).affine
 
 
 def _write(vectors: np.ndarray, affine: np.ndarray, path: Path) -> None:

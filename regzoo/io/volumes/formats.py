@@ -3,14 +3,15 @@
 Another format is one file here and one entry of `FORMATS`.
 """
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from regzoo.errors import InvalidError, MissingError, invalid
-from regzoo.io.reading import by_suffix, readable, shown
+from regzoo.io.reading import by_suffix, check_size, check_voxels, readable, shown
 from regzoo.io.volumes import hdf5, mgh, nifti
 from regzoo.io.volumes.volume import Format, Volume
 
@@ -33,16 +34,18 @@ def read_image(
     Returns:
         Array, shape (I, J, K) or (I, J, K, C), and affine in mm, shape (4, 4), unchecked.
     """
-    file = _opened(path)
-    values = _values(path, file, volume, channels=labels)
+    with _opened(path) as file:
+        values, affine = _values(path, file, volume, channels=labels), _affine(file, spacing)
     to_array = _label_array if labels else _intensity_array
-    return to_array(shown(path), values, file.shape), _affine(file, spacing)
+    return to_array(shown(path), values, file.shape), affine
 
 
 def read_grid(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
     """Reads the spatial shape and the affine in mm of an image file; see `Grid.read`."""
-    file = _opened(path)
-    return (*file.shape, 1)[:3], _affine(file, None)
+    with _opened(path) as file:
+        shape = (*file.shape, 1)[:3]
+        _check_size(path, file, shape)
+        return shape, _affine(file, None)
 
 
 def exists(path: Path) -> bool:
@@ -60,7 +63,9 @@ def write_image(array: np.ndarray, affine: np.ndarray, path: str | os.PathLike) 
     form.write(_smallest(array) if array.dtype.kind in "biu" else array.astype(np.float32), affine, path)
 
 
-def _opened(path: Path) -> Volume:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Volume]:
+    """Gives an image file with its header read; damage that is found until it is closed is told as such."""
     within = path.parent.is_file()
     if not within and not path.is_file():
         raise MissingError(f"{path}: no such file.")
@@ -68,8 +73,15 @@ def _opened(path: Path) -> Volume:
     if form is None:
         known = f"an image in one of {', '.join(FORMATS)}"
         raise invalid(shown(path), known, f"'{path.suffix}'", "Convert it to NIfTI first.")
-    with readable(path), np.errstate(invalid="ignore", over="ignore"):  # a damaged affine is refused by Grid
-        return form.open(path)
+    # A damaged affine is refused by Grid.
+    with readable(path), np.errstate(invalid="ignore", over="ignore"), form.open(path) as file:
+        yield file
+
+
+def _check_size(path: Path, file: Volume, shape: tuple[int, ...]) -> None:
+    """Refuses what does not fit into memory, or not into the file, before memory is taken for it."""
+    check_voxels(shown(path), shape)
+    check_size(shown(path), file.shape, file.dtype, file.most)
 
 
 def _affine(file: Volume, spacing: Sequence[float] | None) -> np.ndarray:
@@ -79,8 +91,8 @@ def _affine(file: Volume, spacing: Sequence[float] | None) -> np.ndarray:
 def _values(path: Path, file: Volume, volume: int | None, channels: bool) -> np.ndarray:
     """Returns the file's values as (I, J, K), or (I, J, K, C) where `channels` allows it."""
     shape = _checked_shape(shown(path), file, volume, channels)
-    with readable(path):
-        values = np.asanyarray(file.values(volume)).reshape(shape)
+    _check_size(path, file, shape)
+    values = np.asanyarray(file.values(volume)).reshape(shape)
     return values[..., None] if values.ndim == 2 else values
 
 

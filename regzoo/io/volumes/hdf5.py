@@ -1,11 +1,11 @@
 """Datasets of HDF5 files, FILE.h5/KEY; they hold no geometry."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from regzoo.errors import MissingError
-from regzoo.io.hdf5 import SUFFIXES, dataset, opened
+from regzoo.io.hdf5 import SUFFIXES, dataset, most, opened
 from regzoo.io.volumes.volume import Format, Volume
 
 
@@ -17,17 +17,15 @@ def exists(path: Path) -> bool:
         return path.name in file
 
 
-def _open(path: Path) -> Volume:
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[Volume]:
     if path.is_file():
         raise MissingError(f"{path}: no dataset is named. Give FILE.h5/KEY.")
-
-    def values(volume: int | None) -> np.ndarray:
-        with opened(path.parent) as file:
-            return dataset(file, path)[() if volume is None else (..., volume)]
-
     with opened(path.parent) as file:
         found = dataset(file, path)
-        return Volume(found.shape, found.dtype, None, values)
+        yield Volume(
+            found.shape, found.dtype, None, lambda volume: found[() if volume is None else (..., volume)], most(found)
+        )
 
 
 HDF5 = Format(_open)

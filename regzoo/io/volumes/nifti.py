@@ -1,5 +1,7 @@
 """NIfTI-1 and NIfTI-2: one file, or a pair of header and image."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel
@@ -8,18 +10,28 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 
 from regzoo.io.files import atomic_file
-from regzoo.io.volumes.nibabel_file import volume_of
+from regzoo.io.streams import opened
+from regzoo.io.volumes.nibabel_file import read_by, volume_of
 from regzoo.io.volumes.volume import Format, Volume
 
-_KINDS = (nibabel.Nifti1Image, nibabel.Nifti1Pair, nibabel.Nifti2Image, nibabel.Nifti2Pair)
+_SINGLES, _PAIRS = (nibabel.Nifti1Image, nibabel.Nifti2Image), (nibabel.Nifti1Pair, nibabel.Nifti2Pair)
+_HEADER = 540
+"""Bytes of a NIfTI-2 header, which is longer than that of NIfTI-1."""
 
 
-def load(path: Path) -> SpatialImage:
-    """Returns a NIfTI file with its header read and its voxels unread."""
-    file = nibabel.load(path)
-    if not isinstance(file, _KINDS):
-        raise ImageFileError(f"it is a {type(file).__name__}, expected NIfTI")
-    return file
+@contextlib.contextmanager
+def read(path: Path) -> Iterator[SpatialImage]:
+    """Gives a NIfTI file with its header read and its voxels unread; at the end, checksums are compared."""
+    pair = path.name.lower().removesuffix(".gz").endswith((".img", ".hdr"))
+    holders = _PAIRS[0].filespec_to_file_map(path) if pair else {}
+    files = {name: Path(each.filename) for name, each in holders.items()} or {"image": path}
+    with opened(files.get("header", path)) as stream:
+        start = stream.read(_HEADER)
+    kinds = [kind for kind in (_PAIRS if pair else _SINGLES) if kind.header_class.may_contain_header(start)]
+    if not kinds:
+        raise ImageFileError("its header is not that of NIfTI")
+    with read_by(kinds[0], **files) as image:
+        yield image
 
 
 def save(array: np.ndarray, affine: np.ndarray, path: Path, intent: str = "none") -> None:
@@ -43,8 +55,10 @@ def save(array: np.ndarray, affine: np.ndarray, path: Path, intent: str = "none"
         nibabel.save(file, temporary)
 
 
-def _open(path: Path) -> Volume:
-    return volume_of(path, load(path))
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[Volume]:
+    with read(path) as image:
+        yield volume_of(image, Path(image.file_map["image"].filename))
 
 
 SINGLE, READ_ONLY = Format(_open, save), Format(_open)

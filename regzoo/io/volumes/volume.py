@@ -1,6 +1,7 @@
 """What every format of images gives: the header of one file, and a way to its voxels."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +17,14 @@ class Volume:
         dtype: What the file stores a voxel as.
         affine: Voxel to RAS millimetres, shape (4, 4), unchecked; None where the format holds no geometry.
         values: Reads the voxels, scaled as the file says: all of them, or one volume of the fourth axis.
+        most: The most bytes of voxels that a file of this size can hold; None: not known.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     affine: np.ndarray | None
     values: Callable[[int | None], np.ndarray]
+    most: int | None = None
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,11 @@ class Format:
     """A format of images.
 
     Args:
-        open: Reads the header of a file, or of what lies within one (FILE.h5/KEY), into a `Volume`. What it and
-            `Volume.values` raise counts as damage.
+        open: A context manager: gives a file, or what lies within one (FILE.h5/KEY), with its header read, and at
+            the end, having read on to it, raises if a checksum is wrong. What it and `Volume.values` raise counts as
+            damage.
         write: Writes an array (I, J, K) or (I, J, K, C) and its affine in mm to a file; None if regzoo only reads it.
     """
 
-    open: Callable[[Path], Volume]
+    open: Callable[[Path], AbstractContextManager[Volume]]
     write: Callable[[np.ndarray, np.ndarray, Path], None] | None = None
