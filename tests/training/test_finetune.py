@@ -21,7 +21,7 @@ from regzoo.hub import cards
 from regzoo.models import build, weights
 from regzoo.schema.inputs import InputConfig
 from regzoo.schema.recipe import Recipe
-from regzoo.training import callbacks
+from regzoo.training import callbacks, parents
 from regzoo.training import finetune as training
 from regzoo.training.finetune import finetune
 from regzoo.world.images import Image
@@ -118,7 +118,7 @@ def test_epochs_within_one_second_keep_their_events(tmp_path, monkeypatch):
 
 def test_a_finished_run_is_left_alone(whole, home, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
-    monkeypatch.setattr(training, "_model", None)
+    monkeypatch.setattr(training, "build", None)
     assert finetune(tiny_run.recipe(), whole, home) == whole
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
 
@@ -341,13 +341,13 @@ def test_networks_of_a_row_start_from_models_of_their_own(whole, home, tmp_path,
         finetune(none, tmp_path / "none", home)
     assert cards.read(folder).training["parent"] == [str(whole), None]
     kept = Recipe.read(folder / cards.RECIPE)
-    assert training._pinned(kept, folder) == kept
+    assert parents.pinned(kept, folder) == kept
     pinned = kept.model_copy(update={"parent": ("brain-mr-dvf@1", str(whole))})
     pinned.write(tmp_path / cards.RECIPE)
     asked = kept.model_copy(update={"parent": ("brain-mr-dvf", str(whole))})
-    assert training._pinned(asked, tmp_path) == pinned
+    assert parents.pinned(asked, tmp_path) == pinned
     numbered = kept.model_copy(update={"parent": ("brain-mr-dvf#0", str(whole))})
-    assert training._pinned(numbered, tmp_path).parent[0] == hub.pin("brain-mr-dvf") + "#0"
+    assert parents.pinned(numbered, tmp_path).parent[0] == hub.pin("brain-mr-dvf") + "#0"
     with pytest.raises(ValueError, match="parent: expected 2 names, one for each network"):
         tiny_run.recipe(name="row", parent=[str(whole)], model={"before": [network], **network})
     with pytest.raises(ValueError, match=r"parent: expected a list where a network is named by its place"):
@@ -368,9 +368,9 @@ def test_frozen_networks_keep_the_weights_of_their_parent(whole, home, tmp_path)
         (recipe.parent, (0, 1), "fewer places than the row has networks"),
         (recipe.parent, (2,), "places in a row of 2, from 0, received 2"),
     )
-    for parents, frozen, message in wrongs:
+    for start, frozen, message in wrongs:
         trained = recipe.training.model_copy(update={"frozen": frozen})
-        wrong = recipe.model_copy(update={"name": "wrong", "parent": parents, "training": trained})
+        wrong = recipe.model_copy(update={"name": "wrong", "parent": start, "training": trained})
         with pytest.raises(InvalidError, match=rf"training\.frozen: expected {message}"):
             finetune(wrong, tmp_path / "wrong", home)
 

@@ -1,0 +1,94 @@
+"""A run's folder: whose it is, whether it is finished, and what makes it a zoo entry."""
+
+import contextlib
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from regzoo import backend, hub
+from regzoo.errors import InvalidError
+from regzoo.hub import cards
+from regzoo.io.files import atomic_file
+from regzoo.models import weights
+from regzoo.schema.inputs import InputConfig
+from regzoo.schema.networks import ModelConfig
+from regzoo.schema.recipe import Recipe
+from regzoo.training.callbacks import Checkpoint, Logs
+
+_ADVICE = "Choose another --output, or remove it."
+
+
+def is_finished(folder: Path, recipe: Recipe) -> bool:
+    """Says whether the folder holds this recipe's finished run, verified; refuses one that holds another run."""
+    kept = folder / cards.RECIPE
+    if kept.exists() and Recipe.read(kept) != recipe:
+        raise InvalidError(
+            f"{folder} holds a run of another recipe: {_difference(Recipe.read(kept), recipe)}. {_ADVICE}"
+        )
+    if not kept.exists() or not (folder / cards.README).exists():
+        return False
+    # The card is written last, and a person may have added to it since: a finished run is not written again.
+    hub.verify(folder, cards.read(folder), f"Remove {folder / cards.README} to write it again.")
+    return True
+
+
+def _difference(kept: Recipe, recipe: Recipe) -> str:
+    """Returns the first thing in which two recipes differ, as `seed is 1, not 2`."""
+    name = next(name for name in Recipe.model_fields if getattr(kept, name) != getattr(recipe, name))
+    there, here = getattr(kept, name), getattr(recipe, name)
+    if isinstance(there, str | int | None) and isinstance(here, str | int | None):
+        return f"its {name} is {there}, not {here}"
+    return f"its {name} is another"
+
+
+@contextlib.contextmanager
+def claimed(folder: Path, recipe: Recipe) -> Iterator[None]:
+    """Makes the run folder the recipe's, for this process alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            for remnant in folder.glob(".regzoo-*"):  # files half written by a process that was killed
+                shutil.rmtree(remnant, ignore_errors=True)
+            if not (folder / cards.RECIPE).exists():
+                recipe.write(folder / cards.RECIPE)
+            yield
+    except Timeout:
+        message = f"Another process is training in {folder}. Wait for it, or choose another --output."
+        raise InvalidError(message) from None
+
+
+def publish(folder: Path, recipe: Recipe, config: ModelConfig, inputs: InputConfig, checkpoint: Checkpoint) -> None:
+    """Makes the run folder a zoo entry with the weights that scored best on the validation pairs."""
+    Logs(folder, checkpoint).table()  # the last line is missing after a kill behind the last checkpoint
+    weights.save(folder / cards.WEIGHTS, checkpoint.best)
+    best = checkpoint.history[checkpoint.best_epoch - 1]
+    settings = recipe.training
+    facts = {
+        "steps": min(checkpoint.epoch * settings.steps_per_epoch, settings.end),
+        "chosen_at_step": min(checkpoint.best_epoch * settings.steps_per_epoch, settings.end),
+        "hours": round(checkpoint.seconds / 3600, 2),
+        "seed": recipe.seed,
+        "parent": list(recipe.parent) if isinstance(recipe.parent, tuple) else recipe.parent,
+        "backend": backend.NAME,
+        "versions": {name: sys.modules[name].__version__ for name in ("regzoo", "keras", "numpy", backend.NAME)},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {backend.device()}",
+    }
+    for name, value in (("config.json", config.model_dump(mode="json")), ("scores.json", {"valid": best})):
+        with atomic_file(folder / name) as path:
+            path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    card = cards.Card(
+        **recipe.card.model_dump(),
+        name=recipe.name,
+        version=recipe.version,
+        input=inputs,
+        recipe="recipe.yaml",
+        training=facts,
+        files=cards.manifest(folder),
+    )
+    cards.write(folder, card, f"# {recipe.name}\n\n{recipe.card.summary}\n")
