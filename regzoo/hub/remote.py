@@ -9,12 +9,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import regzoo
 from regzoo.errors import InvalidError, MissingError, RegzooError
-from regzoo.hub import cards, store
+from regzoo.hub import cards, guard, store
 from regzoo.hub.address import Address, may_have_token, parse, server
+from regzoo.hub.guard import Answer, TransportError
 from regzoo.io.files import atomic_file, atomic_folder
 from regzoo.io.yaml_json import parse_json, read_text
 from regzoo.schema.card import Card
@@ -30,11 +31,6 @@ WAITS = (0.5, 2.0)
 """Seconds before a request is repeated that a server failed on."""
 _REFS = "refs.json"
 _REFS_LIMIT = 1024 * 1024
-Answer = TypeVar("Answer")
-
-
-class TransportError(RegzooError):
-    """A hub that could not be reached, or failed."""
 
 
 def home(address: Address) -> Path:
@@ -151,18 +147,19 @@ def client() -> "huggingface_hub.HfApi":
 
 
 @contextlib.contextmanager
-def reported(address: Address, seconds: float | None = None) -> Iterator[None]:
+def reported(address: Address, seconds: float | None = None, most: int = guard.ANSWER_LIMIT) -> Iterator[None]:
     """Turns huggingface_hub's errors into one line each, keeps its chatter away and limits how long it waits.
 
     Args:
         address: What is asked for.
         seconds: How long a server may stay silent; None: `TIMEOUT`.
+        most: Bytes that an answer may have.
     """
     from huggingface_hub import errors
     from huggingface_hub.utils import httpx
 
     try:
-        with _quiet(), _impatient(TIMEOUT if seconds is None else seconds):
+        with _quiet(), guard.guarded(TIMEOUT if seconds is None else seconds, most):
             yield
     except RegzooError:
         raise
@@ -233,24 +230,17 @@ def _quiet() -> Iterator[None]:
             utils.enable_progress_bars()
 
 
-@contextlib.contextmanager
-def _impatient(seconds: float) -> Iterator[None]:
-    """Lets huggingface_hub's shared HTTP client wait so long for a silent server; by itself it waits for ever."""
-    from huggingface_hub.utils import get_session
+def _patiently(address: Address, call: Callable[[], Answer], size: int | None = None) -> Answer:
+    """Calls again what a server failed on with a status of 5xx, until a deadline.
 
-    session = get_session()
-    before, session.timeout = session.timeout, seconds
-    try:
-        yield
-    finally:
-        session.timeout = before
-
-
-def _patiently(address: Address, call: Callable[[], Answer]) -> Answer:
-    """Calls again what a server failed on with a status of 5xx."""
+    Args:
+        address: What is asked for.
+        call: The question.
+        size: Bytes that a file may have; None: the answer is no file.
+    """
     from huggingface_hub.errors import HfHubHTTPError
 
-    with reported(address):
+    def calls() -> Answer:
         for wait in WAITS:
             try:
                 return call()
@@ -259,6 +249,11 @@ def _patiently(address: Address, call: Callable[[], Answer]) -> Answer:
                     raise
                 time.sleep(wait)
         return call()
+
+    # The client reads ahead of the bar that ends a file which is too long, with the better message.
+    most = guard.ANSWER_LIMIT if size is None else size + guard.ANSWER_LIMIT
+    with reported(address, most=most):
+        return guard.within(str(address), guard.deadline(size or 0), calls)
 
 
 def offline() -> bool:
@@ -300,7 +295,7 @@ def _fill(target: Path, address: Address, sizes: dict[str, int]) -> None:
 
 def _download(address: Address, name: str, target: Path, limit: int) -> None:
     """Downloads one file of a commit, past every cache, into a folder; ends when more than `limit` bytes come."""
-    with tempfile.TemporaryDirectory(dir=target, prefix=".transport-") as transport:
+    with tempfile.TemporaryDirectory(dir=target, prefix=".transport-", ignore_cleanup_errors=True) as transport:
         _patiently(
             address,
             lambda: client().hf_hub_download(
@@ -311,6 +306,7 @@ def _download(address: Address, name: str, target: Path, limit: int) -> None:
                 cache_dir=transport,
                 tqdm_class=_bar(f"{address}: {name}", limit),
             ),
+            limit,
         )
         shutil.move(Path(transport) / name, target / name)
 

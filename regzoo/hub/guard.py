@@ -1,0 +1,134 @@
+"""What a server may do to its client: a token stays with its own server, every answer has a size, every call an end."""
+
+import contextlib
+import contextvars
+import queue
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+from regzoo.errors import RegzooError
+from regzoo.hub.address import may_have_token, server
+
+if TYPE_CHECKING:
+    from huggingface_hub.utils import httpx
+
+ANSWER_LIMIT = 32 * 2**20
+"""Bytes of an answer that is no file; a list of 1,000 models with their cards has a tenth of it."""
+_ERROR_LIMIT = 2**20
+_DEADLINE = 60.0
+"""Seconds after which a call has failed, whatever the server still sends."""
+_SLOWEST = 16 * 1024
+"""Bytes a second of a file below which the connection counts as dead."""
+_ETAG = re.compile(r'(W/)?"?[A-Za-z0-9._-]{1,128}"?')
+_IGNORED = ("X-Xet-Hash", "X-Xet-Refresh-Route", "Link", "RateLimit", "RateLimit-Policy", "Retry-After")
+"""Headers by which a server would have the client go elsewhere with its token, or sleep as long as it likes.
+
+Without them a file comes by plain HTTP, and what failed is tried again soon.
+"""
+Answer = TypeVar("Answer")
+
+
+class TransportError(RegzooError):
+    """A hub that could not be reached, or failed."""
+
+
+def deadline(size: int = 0) -> float:
+    """Returns the seconds after which a call has failed that brings so many bytes."""
+    return _DEADLINE + size / _SLOWEST
+
+
+@contextlib.contextmanager
+def guarded(silence: float, most: int = ANSWER_LIMIT) -> Iterator[None]:
+    """Keeps a watch on huggingface_hub's shared HTTP client.
+
+    Args:
+        silence: Seconds for which a server may stay silent; by itself the client waits for ever.
+        most: Bytes that an answer may have.
+
+    Raises:
+        TransportError: In the call, when an answer is larger, packed, or has a name for a file that is a path.
+    """
+    from huggingface_hub.utils import get_session
+
+    session = get_session()
+    timeout, hooks = session.timeout, session.event_hooks
+    session.timeout = silence
+    session.event_hooks = {
+        "request": [*hooks["request"], _sent],
+        "response": [lambda response: _received(response, most), *hooks["response"]],
+    }
+    try:
+        yield
+    finally:
+        session.timeout, session.event_hooks = timeout, hooks
+
+
+def within(what: str, seconds: float, call: Callable[[], Answer]) -> Answer:
+    """Calls in a thread of its own: there is an end even where a server sends a byte a second, and Ctrl-C works.
+
+    Raises:
+        TransportError: After so many seconds.
+    """
+    results: queue.SimpleQueue = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            results.put((call(), None))
+        except BaseException as error:  # noqa: BLE001 - raised again by the one who waits
+            results.put((None, error))
+
+    threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True).start()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(queue.Empty):
+            value, error = results.get(timeout=0.2)  # short, for Windows sees Ctrl-C only in between
+            if error is not None:
+                raise error
+            return value
+    raise TransportError(f"{what}: {server()} did not finish its answer in {seconds:.0f} seconds. Try again later.")
+
+
+def _sent(request: "httpx.Request") -> None:
+    """Takes the token from a request to another server, and asks for bytes as they are."""
+    url, own = str(request.url), server()
+    if not (_origin(url) == _origin(own) and may_have_token(url)):
+        request.headers.pop("Authorization", None)
+    request.headers["Accept-Encoding"] = "identity"
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+
+
+def _received(response: "httpx.Response", most: int) -> None:
+    for name in _IGNORED:
+        response.headers.pop(name, None)
+    for name in ("ETag", "X-Linked-ETag"):
+        if not _ETAG.fullmatch(response.headers.get(name, "none")):
+            raise TransportError(f"{server()} answered with the {name} {response.headers[name][:80]!r}, no plain word.")
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise TransportError(f"{server()} answered with packed bytes ({response.headers['Content-Encoding'][:80]}).")
+    response.stream = _bounded(response.stream, _ERROR_LIMIT if response.status_code >= 400 else most)
+
+
+def _bounded(stream: "httpx.SyncByteStream", most: int) -> "httpx.SyncByteStream":
+    from huggingface_hub.utils import httpx
+
+    class Bounded(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            received = 0
+            for piece in stream:
+                received += len(piece)
+                if received > most:
+                    raise TransportError(f"{server()} answered with more than {most} bytes. Nothing was kept.")
+                yield piece
+
+        def close(self) -> None:
+            stream.close()
+
+    return Bounded()

@@ -1,0 +1,223 @@
+"""A token stays with its server, every answer has a size and every call an end: against a hostile hub on loopback."""
+
+import gzip
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import hub_server
+import pytest
+from fake_zoo import make_entry
+
+from regzoo import hub
+from regzoo.errors import RegzooError
+from regzoo.hub import TransportError, guard, remote
+from regzoo.hub.push import package, push
+
+NAME, REPO = "hf://lab/lung-ct-ddf", "lab/lung-ct-ddf"
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A hub of one private model, and a token for it."""
+    for name, folder in (("REGZOO_ZOO", "zoo"), ("REGZOO_CACHE", "cache")):
+        monkeypatch.setenv(name, str(tmp_path / folder))
+    monkeypatch.setenv("HF_TOKEN", hub_server.TOKEN)
+    monkeypatch.setattr(remote, "WAITS", (0.01, 0.01))
+    monkeypatch.chdir(tmp_path)
+    with hub_server.running() as running:
+        monkeypatch.setenv("REGZOO_HUB", f"{running.url}/lab")
+        running.commit(REPO, make_entry(tmp_path / "entry"))
+        running.private.add(REPO)
+        yield running
+
+
+@pytest.fixture
+def elsewhere():
+    """A second server, on another port and under another host name, that notes what it is sent."""
+    with hub_server.running() as other:
+        other.seen = []
+
+        def note(handler, kind, path):
+            other.seen.append(dict(handler.headers))
+            return False
+
+        other.fault = note
+        other.url = other.url.replace("127.0.0.1", "localhost")
+        handler = other.http.RequestHandlerClass
+        get = handler.do_GET
+        handler.do_GET = lambda self: (other.seen.append(dict(self.headers)), get(self))
+        handler.do_POST = lambda self: (other.seen.append(dict(self.headers)), self.refuse(404))
+        yield other
+
+
+def with_headers(server, **headers):
+    """Lets the server add headers to every answer to a question for a file."""
+
+    def answer(handler, kind, path):
+        if kind in ("head", "get"):
+            reply = handler.reply
+            handler.reply = lambda status, body=b"", **own: reply(status, body, **(own | headers))
+        return False
+
+    server.fault = answer
+
+
+class TestToken:
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"X_Xet_Hash": "a" * 64, "X_Xet_Refresh_Route": "{}/api/models/lab/x/xet-read-token/main"},
+            {"X_Xet_Hash": "a" * 64, "Link": '<{}/token>; rel="xet-auth"'},
+        ],
+    )
+    def test_a_place_to_fetch_a_token_for_is_not_gone_to(self, server, elsewhere, headers):
+        with_headers(server, **{name: value.format(elsewhere.url) for name, value in headers.items()})
+        assert (hub.pull(NAME) / "model.safetensors").read_bytes() == b"weights"
+        assert elsewhere.seen == []
+
+    @pytest.mark.parametrize("status", [301, 302, 307, 308])
+    def test_a_redirect_takes_no_token_along(self, server, elsewhere, status):
+        elsewhere.commit(REPO, server.files(REPO, "main"))
+
+        def away(handler, kind, path):
+            return kind == "get" and not handler.reply(status, Location=f"{elsewhere.url}{handler.path}")
+
+        server.fault = away
+        assert hub.pull(NAME).is_dir()
+        assert elsewhere.seen
+        assert not [headers for headers in elsewhere.seen if "Authorization" in headers]
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of huggingface_hub's own upload
+    def test_a_push_takes_no_token_elsewhere(self, server, elsewhere, monkeypatch):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        batch = server.http.RequestHandlerClass.batch
+
+        def with_verify(handler, asked):
+            reply = handler.reply
+
+            def changed(status, body, **headers):
+                for each in body["objects"]:
+                    each["actions"]["verify"] = {"href": f"{elsewhere.url}/verify", "header": {}}
+                reply(status, body, **headers)
+
+            handler.reply = changed
+            batch(handler, asked)
+
+        server.http.RequestHandlerClass.batch = with_verify
+        with pytest.raises(RegzooError, match="answered 404"):  # the other server knows nothing of it
+            push(package("entry", "hf://lab/another"), private=False)
+        assert elsewhere.seen
+        assert not [headers for headers in elsewhere.seen if "Authorization" in headers]
+
+    def test_the_own_server_gets_it(self, server):
+        assert hub.pull(NAME).is_dir()  # the model is private
+
+
+def endless(status, piece=b"[" * 2**16, **headers):
+    """An answer of one kind of request that never ends, until the client hangs up."""
+
+    def answer(handler, kind, path):
+        if kind not in ("info", "head"):
+            return False
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        while kind == "info":
+            handler.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+        return True
+
+    return answer
+
+
+class TestSize:
+    @pytest.mark.parametrize("status", [200, 404, 401, 500])
+    def test_an_answer_without_end(self, server, status, monkeypatch):
+        monkeypatch.setattr(guard, "ANSWER_LIMIT", 2**22)
+        server.fault = endless(status)
+        with pytest.raises(TransportError, match=r"answered with more than \d+ bytes\. Nothing was kept\."):
+            hub.pull(NAME)
+
+    def test_an_answer_that_is_packed(self, server):
+        packed = gzip.compress(b" " * 2**24)
+        server.fault = lambda handler, kind, path: (
+            kind == "info" and not handler.reply(200, packed, Content_Encoding="gzip")
+        )
+        with pytest.raises(TransportError, match=r"answered with packed bytes \(gzip\)"):
+            hub.pull(NAME)
+
+    def test_a_listing_without_end(self, server, monkeypatch):
+        monkeypatch.setattr(server, "listing", b"[" + b" " * (guard.ANSWER_LIMIT + 1) + b"]")
+        with pytest.raises(TransportError, match="answered with more than"):
+            hub.offered()
+
+    @pytest.mark.parametrize("etag", ['"../../../x"', '"/tmp/x"', '"' + "a" * 300 + '"', '"a b"'])
+    def test_an_etag_that_is_a_path(self, server, tmp_path, etag):
+        with_headers(server, ETag=etag, X_Linked_Etag=etag)
+        before = set(tmp_path.rglob("*"))
+        with pytest.raises(TransportError, match="no plain word"):
+            hub.pull(NAME)
+        assert not [path for path in set(tmp_path.rglob("*")) - before if path.suffix != ".lock" and path.is_file()]
+
+
+class TestTime:
+    def test_a_server_that_asks_to_wait_for_a_day(self, server):
+        asked = []
+
+        def limited(handler, kind, path):
+            if kind not in ("head", "get"):
+                return False
+            asked.append(kind)
+            facts = {"RateLimit": '"api";r=0;t=86400', "Retry_After": 86400}
+            return len(asked) < 3 and not handler.reply(429, {"error": "slow down"}, **facts)
+
+        server.fault = limited
+        started = time.monotonic()
+        assert hub.pull(NAME).is_dir()
+        assert time.monotonic() - started < 30
+
+    @pytest.mark.parametrize("in_headers", [True, False])
+    def test_a_byte_at_a_time(self, server, monkeypatch, in_headers):
+        monkeypatch.setattr(guard, "_DEADLINE", 1.5)
+        server.fault = dripping(in_headers)
+        started = time.monotonic()
+        with pytest.raises(TransportError, match=r"did not finish its answer in 2 seconds\. Try again later\."):
+            hub.pull(NAME)
+        assert time.monotonic() - started < 5
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process")
+    def test_ctrl_c_works_meanwhile(self, server, tmp_path):
+        begun = threading.Event()
+        drip = dripping(True)
+        server.fault = lambda *arguments: begun.set() or drip(*arguments)
+        environment = os.environ | {"PYTHONPATH": str(Path(hub.__file__).parents[2])}
+        command = [sys.executable, "-m", "regzoo.cli", "pull", NAME]
+        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as client:
+            assert begun.wait(60)
+            time.sleep(0.5)
+            started = time.monotonic()
+            client.send_signal(signal.SIGINT)
+            assert client.wait(20) == 130
+            assert time.monotonic() - started < 5
+            assert client.stderr.read() == "stopped\n"
+
+
+def dripping(in_headers):
+    """Answers of a byte at a time, each soon enough for a timeout of silence."""
+
+    def answer(handler, kind, path):
+        if kind != "info":
+            return False
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + (b"X-Long: " if in_headers else b"Content-Length: 9999\r\n\r\n"))
+        for _ in range(1000):
+            time.sleep(0.05)
+            handler.wfile.write(b"a")
+        return True
+
+    return answer
