@@ -62,6 +62,10 @@ class Augmentation(Strict):
 
     affine: Annotated[float, Field(ge=0, le=0.33)] = 0.0
     """Scale of a random affine matrix about the image's centre."""
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Largest angle of a random rotation about the image's centre, in degrees, to either side about any axis."""
+    shift: Annotated[float, Field(ge=0, le=500)] = 0.0
+    """Largest random translation along each axis, mm."""
     field: FieldAugmentation | None = None
     flip: FlipAugmentation | None = None
     invert: Share = 0.0
@@ -74,7 +78,12 @@ class Augmentation(Strict):
     noise: Share = 0.0
     """Largest standard deviation of Gaussian noise; an image in [0, 1] stays in it."""
 
-    @field_validator("affine", "invert", "gamma", "contrast", "noise", mode="before")
+    @property
+    def moves(self) -> bool:
+        """Whether images are deformed, and not only mirrored."""
+        return bool(self.affine or self.rotation or self.shift or self.field)
+
+    @field_validator("affine", "rotation", "shift", "invert", "gamma", "contrast", "noise", mode="before")
     @classmethod
     def _null_is_off(cls, value: object) -> object:
         return 0.0 if value is None else value

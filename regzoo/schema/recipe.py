@@ -109,8 +109,11 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _shapes_move(self) -> "Recipe":
-        if isinstance(self.data, ShapesData) and not (self.augmentation.affine or self.augmentation.field):
-            raise ValueError("augmentation: expected affine or field, since only they move shapes of data.kind shapes")
+        if isinstance(self.data, ShapesData) and not self.augmentation.moves:
+            raise ValueError(
+                "augmentation: expected affine, rotation, shift or field, since only they move shapes"
+                " of data.kind shapes"
+            )
         return self
 
     @model_validator(mode="after")

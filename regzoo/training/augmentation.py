@@ -8,7 +8,7 @@ from keras import ops
 from regzoo import backend
 from regzoo.errors import invalid
 from regzoo.ops.fields import bspline_field, control_positions
-from regzoo.ops.grids import identity_grid, random_affine
+from regzoo.ops.grids import identity_grid, random_affine, random_rigid
 from regzoo.ops.warping import sample
 from regzoo.schema.augmentation import Augmentation, FieldAugmentation
 from regzoo.world.images import Grid
@@ -110,8 +110,12 @@ def _places(
 ) -> dict[str, np.ndarray]:
     """Draws where images are sampled: `matrix` (N, D, D + 1), and `field0` on, control points (N, *n, D); in voxels."""
     draws, count, dims = {}, len(flips), len(shape)
-    if settings.affine or settings.field or settings.flip:
+    if settings.moves or settings.flip:
         matrix = random_affine(random, shape, settings.affine, count)
+        if settings.rotation or settings.shift:
+            turn = random_rigid(random, shape, spacing, settings.rotation, settings.shift, count)
+            matrix[..., -1:] += matrix[..., :-1] @ turn[..., -1:]
+            matrix[..., :-1] = matrix[..., :-1] @ turn[..., :-1]
         for each, axis in zip(matrix, flips, strict=True):
             if axis is not None:  # after the matrix, so that the draw is that of the image before the flip
                 each[axis] *= -1

@@ -47,7 +47,14 @@ def test_nothing_is_touched_where_nothing_is_asked_for():
 
 @pytest.mark.parametrize("shape", [SHAPE, (18, 14)])
 @pytest.mark.parametrize(
-    "settings", [{"affine": 0.2}, {"field": FIELD}, {"flip": {}}, {"affine": 0.1, "field": FIELD, "flip": {}}]
+    "settings",
+    [
+        {"affine": 0.2},
+        {"field": FIELD},
+        {"flip": {}},
+        {"affine": 0.1, "field": FIELD, "flip": {}},
+        {"rotation": 40, "shift": 3},
+    ],
 )
 def test_labels_go_where_their_image_goes(shape, settings):
     stack = np.repeat(np.random.default_rng(1).random((4, *shape, 1), dtype="float32"), 3, axis=-1)
@@ -96,6 +103,20 @@ def test_a_field_is_smooth_bounded_in_mm_and_does_not_fold(shape):
     jacobian = np.stack(gradients, axis=-2) + np.eye(len(shape))
     assert np.linalg.det(jacobian).min() > 0
     assert 0.2 < np.abs(gradients).max() < 1.5
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_rotation_and_shift_move_each_image_by_a_draw_of_its_own_in_mm(axis):
+    """Read off ramps: the moves of a rotation are orthogonal in mm, and the middle only shifts."""
+    shape, count = (21, 25, 19), 40
+    moved = displacement(shape, axis, count, SPACING, rotation=8, shift=2.5)
+    middle = moved[(slice(None), *[n // 2 for n in shape])]
+    assert 1.8 < np.abs(middle).max() <= 2.5 + 1e-3
+    ways = np.stack([np.gradient(moved, step, axis=d + 1) for d, step in enumerate(SPACING)], axis=-1)
+    row = ways[:, 10, 12, 9] + np.eye(3)[axis]
+    np.testing.assert_allclose(np.linalg.norm(row, axis=-1), 1, atol=1e-3)
+    assert np.degrees(np.arccos(np.clip(row[:, axis], -1, 1))).max() <= 8 + 0.1
+    assert row.std(axis=0).max() > 0.02
 
 
 def test_octaves_are_fields_in_a_row_each_half_as_strong_and_smooth():
