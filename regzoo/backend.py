@@ -10,6 +10,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # warnings only; read when TensorFlow is imported
 
@@ -41,6 +42,9 @@ with _quiet():
         import torch
     elif NAME == "jax":
         import jax
+
+Tensor: TypeAlias = Any
+"""What a function of tensors takes and gives: a tensor of the running backend, or where one goes in, an array."""
 
 
 def _frozen(value: object) -> object:

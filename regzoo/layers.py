@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import keras
 
+from regzoo.backend import Tensor
 from regzoo.ops import fields, warping
 
 
@@ -25,7 +26,7 @@ class Warp(keras.layers.Layer):
         super().__init__(dtype=dtype, **kwargs)
         self.boundary, self.method = boundary, method
 
-    def call(self, inputs: Sequence[object]) -> object:
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
         """Returns the moved image."""
         image, ddf = inputs
         return warping.warp(image, ddf, self.boundary, self.method)
@@ -54,7 +55,7 @@ class Integrate(keras.layers.Layer):
         super().__init__(dtype=dtype, **kwargs)
         self.steps = steps
 
-    def call(self, velocity: object) -> object:
+    def call(self, velocity: Tensor) -> Tensor:
         """Returns the displacement field."""
         return fields.integrate(velocity, self.steps)
 

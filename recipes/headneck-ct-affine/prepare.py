@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from regzoo.io.landmarks import write_points
-from regzoo.ops.grids import random_affine
+from regzoo.ops.matrices import random_affine
 from regzoo.world.images import Grid, Image, sample_matrix
 
 SPACING = np.array([4.0, 4.0, 5.0])

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from regzoo import backend
 from regzoo.classical.pyramid import Pair, level_grid
-from regzoo.losses.multimodal import self_similarity
+from regzoo.ops.descriptors import self_similarity
 from regzoo.world.transforms import Transform
 
 _FACTOR = 2  # of the pyramid's level that is compared

@@ -5,13 +5,15 @@ from collections.abc import Iterator, Sequence
 
 from keras import ops
 
+from regzoo.backend import Tensor
 from regzoo.errors import invalid
-from regzoo.losses.common import float32, mean, millimetres
 from regzoo.ops.fields import determinant
 from regzoo.ops.filters import forward_difference
+from regzoo.ops.grids import millimetres
+from regzoo.ops.statistics import float32, mean
 
 
-def gradient(ddf: object, spacing: Sequence[float] | None = None, norm: str = "l2") -> object:
+def gradient(ddf: Tensor, spacing: Sequence[float] | None = None, norm: str = "l2") -> Tensor:
     """Norm of the field's first derivatives: how much neighbouring voxels move apart.
 
     Args:
@@ -33,7 +35,7 @@ def gradient(ddf: object, spacing: Sequence[float] | None = None, norm: str = "l
     return sum(parts) / len(parts)
 
 
-def bending(ddf: object, spacing: Sequence[float] | None = None) -> object:
+def bending(ddf: Tensor, spacing: Sequence[float] | None = None) -> Tensor:
     """Bending energy: the squared second derivatives, summed over pairs of axes.
 
     Args:
@@ -59,7 +61,7 @@ def bending(ddf: object, spacing: Sequence[float] | None = None) -> object:
     return sum(parts)
 
 
-def elastic(ddf: object, spacing: Sequence[float] | None = None, mu: float = 1.0, lam: float = 1.0) -> object:
+def elastic(ddf: Tensor, spacing: Sequence[float] | None = None, mu: float = 1.0, lam: float = 1.0) -> Tensor:
     """Energy of linear elasticity, `mu e:e + lam / 2 tr(e)^2`, where e is the strain, the symmetric part of du/dx.
 
     Args:
@@ -79,7 +81,7 @@ def elastic(ddf: object, spacing: Sequence[float] | None = None, mu: float = 1.0
     """
     dims = ddf.shape[-1]
 
-    def energy(slope: list) -> object:
+    def energy(slope: list) -> Tensor:
         strain = [[(slope[b][..., a] + slope[a][..., b]) / 2 for b in range(dims)] for a in range(dims)]
         squares = sum(ops.square(strain[a][b]) for a in range(dims) for b in range(dims))
         return mean(mu * squares + lam / 2 * ops.square(sum(strain[a][a] for a in range(dims))))
@@ -88,7 +90,7 @@ def elastic(ddf: object, spacing: Sequence[float] | None = None, mu: float = 1.0
     return sum(energies) / len(energies)
 
 
-def folding(ddf: object, margin: float = 0.0) -> object:
+def folding(ddf: Tensor, margin: float = 0.0) -> Tensor:
     """How far Jacobian determinants fall below a margin: the mean of `max(0, margin - det)`.
 
     There is a determinant at each corner of each of the grid's cells, of the edges that meet there. Where the field,
@@ -109,7 +111,7 @@ def folding(ddf: object, margin: float = 0.0) -> object:
     return sum(parts) / len(parts)
 
 
-def _derivatives(field: object, spacing: Sequence[float] | None) -> list:
+def _derivatives(field: Tensor, spacing: Sequence[float] | None) -> list:
     """Returns the forward differences along each axis of a voxel field's millimetre vectors per millimetre."""
     field = float32(field)
     dims = field.shape[-1]

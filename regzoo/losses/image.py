@@ -2,11 +2,12 @@
 
 from keras import ops
 
-from regzoo.losses.common import float32, mean, standardised
+from regzoo.backend import Tensor
 from regzoo.ops.filters import Window, smooth
+from regzoo.ops.statistics import float32, mean, standardised
 
 
-def ssd(fixed: object, moved: object, mask: object | None = None) -> object:
+def ssd(fixed: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean squared difference, in squared intensities.
 
     Args:
@@ -20,7 +21,7 @@ def ssd(fixed: object, moved: object, mask: object | None = None) -> object:
     return mean(ops.square(float32(fixed) - float32(moved)), mask)
 
 
-def ncc(fixed: object, moved: object, mask: object | None = None) -> object:
+def ncc(fixed: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
     """One minus the squared global correlation; the same for any `a * image + b`.
 
     Args:
@@ -35,13 +36,13 @@ def ncc(fixed: object, moved: object, mask: object | None = None) -> object:
 
 
 def lncc(
-    fixed: object,
-    moved: object,
-    mask: object | None = None,
+    fixed: Tensor,
+    moved: Tensor,
+    mask: Tensor | None = None,
     size: int = 9,
     window: Window = "box",
     floor: float = 1e-4,
-) -> object:
+) -> Tensor:
     """One minus the squared correlation in a window around every voxel, averaged where either image has content.
 
     A window is flat where its variance is below `floor` times the variance of its image. Windows that are flat in both

@@ -4,16 +4,18 @@ from collections.abc import Sequence
 
 from keras import ops
 
-from regzoo.losses.common import float32, mean, millimetres
+from regzoo.backend import Tensor
+from regzoo.ops.grids import millimetres
+from regzoo.ops.statistics import float32, mean
 
 
 def distance(
-    known: object,
-    ddf: object,
-    mask: object | None = None,
+    known: Tensor,
+    ddf: Tensor,
+    mask: Tensor | None = None,
     spacing: Sequence[float] | None = None,
     outside: float = 0.02,
-) -> object:
+) -> Tensor:
     """Mean distance between where the known and the predicted field lead, the endpoint error.
 
     Args:

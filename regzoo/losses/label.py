@@ -5,12 +5,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from keras import ops
 
+from regzoo.backend import Tensor
 from regzoo.errors import invalid
-from regzoo.losses.common import float32, millimetres
 from regzoo.ops.filters import Kernel, blur
+from regzoo.ops.grids import millimetres
+from regzoo.ops.statistics import float32
 
 
-def dice(fixed: object, moved: object, scales: Sequence[float] = (0,), kernel: Kernel = "gaussian") -> object:
+def dice(fixed: Tensor, moved: Tensor, scales: Sequence[float] = (0,), kernel: Kernel = "gaussian") -> Tensor:
     """One minus the soft Dice overlap `2 sum(fixed moved) / (sum(fixed^2) + sum(moved^2))`.
 
     It is averaged over the labels that either map has. The squares change nothing for maps of 0 and 1. For soft maps,
@@ -34,14 +36,14 @@ def dice(fixed: object, moved: object, scales: Sequence[float] = (0,), kernel: K
     return _over_scales(_dice, fixed, moved, scales, kernel)
 
 
-def _dice(fixed: object, moved: object) -> object:
+def _dice(fixed: Tensor, moved: Tensor) -> Tensor:
     axes = _spatial(fixed)
     total = ops.sum(ops.square(fixed) + ops.square(moved), axis=axes)
     # The same as one minus the overlap, but 0 at a match whatever the rounding.
     return ops.sum(ops.square(fixed - moved), axis=axes) / ops.maximum(total, 1e-12)
 
 
-def jaccard(fixed: object, moved: object, scales: Sequence[float] = (0,), kernel: Kernel = "gaussian") -> object:
+def jaccard(fixed: Tensor, moved: Tensor, scales: Sequence[float] = (0,), kernel: Kernel = "gaussian") -> Tensor:
     """One minus the soft Jaccard overlap `sum(fixed moved) / (sum(fixed^2) + sum(moved^2) - sum(fixed moved))`.
 
     It is averaged over the labels that either map has.
@@ -61,18 +63,18 @@ def jaccard(fixed: object, moved: object, scales: Sequence[float] = (0,), kernel
     return _over_scales(_jaccard, fixed, moved, scales, kernel)
 
 
-def _jaccard(fixed: object, moved: object) -> object:
+def _jaccard(fixed: Tensor, moved: Tensor) -> Tensor:
     loss = _dice(fixed, moved)
     return 2 * loss / (1 + loss)
 
 
 def cross_entropy(
-    fixed: object,
-    moved: object,
+    fixed: Tensor,
+    moved: Tensor,
     background_weight: float = 0.5,
     scales: Sequence[float] = (0,),
     kernel: Kernel = "gaussian",
-) -> object:
+) -> Tensor:
     """Binary cross-entropy of every voxel and label, in nats, averaged over the labels that either map has.
 
     A voxel costs `-(1 - background_weight) f log(m) - background_weight (1 - f) log(1 - m)`. Both logarithms start at
@@ -96,7 +98,7 @@ def cross_entropy(
     if not 0 <= background_weight <= 1:
         raise invalid("background_weight", "a number from 0 to 1", background_weight)
 
-    def score(fixed: object, moved: object) -> object:
+    def score(fixed: Tensor, moved: Tensor) -> Tensor:
         inside = (1 - background_weight) * fixed * _log(moved)
         outside = background_weight * (1 - fixed) * _log(1 - moved)
         return -ops.mean(inside + outside, axis=_spatial(fixed))
@@ -104,11 +106,11 @@ def cross_entropy(
     return _over_scales(score, fixed, moved, scales, kernel)
 
 
-def _log(share: object) -> object:
+def _log(share: Tensor) -> Tensor:
     return ops.log((share + 1e-4) / (1 + 1e-4))
 
 
-def label_ssd(fixed: object, moved: object, scales: Sequence[float] = (0,), kernel: Kernel = "gaussian") -> object:
+def label_ssd(fixed: Tensor, moved: Tensor, scales: Sequence[float] = (0,), kernel: Kernel = "gaussian") -> Tensor:
     """Mean squared difference over voxels, averaged over the labels that either map has.
 
     Args:
@@ -126,11 +128,11 @@ def label_ssd(fixed: object, moved: object, scales: Sequence[float] = (0,), kern
     return _over_scales(_ssd, fixed, moved, scales, kernel)
 
 
-def _ssd(fixed: object, moved: object) -> object:
+def _ssd(fixed: Tensor, moved: Tensor) -> Tensor:
     return ops.mean(ops.square(fixed - moved), axis=_spatial(fixed))
 
 
-def centroid(fixed: object, moved: object, spacing: Sequence[float] | None = None) -> object:
+def centroid(fixed: Tensor, moved: Tensor, spacing: Sequence[float] | None = None) -> Tensor:
     """Distance between the centroids of a label, averaged over the labels that both maps have.
 
     Blurring would not move a centroid, so there are no scales.
@@ -153,7 +155,7 @@ def centroid(fixed: object, moved: object, spacing: Sequence[float] | None = Non
     return _average(distance, (mass_f > 1e-3) & (mass_m > 1e-3))
 
 
-def _centroids(labels: object, spacing: Sequence[float] | None) -> tuple:
+def _centroids(labels: Tensor, spacing: Sequence[float] | None) -> tuple:
     """Returns the centroids in mm about the grid's middle, shape (B, D, L), and the sums of the maps, shape (B, L)."""
     axes = _spatial(labels)
     mass = ops.sum(labels, axis=axes)
@@ -166,11 +168,11 @@ def _centroids(labels: object, spacing: Sequence[float] | None) -> tuple:
     return ops.stack(places, axis=1), mass
 
 
-def _spatial(labels: object) -> tuple[int, ...]:
+def _spatial(labels: Tensor) -> tuple[int, ...]:
     return tuple(range(1, len(labels.shape) - 1))
 
 
-def _over_scales(score: Callable, fixed: object, moved: object, scales: Sequence[float], kernel: Kernel) -> object:
+def _over_scales(score: Callable, fixed: Tensor, moved: Tensor, scales: Sequence[float], kernel: Kernel) -> Tensor:
     """Averages `score(fixed, moved)`, shape (B, L), over the scales and the labels that either unblurred map has."""
     if not scales:
         raise invalid("scales", "at least one width in voxels", scales)
@@ -180,6 +182,6 @@ def _over_scales(score: Callable, fixed: object, moved: object, scales: Sequence
     return _average(sum(scores) / len(scores), present)
 
 
-def _average(scores: object, present: object) -> object:
+def _average(scores: Tensor, present: Tensor) -> Tensor:
     present = ops.cast(present, scores.dtype)
     return ops.sum(present * scores, axis=-1) / ops.maximum(ops.sum(present, axis=-1), 1.0)

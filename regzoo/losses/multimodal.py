@@ -1,18 +1,17 @@
 """Losses of two images of different modalities: mutual information, and MIND."""
 
-import itertools
-
 import numpy as np
 from keras import ops
 
+from regzoo.backend import Tensor
 from regzoo.errors import invalid
-from regzoo.losses.common import float32, mean, standardised
-from regzoo.ops.filters import shift, smooth
+from regzoo.ops.descriptors import self_similarity
+from regzoo.ops.statistics import float32, mean
 
 
 def mi(
-    fixed: object, moved: object, mask: object | None = None, num_bins: int = 23, sigma_ratio: float = 0.5
-) -> object:
+    fixed: Tensor, moved: Tensor, mask: Tensor | None = None, num_bins: int = 23, sigma_ratio: float = 0.5
+) -> Tensor:
     """Minus the mutual information of the intensities, in nats: how much one image tells about the other.
 
     The bins of each image span its own minimum to its maximum, so that contrast and offset do not matter; an outlier
@@ -40,8 +39,8 @@ def mi(
 
 
 def nmi(
-    fixed: object, moved: object, mask: object | None = None, num_bins: int = 23, sigma_ratio: float = 0.5
-) -> object:
+    fixed: Tensor, moved: Tensor, mask: Tensor | None = None, num_bins: int = 23, sigma_ratio: float = 0.5
+) -> Tensor:
     """Two minus the normalised mutual information (H(fixed) + H(moved)) / H(fixed, moved); less bound to overlap.
 
     Args:
@@ -64,7 +63,7 @@ def nmi(
     return 2 - (entropy_f + entropy_m + 1e-6) / (joint + 1e-6)
 
 
-def _entropies(fixed: object, moved: object, mask: object | None, num_bins: int, sigma_ratio: float) -> tuple:
+def _entropies(fixed: Tensor, moved: Tensor, mask: Tensor | None, num_bins: int, sigma_ratio: float) -> tuple:
     """Returns the entropies of the fixed, the moved and the joint histogram in nats, shape (B,) each."""
     if num_bins < 2:
         raise invalid("num_bins", "at least 2", num_bins)
@@ -79,7 +78,7 @@ def _entropies(fixed: object, moved: object, mask: object | None, num_bins: int,
     return _entropy(ops.sum(joint, axis=2)), _entropy(ops.sum(joint, axis=1)), _entropy(joint)
 
 
-def _bin_shares(image: object, mask: object | None, num_bins: int, sigma_ratio: float) -> object:
+def _bin_shares(image: Tensor, mask: Tensor | None, num_bins: int, sigma_ratio: float) -> Tensor:
     """Returns the share of every voxel in every bin, shape (B, bins, voxels)."""
     image = float32(image)
     voxels = int(np.prod(image.shape[1:]))
@@ -94,18 +93,18 @@ def _bin_shares(image: object, mask: object | None, num_bins: int, sigma_ratio: 
     return ops.softmax(ops.square(place - centres) * (-0.5 / sigma_ratio**2), axis=1)
 
 
-def _entropy(shares: object) -> object:
+def _entropy(shares: Tensor) -> Tensor:
     return -ops.sum(shares * ops.log(shares + 1e-9), axis=tuple(range(1, len(shares.shape))))
 
 
 def mind(
-    fixed: object,
-    moved: object,
-    mask: object | None = None,
+    fixed: Tensor,
+    moved: Tensor,
+    mask: Tensor | None = None,
     radius: int = 2,
     dilation: int = 2,
     floor: float = 1e-3,
-) -> object:
+) -> Tensor:
     """Mean squared difference of the images' self-similarity: which of a voxel's neighbours look like each other.
 
     The descriptor of a voxel has one channel for each pair of its neighbours, `dilation` voxels away along two
@@ -140,19 +139,3 @@ def mind(
     content = ops.maximum(content_f, content_m)
     difference = ops.mean(ops.square(descriptor_f - descriptor_m), axis=-2)
     return (mean(content * difference, mask) + 1e-6) / (mean(content, mask) + 1e-6)
-
-
-def self_similarity(image: object, radius: int, dilation: int, floor: float) -> tuple:
-    """Returns the descriptor, shape (B, *S, pairs, C), and 1 where the image is not flat, shape (B, *S, C)."""
-    image = standardised(image)
-    *spatial, channels = image.shape[1:]
-    beside = [[shift(image, axis, step) for step in (-dilation, dilation)] for axis in range(len(spatial))]
-    pairs = [pair for a, b in itertools.combinations(beside, 2) for pair in itertools.product(a, b)]
-    squares = ops.concatenate([ops.square(one - other) for one, other in pairs], axis=-1)
-    patches = smooth(squares, 2 * radius + 1)
-    distance = ops.reshape(patches, (ops.shape(image)[0], *spatial, len(pairs), channels))
-    distance = distance - ops.min(distance, axis=-2, keepdims=True)
-    scale = ops.mean(distance, axis=-2, keepdims=True)
-    least = floor * ops.stop_gradient(ops.mean(scale, axis=tuple(range(1, len(scale.shape))), keepdims=True)) + 1e-8
-    content = ops.stop_gradient(ops.cast(scale > least, image.dtype))
-    return ops.exp(-distance / ops.maximum(scale, least)), content[..., 0, :]

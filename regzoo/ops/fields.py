@@ -7,16 +7,17 @@ import numpy as np
 from keras import ops
 
 from regzoo import backend
+from regzoo.backend import Tensor
 from regzoo.errors import invalid
-from regzoo.ops.filters import along_axes, difference
+from regzoo.ops.filters import along_axes, difference, interpolation_matrix
 from regzoo.ops.warping import warp
 
 
-def _field(field: object) -> object:
+def _field(field: Tensor) -> Tensor:
     return ops.convert_to_tensor(field, dtype="float32")
 
 
-def compose(outer: object, inner: object) -> object:
+def compose(outer: Tensor, inner: Tensor) -> Tensor:
     """Returns the field of doing `inner`, then `outer`: `x -> inner(x) + outer(x + inner(x))`.
 
     Args:
@@ -30,7 +31,7 @@ def compose(outer: object, inner: object) -> object:
     return inner + warp(_field(outer), inner)
 
 
-def integrate(velocity: object, steps: int = 7) -> object:
+def integrate(velocity: Tensor, steps: int = 7) -> Tensor:
     """Integrates a stationary velocity field over unit time by scaling and squaring.
 
     Args:
@@ -45,11 +46,11 @@ def integrate(velocity: object, steps: int = 7) -> object:
     return backend.repeat(_squared, steps, _field(velocity) / 2**steps)
 
 
-def _squared(ddf: object) -> object:
+def _squared(ddf: Tensor) -> Tensor:
     return compose(ddf, ddf)
 
 
-def invert(ddf: object, iterations: int = 20) -> tuple[object, object]:
+def invert(ddf: Tensor, iterations: int = 20) -> tuple[Tensor, Tensor]:
     """Inverts a displacement field by fixed-point iteration: `v(x) = -ddf(x + v(x))`.
 
     Args:
@@ -67,11 +68,11 @@ def invert(ddf: object, iterations: int = 20) -> tuple[object, object]:
     return inverse, ops.max(gap, axis=tuple(range(1, len(gap.shape))))
 
 
-def _fixed_point(inverse: object, ddf: object) -> object:
+def _fixed_point(inverse: Tensor, ddf: Tensor) -> Tensor:
     return -warp(ddf, inverse)
 
 
-def resize_field(field: object, shape: Sequence[int]) -> object:
+def resize_field(field: Tensor, shape: Sequence[int]) -> Tensor:
     """Resizes a field linearly to another grid over the same region, vectors rescaled to the new voxels.
 
     Args:
@@ -88,21 +89,7 @@ def resize_field(field: object, shape: Sequence[int]) -> object:
 
 
 def _linear(old: int, new: int) -> np.ndarray | None:
-    return None if old == new else linear_matrix((np.arange(new) + 0.5) * old / new - 0.5, old)
-
-
-def linear_matrix(places: np.ndarray, length: int) -> np.ndarray:
-    """Returns the matrix that samples an axis linearly, edge values outside.
-
-    Args:
-        places: Voxel coordinates, shape (N,).
-        length: Voxels along the axis.
-
-    Returns:
-        Shape (N, length), for `filters.along_axes`.
-    """
-    places = np.clip(places, 0, length - 1)
-    return np.maximum(0, 1 - np.abs(places[:, None] - np.arange(length)[None, :]))
+    return None if old == new else interpolation_matrix((np.arange(new) + 0.5) * old / new - 0.5, old)
 
 
 def control_positions(length: int, spacing: float) -> np.ndarray:
@@ -113,7 +100,7 @@ def control_positions(length: int, spacing: float) -> np.ndarray:
     return spacing * (np.arange(math.ceil(length / spacing - 1e-6) + 3) - 1) - 0.5
 
 
-def bspline_field(control: object, shape: Sequence[int], spacing: Sequence[float]) -> object:
+def bspline_field(control: Tensor, shape: Sequence[int], spacing: Sequence[float]) -> Tensor:
     """Returns the cubic B-spline field of control points: a free-form deformation.
 
     Args:
@@ -144,7 +131,7 @@ def cubic_bspline(x: np.ndarray) -> np.ndarray:
     return np.where(x < 1, 2 / 3 - x**2 + x**3 / 2, np.maximum(2 - x, 0) ** 3 / 6)
 
 
-def jacobian_determinant(ddf: object) -> object:
+def jacobian_determinant(ddf: Tensor) -> Tensor:
     """Returns how much volume changes: det(I + dddf/dx), by central differences (one-sided at the border).
 
     The value is the same in voxels and in millimetres, whatever the spacing.
@@ -159,7 +146,7 @@ def jacobian_determinant(ddf: object) -> object:
     return determinant([difference(ddf, axis) for axis in range(ddf.shape[-1])])
 
 
-def determinant(slopes: Sequence[object]) -> object:
+def determinant(slopes: Sequence[Tensor]) -> Tensor:
     """Returns det(I + dddf/dx) from a field's derivatives.
 
     Args:

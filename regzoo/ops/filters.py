@@ -6,13 +6,14 @@ from typing import Literal
 import numpy as np
 from keras import ops
 
+from regzoo.backend import Tensor
 from regzoo.errors import invalid, unknown
 
 Window = Literal["box", "triangular", "gaussian"]
 Kernel = Literal["gaussian", "cauchy"]
 
 
-def along_axes(x: object, matrices: Sequence[np.ndarray | None]) -> object:
+def along_axes(x: Tensor, matrices: Sequence[np.ndarray | None]) -> Tensor:
     """Applies one matrix along each spatial axis.
 
     Args:
@@ -29,7 +30,7 @@ def along_axes(x: object, matrices: Sequence[np.ndarray | None]) -> object:
     return x
 
 
-def _along(x: object, matrix: np.ndarray, axis: int) -> object:
+def _along(x: Tensor, matrix: np.ndarray, axis: int) -> Tensor:
     shape = list(x.shape)
     batch = ops.shape(x)[0]
     before, after = int(np.prod(shape[1:axis])), int(np.prod(shape[axis + 1 :]))
@@ -70,7 +71,7 @@ def window_matrix(length: int, size: int, window: Window = "box") -> np.ndarray:
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def smooth(x: object, size: int, window: Window = "box") -> object:
+def smooth(x: Tensor, size: int, window: Window = "box") -> Tensor:
     """Averages a window around every voxel, over the voxels inside the image only.
 
     Args:
@@ -109,7 +110,7 @@ def blur_matrix(length: int, sigma: float, kernel: Kernel = "gaussian") -> np.nd
     return weights / shape(np.arange(-reach, reach + 1) / sigma).sum()
 
 
-def blur(x: object, sigma: float, kernel: Kernel = "gaussian") -> object:
+def blur(x: Tensor, sigma: float, kernel: Kernel = "gaussian") -> Tensor:
     """Blurs along every axis, with zeros outside the image.
 
     Args:
@@ -129,7 +130,21 @@ def blur(x: object, sigma: float, kernel: Kernel = "gaussian") -> object:
     return along_axes(x, [blur_matrix(length, sigma, kernel) if sigma else None for length in lengths])
 
 
-def shift(x: object, axis: int, step: int) -> object:
+def interpolation_matrix(places: np.ndarray, length: int) -> np.ndarray:
+    """Returns the matrix that samples an axis linearly, edge values outside.
+
+    Args:
+        places: Voxel coordinates, shape (N,).
+        length: Voxels along the axis.
+
+    Returns:
+        Shape (N, length), for `along_axes`.
+    """
+    places = np.clip(places, 0, length - 1)
+    return np.maximum(0, 1 - np.abs(places[:, None] - np.arange(length)[None, :]))
+
+
+def shift(x: Tensor, axis: int, step: int) -> Tensor:
     """Returns `x` at the voxel `step` further along a spatial axis; outside the image, its edge is repeated.
 
     Args:
@@ -147,7 +162,7 @@ def shift(x: object, axis: int, step: int) -> object:
     return along_axes(x, matrices)
 
 
-def forward_difference(x: object, axis: int) -> object:
+def forward_difference(x: Tensor, axis: int) -> Tensor:
     """Returns each voxel's difference to the next one along a spatial axis; unlike `difference`, it sees every wave.
 
     Args:
@@ -164,7 +179,7 @@ def forward_difference(x: object, axis: int) -> object:
     return x[(*before, slice(1, None))] - x[(*before, slice(None, -1))]
 
 
-def difference(x: object, axis: int) -> object:
+def difference(x: Tensor, axis: int) -> Tensor:
     """Returns the derivative along a spatial axis per voxel: central inside, one-sided at both ends (`np.gradient`).
 
     Args:
@@ -180,7 +195,7 @@ def difference(x: object, axis: int) -> object:
     if length == 1:
         return ops.zeros_like(x)
 
-    def part(start: int, stop: int) -> object:
+    def part(start: int, stop: int) -> Tensor:
         return x[(slice(None),) * axis + (slice(start, stop),)]
 
     first, last = part(1, 2) - part(0, 1), part(length - 1, length) - part(length - 2, length - 1)

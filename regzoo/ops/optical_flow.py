@@ -3,8 +3,9 @@
 import numpy as np
 from keras import ops
 
+from regzoo.backend import Tensor
 from regzoo.ops.filters import along_axes, smooth
-from regzoo.ops.grids import inverse_linear
+from regzoo.ops.matrices import inverse_linear
 
 _WINDOW = 5
 """Width of the window in which all voxels are taken to move alike."""
@@ -12,7 +13,7 @@ _RIDGE = 0.1
 """How much an edge counts that is no edge: along it, and where it is flat, nothing moves."""
 
 
-def optical_flow(fixed: object, moving: object) -> object:
+def optical_flow(fixed: Tensor, moving: Tensor) -> Tensor:
     """Returns the displacement by which the moving image's channels match the fixed one's best, to first order.
 
     It is right where the motion is below the size of what moves, and else a hint; where it is flat, 0.
@@ -39,7 +40,7 @@ def optical_flow(fixed: object, moving: object) -> object:
     return ops.sum(inverse * sums[..., None, :dims], axis=-1)
 
 
-def _slope(image: object, axis: int) -> object:
+def _slope(image: Tensor, axis: int) -> Tensor:
     """Returns the central difference along an axis, half as much at the ends."""
     length = image.shape[axis + 1]
     at = np.arange(length)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from regzoo.backend import Tensor
 from regzoo.errors import invalid, unknown
 from regzoo.ops.grids import identity_grid
 
@@ -14,7 +15,7 @@ Boundary = Literal["edge", "zero"]
 Method = Literal["linear", "nearest"]
 
 
-def sample(image: object, coordinates: object, boundary: Boundary = "edge", method: Method = "linear") -> object:
+def sample(image: Tensor, coordinates: Tensor, boundary: Boundary = "edge", method: Method = "linear") -> Tensor:
     """Reads an image at any coordinates.
 
     Args:
@@ -53,7 +54,7 @@ def sample(image: object, coordinates: object, boundary: Boundary = "edge", meth
     return total
 
 
-def _check(image: object, coordinates: object, boundary: str, method: str) -> None:
+def _check(image: Tensor, coordinates: Tensor, boundary: str, method: str) -> None:
     if boundary not in ("edge", "zero"):
         raise unknown("boundary", boundary, ("edge", "zero"))
     if method not in ("linear", "nearest"):
@@ -66,7 +67,7 @@ def _check(image: object, coordinates: object, boundary: str, method: str) -> No
         raise invalid("coordinates", f"a batch of {batches[0]}, as the image has, or of 1", batches[1])
 
 
-def _bounded(x: object, size: np.ndarray, boundary: str) -> object:
+def _bounded(x: Tensor, size: np.ndarray, boundary: str) -> Tensor:
     """Keeps coordinates within the image (edge) or one voxel around it (zero), so that no index overflows.
 
     `where` and not `clip`: at a tie, their gradients differ between backends.
@@ -76,7 +77,7 @@ def _bounded(x: object, size: np.ndarray, boundary: str) -> object:
     return ops.where(x < low, low, ops.where(x > high, high, x))
 
 
-def _corner(flat: object, index: object, size: np.ndarray, batch: object) -> object:
+def _corner(flat: Tensor, index: Tensor, size: np.ndarray, batch: Tensor) -> Tensor:
     """Gathers (B, *T, C) from the image flattened to (B * prod(S), C)."""
     index = ops.clip(index, 0, ops.convert_to_tensor((size - 1).astype("int32")))
     strides = np.append(np.cumprod(size[:0:-1])[::-1], 1).astype("int32")
@@ -84,7 +85,7 @@ def _corner(flat: object, index: object, size: np.ndarray, batch: object) -> obj
     return ops.take(flat, ops.sum(index * ops.convert_to_tensor(strides), axis=-1) + offset, axis=0)
 
 
-def _weight(part: object, index: object, corner: tuple, size: np.ndarray, boundary: str, method: str) -> object:
+def _weight(part: Tensor, index: Tensor, corner: tuple, size: np.ndarray, boundary: str, method: str) -> Tensor:
     weight = ops.ones_like(part[..., :1])
     for axis, up in enumerate(corner):
         if method == "linear":
@@ -95,7 +96,7 @@ def _weight(part: object, index: object, corner: tuple, size: np.ndarray, bounda
     return weight
 
 
-def warp(image: object, ddf: object, boundary: Boundary = "edge", method: Method = "linear") -> object:
+def warp(image: Tensor, ddf: Tensor, boundary: Boundary = "edge", method: Method = "linear") -> Tensor:
     """Moves an image by a displacement field (pull-back): `moved(x) = image(x + ddf(x))`.
 
     Args:

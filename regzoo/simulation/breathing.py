@@ -16,8 +16,8 @@ import numpy as np
 from keras import ops
 
 from regzoo import backend
-from regzoo.ops.fields import bspline_field, compose, jacobian_determinant, linear_matrix, resize_field
-from regzoo.ops.filters import along_axes
+from regzoo.ops.fields import bspline_field, compose, jacobian_determinant, resize_field
+from regzoo.ops.filters import along_axes, interpolation_matrix
 from regzoo.ops.grids import identity_grid
 from regzoo.ops.warping import sample, warp
 from regzoo.schema.priors import BreathingPrior
@@ -204,7 +204,8 @@ def _at_half(ddf: object, shape: Sequence[int]) -> object:
 def _states(moving: object, fixed: object, ddf: object) -> object:
     """Returns what both scans show, fixed first, as in `_moving`, shape (2, *S, 7)."""
     halves = zip(ddf.shape[1:4], moving.shape[1:4], strict=True)
-    moving = along_axes(moving, [linear_matrix((np.arange(n) + 0.5) * half / n - 0.5, half) for n, half in halves])
+    doubling = [interpolation_matrix((np.arange(n) + 0.5) * half / n - 0.5, half) for n, half in halves]
+    moving = along_axes(moving, doubling)
     volume = fixed[..., 6:] * jacobian_determinant(ddf)[..., None]
     fixed = ops.concatenate([fixed[..., :3] + ddf, fixed[..., 3:6], volume], axis=-1)
     return ops.concatenate([fixed, moving], axis=0)

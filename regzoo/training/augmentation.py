@@ -8,7 +8,8 @@ from keras import ops
 from regzoo import backend
 from regzoo.errors import invalid
 from regzoo.ops.fields import bspline_field, control_positions
-from regzoo.ops.grids import identity_grid, random_affine, random_rigid
+from regzoo.ops.grids import identity_grid
+from regzoo.ops.matrices import random_affine, random_rigid
 from regzoo.ops.warping import sample
 from regzoo.schema.augmentation import Augmentation, FieldAugmentation
 from regzoo.world.images import Grid

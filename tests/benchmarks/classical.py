@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter
 import regzoo
 from regzoo import hub
 from regzoo.data import datasets
-from regzoo.ops.grids import random_affine
+from regzoo.ops.matrices import random_affine
 from regzoo.schema.recipe import Recipe
 from regzoo.world.images import Grid, Image, sample_matrix
 

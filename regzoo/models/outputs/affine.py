@@ -10,7 +10,8 @@ from regzoo import backend
 from regzoo.models.base import RegistrationModel
 from regzoo.models.heads import stacked
 from regzoo.ops.filters import along_axes
-from regzoo.ops.grids import PARAMETERS, affine_grid, identity_grid, inverse_matrix, linear_matrix
+from regzoo.ops.grids import affine_grid, identity_grid
+from regzoo.ops.matrices import PARAMETERS, inverse_matrix, linear_matrix
 
 _REGIONS = 4
 """Regions along each axis over which the deepest features are averaged, so that any image size fits the weights."""

@@ -11,7 +11,7 @@ from regzoo.models.base import RegistrationModel
 from regzoo.models.outputs.affine import matrix_field
 from regzoo.ops.fields import bspline_field, control_positions, integrate, resize_field
 from regzoo.ops.filters import smooth
-from regzoo.ops.grids import PARAMETERS, inverse_matrix, linear_matrix
+from regzoo.ops.matrices import PARAMETERS, inverse_matrix, linear_matrix
 from regzoo.schema.networks import AffineConfig, DDFConfig, DVFConfig, FFDConfig
 
 
@@ -33,7 +33,7 @@ class Direct(RegistrationModel):
 
 
 class DirectAffine(Direct):
-    """A matrix about the image centre; see `grids.linear_matrix` for its parameters."""
+    """A matrix about the image centre; see `matrices.linear_matrix` for its parameters."""
 
     invertible = True
 

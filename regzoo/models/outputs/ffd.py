@@ -7,8 +7,8 @@ import keras
 from regzoo import backend
 from regzoo.models.base import RegistrationModel
 from regzoo.models.heads import head, predictions, stacked
-from regzoo.ops.fields import bspline_field, control_positions, linear_matrix
-from regzoo.ops.filters import along_axes
+from regzoo.ops.fields import bspline_field, control_positions
+from regzoo.ops.filters import along_axes, interpolation_matrix
 
 
 class FFDModel(RegistrationModel):
@@ -55,4 +55,4 @@ def _at_control_points(field: object, shape: tuple, level: int, spacing: tuple) 
     points = [control_positions(n, each) for n, each in zip(shape, spacing, strict=True)]
     # Voxel edges, not centres, coincide between levels.
     places = [(each + 0.5) / 2**level - 0.5 for each in points]
-    return along_axes(field, [linear_matrix(x, n) for x, n in zip(places, field.shape[1:-1], strict=True)])
+    return along_axes(field, [interpolation_matrix(x, n) for x, n in zip(places, field.shape[1:-1], strict=True)])

@@ -9,7 +9,7 @@ from keras import layers, ops
 from regzoo import backend
 from regzoo.models.heads import cropped, predictions, stacked
 from regzoo.models.outputs.affine import MatrixModel
-from regzoo.ops.grids import inverse_linear
+from regzoo.ops.matrices import inverse_linear
 
 _RIDGE = 0.005
 """How far from each other, as a share of the image's size, points must lie to say more than the identity."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from keras import ops
 
 from regzoo import backend
-from regzoo.losses.multimodal import self_similarity
 from regzoo.models.base import RegistrationModel
+from regzoo.ops.descriptors import self_similarity
 
 
 def channels(dims: int) -> int:
