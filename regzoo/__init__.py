@@ -1,24 +1,29 @@
 """regzoo: pretrained medical image registration models under TensorFlow, PyTorch and JAX.
 
-Public names are loaded on first use, so that `import regzoo` costs nothing.
+Public names and rooms are loaded on first use, so that `import regzoo` costs nothing.
 """
 
 import importlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from regzoo import installed
+
+if TYPE_CHECKING:
+    from regzoo import hub, layers, losses, models, ops
+    from regzoo.hub import models as list
+    from regzoo.models.zoo import load
+    from regzoo.points.registration import register_points
+    from regzoo.registration.candidates import candidates
+    from regzoo.registration.evaluation import evaluate
+    from regzoo.registration.register import register
+    from regzoo.schema.recipe import Recipe
+    from regzoo.training.finetune import finetune
+    from regzoo.world import metrics
+    from regzoo.world.images import Image
+    from regzoo.world.transforms import Transform
 
 __version__ = "0.1.0"
-
-_HOME = {
-    "Image": "world.images",
-    "candidates": "registration.candidates",
-    "Transform": "world.transforms",
-    "Recipe": "schema.recipe",
-    "evaluate": "registration.evaluation",
-    "finetune": "training.finetune",
-    "load": "models.zoo",
-    "register": "registration.register",
-    "register_points": "points.registration",
-}
-_WITHOUT_KERAS = ("world.images", "registration.candidates", "world.transforms", "schema.recipe", "points.registration")
 __all__ = [
     "Image",
     "Recipe",
@@ -27,19 +32,52 @@ __all__ = [
     "candidates",
     "evaluate",
     "finetune",
+    "hub",
+    "layers",
+    "list",
     "load",
+    "losses",
+    "metrics",
+    "models",
+    "ops",
     "register",
     "register_points",
 ]
 
+_LIGHT = {
+    "Image": "world.images:Image",
+    "Recipe": "schema.recipe:Recipe",
+    "Transform": "world.transforms:Transform",
+    "candidates": "registration.candidates:candidates",
+    "hub": "hub",
+    "list": "hub:models",
+    "metrics": "world.metrics",
+    "register_points": "points.registration:register_points",
+}
+_WITH_KERAS = {
+    "evaluate": "registration.evaluation:evaluate",
+    "finetune": "training.finetune:finetune",
+    "layers": "layers",
+    "load": "models.zoo:load",
+    "losses": "losses",
+    "models": "models",
+    "ops": "ops",
+    "register": "registration.register:register",
+}
+
+installed.choose()
+
 
 def __getattr__(name: str) -> object:
-    if name in _HOME:
-        if _HOME[name] not in _WITHOUT_KERAS:
-            importlib.import_module("regzoo.backend")  # first, since it keeps the backend's start-up chatter away
-        return getattr(importlib.import_module(f"regzoo.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'regzoo' has no attribute '{name}'")
+    home = _LIGHT.get(name) or _WITH_KERAS.get(name)
+    if home is None:
+        raise AttributeError(f"module 'regzoo' has no attribute '{name}'")
+    if name in _WITH_KERAS:
+        importlib.import_module("regzoo.backend")  # first, since it keeps the backend's start-up chatter away
+    module, _, held = home.partition(":")
+    found = importlib.import_module(f"regzoo.{module}")
+    return getattr(found, held) if held else found
 
 
-def __dir__() -> list[str]:
+def __dir__() -> Iterable[str]:
     return sorted(__all__)

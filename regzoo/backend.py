@@ -12,6 +12,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
+from regzoo import installed
+from regzoo.errors import invalid
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # warnings only; read when TensorFlow is imported
 
 
@@ -29,9 +32,14 @@ def _quiet() -> Iterator[None]:
 
 
 with _quiet():
-    import keras
+    try:
+        import keras
+    except ModuleNotFoundError as error:
+        raise installed.missing(error) from None
 
     NAME = keras.backend.backend()
+    if NAME not in installed.BACKENDS:
+        raise invalid("KERAS_BACKEND", "tensorflow, torch or jax", NAME)
     if NAME == "tensorflow":
         import tensorflow as tf
 

@@ -6,10 +6,9 @@ import sys
 import typer
 import typer.core
 
+from regzoo import installed
 from regzoo.cli.output import visible
 from regzoo.errors import RegzooError
-
-BACKENDS = "Run pip install 'regzoo[tensorflow]' (or [torch], [jax]), or set KERAS_BACKEND to one that is installed."
 
 
 class Door(typer.core.TyperGroup):
@@ -26,9 +25,9 @@ class Door(typer.core.TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(141)
         except ModuleNotFoundError as error:
-            if ctx.params.get("debug") or error.name not in ("tensorflow", "torch", "jax"):
+            if ctx.params.get("debug") or error.name not in installed.BACKENDS:
                 raise
-            typer.echo(f"error: {error.name} is not installed. {BACKENDS}", err=True)
+            typer.echo(f"error: {installed.missing(error)}", err=True)
             ctx.exit(1)
         except (RegzooError, ValueError, OSError) as error:
             if ctx.params.get("debug"):

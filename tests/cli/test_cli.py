@@ -14,7 +14,7 @@ from scored_pairs import RECIPE, scored_pairs
 from worlds import AFFINES, blobs
 
 import regzoo
-from regzoo.cli import door
+from regzoo import installed
 from regzoo.hub import cards
 from regzoo.io.landmarks import read_points
 from regzoo.registration import demo, report
@@ -311,7 +311,7 @@ def test_a_backend_that_is_not_installed(files, monkeypatch):
     monkeypatch.setattr(regzoo, "register", fail, raising=False)
     code, _, err = run(*REGISTER)
     assert code == 1
-    assert err == f"error: tensorflow is not installed. {door.BACKENDS}\n"
+    assert err == f"error: tensorflow is not installed. {installed.ADVICE}\n"
 
 
 @pytest.mark.parametrize(
