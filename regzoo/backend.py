@@ -149,6 +149,17 @@ def device() -> str:
     return torch.get_default_device().type if not torch.cuda.is_available() else "gpu"
 
 
+@contextlib.contextmanager
+def float32() -> Iterator[None]:
+    """Has Keras work in float32, as its optimizers do in no other way, whatever its settings say; also a decorator."""
+    kept = keras.config.floatx()
+    keras.config.set_floatx("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(kept)
+
+
 def seed(value: int) -> None:
     """Seeds Python, NumPy and the backend."""
     keras.utils.set_random_seed(value)

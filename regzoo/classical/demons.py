@@ -35,7 +35,7 @@ def demons(pair: Pair, start: Transform, objective: Mapping, iterations: int) ->
         if grid is not None and finer.same_as(grid):
             continue
         grid, shape = finer, finer.shape[: pair.dims]
-        field = ops.zeros((1, *shape, pair.dims)) if field is None else resize_field(field, shape)
+        field = ops.zeros((1, *shape, pair.dims), dtype="float32") if field is None else resize_field(field, shape)
         batch = {name: ops.convert_to_tensor(each) for name, each in pair.batch(grid, linear, factor).items()}
         field, level = _level(field, batch, iterations)
         levels.append({"voxels": list(shape), **level})

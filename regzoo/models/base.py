@@ -57,7 +57,7 @@ class RegistrationModel(keras.Model):
     """Whether the model gives the inverse field too."""
 
     def __init__(self, **kwargs: object) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32"} | kwargs)  # whatever the user's Keras settings say
         self._supervision = None
 
     def field(self, fixed: object, moving: object) -> dict:
@@ -107,7 +107,7 @@ class RegistrationModel(keras.Model):
             compared = self.compared(*_both_ways(inputs, predictions), needs_labels)
             return [loss(*compared[kind]) for kind, _, loss, _ in terms]
 
-        trackers = [keras.metrics.Mean(name=f"{kind}_{name}") for kind, name, *_ in terms]
+        trackers = [keras.metrics.Mean(name=f"{kind}_{name}", dtype="float32") for kind, name, *_ in terms]
         self.train_function = self.test_function = None  # Keras keeps them compiled, with the old objective
         weights = [weight for *_, weight in terms]
         self._supervision = _Supervision(backend.compiled(values), weights, trackers, symmetric)

@@ -26,7 +26,8 @@ def head(dims: int, features: int, channels: int, name: str) -> keras.Layer:
     """
     convolution = {2: layers.Conv2D, 3: layers.Conv3D}[dims]
     small = keras.initializers.RandomNormal(stddev=1e-5)
-    layer = convolution(channels, 3, padding="same", kernel_initializer=small, name=name, dtype="float32")
+    own = {"data_format": "channels_last", "dtype": "float32"}
+    layer = convolution(channels, 3, padding="same", kernel_initializer=small, name=name, **own)
     layer.build((None, *(None,) * dims, features))
     return layer
 

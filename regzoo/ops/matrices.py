@@ -133,7 +133,7 @@ def linear_matrix(parameters: Tensor, constraint: str, shape: Sequence[int], spa
         raise invalid("parameters", f"shape (B, {PARAMETERS[constraint][dims]})", tuple(parameters.shape))
     shift, rest = parameters[:, :dims], parameters[:, dims:]
     if constraint == "affine":
-        linear = ops.reshape(rest, (-1, dims, dims)) + ops.eye(dims)
+        linear = ops.reshape(rest, (-1, dims, dims)) + ops.eye(dims, dtype="float32")
     else:
         linear = _rotation(rest[:, : 2 * dims - 3])
         if constraint == "similarity":

@@ -9,11 +9,11 @@ class Blocks:
 
     Args:
         dims: Spatial dimensions, 2 or 3.
-        dtype: Keras dtype policy, such as `"mixed_bfloat16"`.
+        dtype: Keras dtype policy, such as `"mixed_bfloat16"`; never that of the user's Keras settings.
     """
 
     def __init__(self, dims: int, dtype: object = None) -> None:
-        self.dims, self.dtype = dims, dtype
+        self.dims, self.dtype = dims, dtype or "float32"
         self._convolution = {2: layers.Conv2D, 3: layers.Conv3D}[dims]
         self._transposed = {2: layers.Conv2DTranspose, 3: layers.Conv3DTranspose}[dims]
         self._pool = {2: layers.AveragePooling2D, 3: layers.AveragePooling3D}[dims]
@@ -25,8 +25,7 @@ class Blocks:
 
     def convolution(self, x: object, filters: int, name: str, width: int = 3, stride: int = 1) -> object:
         """Convolves without an activation."""
-        settings = {"padding": "same", "kernel_initializer": "he_normal", "dtype": self.dtype, "name": name}
-        return self._convolution(filters, width, strides=stride, **settings)(x)
+        return self._convolution(filters, width, strides=stride, **self._settings(name))(x)
 
     def convolutions(self, x: object, filters: int, count: int, name: str) -> object:
         """Convolves `count` times, each followed by a leaky ReLU."""
@@ -43,18 +42,21 @@ class Blocks:
     def halve(self, x: object, pooling: bool, name: str) -> object:
         """Halves the resolution by averages of 2 voxels, or by a convolution with stride 2."""
         if pooling:
-            return self._pool(2, name=name, dtype=self.dtype)(x)
+            return self._pool(2, name=name, dtype=self.dtype, data_format="channels_last")(x)
         return self.activation(self.convolution(x, x.shape[-1], name, stride=2), f"{name}_act")
 
     def double(self, x: object, name: str) -> object:
         """Doubles the resolution by repetition."""
-        return self._repeat(2, name=name, dtype=self.dtype)(x)
+        return self._repeat(2, name=name, dtype=self.dtype, data_format="channels_last")(x)
 
     def deconvolution(self, x: object, filters: int, name: str) -> object:
         """Doubles the resolution by a transposed convolution."""
-        settings = {"padding": "same", "kernel_initializer": "he_normal", "dtype": self.dtype, "name": name}
-        return self.activation(self._transposed(filters, 3, strides=2, **settings)(x), f"{name}_act")
+        return self.activation(self._transposed(filters, 3, strides=2, **self._settings(name))(x), f"{name}_act")
 
     def inputs(self, channels: int) -> object:
         """Returns the input of a backbone: (B, *S, channels)."""
-        return keras.Input((*(None,) * self.dims, channels), name="pair")
+        return keras.Input((*(None,) * self.dims, channels), name="pair", dtype="float32")
+
+    def _settings(self, name: str) -> dict:
+        how = {"padding": "same", "kernel_initializer": "he_normal", "data_format": "channels_last"}
+        return how | {"dtype": self.dtype, "name": name}

@@ -103,7 +103,7 @@ def fitted_matrix(
     shares = shares / ops.sum(shares, axis=1, keepdims=True)
     middles = [ops.sum(shares * each, axis=1, keepdims=True) for each in (fixed, moving)]
     fixed, moving = fixed - middles[0], moving - middles[1]
-    ridge = (_RIDGE * float(np.mean(np.multiply(shape, spacing)))) ** 2 * ops.eye(len(shape))
+    ridge = (_RIDGE * float(np.mean(np.multiply(shape, spacing)))) ** 2 * ops.eye(len(shape), dtype="float32")
     across, own = (ops.matmul(ops.transpose(shares * each, (0, 2, 1)), fixed) for each in (moving, fixed))
     linear = ops.matmul(across + ridge, inverse_linear(own + ridge))
     offset = middles[1][:, 0] - ops.sum(linear * middles[0], axis=-1)
