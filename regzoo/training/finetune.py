@@ -26,6 +26,7 @@ from regzoo.training.simulated import BreathingBatches, ShapesBatches, chests
 from regzoo.training.validation import KnownField, KnownLabels, Validation
 
 
+@backend.float32()
 def finetune(
     recipe: Recipe | str | os.PathLike, output: str | os.PathLike | None = None, data: str | os.PathLike | None = None
 ) -> Path:

@@ -39,7 +39,6 @@ model = build(ModelConfig.model_validate(configs["row"]), (1.0, 2.0, 1.5))
 for variable in model.variables:
     variable.assign(0.2 * random.normal(size=variable.shape))
 model.supervise({"image": {"lncc": {"size": 3}}, "deformation": {"gradient": {}}}, (1.0, 2.0, 1.5))
-model.compile(keras.optimizers.Adam(1e-2))
 
 
 class Pairs(keras.utils.PyDataset):
@@ -51,6 +50,7 @@ class Pairs(keras.utils.PyDataset):
 
 
 with backend.float32():  # as finetune does
+    model.compile(keras.optimizers.Adam(1e-2))
     history = model.fit(Pairs(), verbose=0).history
 print("fit", *(round(float(value[-1]), 4) for value in history.values()))
 """
