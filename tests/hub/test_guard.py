@@ -12,6 +12,7 @@ from pathlib import Path
 import hub_server
 import pytest
 from fake_zoo import make_entry
+from huggingface_hub.utils import get_session
 
 from regzoo import hub
 from regzoo.errors import RegzooError
@@ -113,6 +114,14 @@ class TestToken:
             push(package("entry", "hf://lab/another"), private=False)
         assert elsewhere.seen
         assert not [headers for headers in elsewhere.seen if "Authorization" in headers]
+
+    def test_whatever_the_client_sends_it_takes_no_token_elsewhere(self, server, elsewhere):
+        token = {"Authorization": f"Bearer {hub_server.TOKEN}"}
+        with guard.guarded(5.0):
+            get_session().get(f"{elsewhere.url}/api/models/lab/x", headers=token)
+            mine = get_session().get(f"{server.url}/api/models/{REPO}", headers=token)
+        assert [headers.get("Authorization") for headers in elsewhere.seen][:1] == [None]
+        assert mine.status_code == 200  # for the model is private
 
     def test_the_own_server_gets_it(self, server):
         assert hub.pull(NAME).is_dir()  # the model is private
