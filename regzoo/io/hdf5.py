@@ -6,7 +6,7 @@ from pathlib import Path
 
 import h5py
 
-from regzoo.errors import MissingError, invalid
+from regzoo.errors import invalid
 from regzoo.io.reading import readable
 from regzoo.io.streams import RATIO
 
@@ -28,12 +28,11 @@ def keys(path: Path) -> list[str]:
     """Returns the keys of a file, each of which is one image: the path FILE.h5/KEY.
 
     Raises:
-        InvalidError: If the file is damaged or holds anything but datasets at its top level.
+        InvalidError: If the file is damaged or holds anything but arrays at its top level.
     """
     with opened(path) as file:
-        for key, value in file.items():
-            if not isinstance(value, h5py.Dataset):
-                raise invalid(f"{path}: {key}", "an array", f"a {type(value).__name__}")
+        for key in file:
+            array(file, key)
         return list(file)
 
 
@@ -42,13 +41,24 @@ def most(found: h5py.Dataset) -> int:
     return found.id.get_storage_size() * (RATIO if found.id.get_create_plist().get_nfilters() else 1)
 
 
-def dataset(file: h5py.File, path: Path) -> h5py.Dataset:
-    """Returns the dataset FILE.h5/KEY of an open file.
+def member(group: h5py.Group, key: str) -> h5py.Group | h5py.Dataset:
+    """Returns what a group holds itself under a key, never what lies in another file.
 
     Raises:
-        MissingError: If the file has none of that name.
+        InvalidError: If it is a link, or an array whose numbers lie elsewhere.
+        KeyError: If there is nothing of that name.
     """
-    found = file.get(path.name)
+    if isinstance(group.get(key, getlink=True), h5py.SoftLink | h5py.ExternalLink):
+        raise invalid(f"{Path(group.file.filename).name}: {key}", "an array in this file", "a link")
+    found = group[key]
+    if isinstance(found, h5py.Dataset) and (found.is_virtual or found.external):
+        raise invalid(f"{Path(group.file.filename).name}: {key}", "an array in this file", "one of another file")
+    return found
+
+
+def array(group: h5py.Group, key: str) -> h5py.Dataset:
+    """Returns an array that a group holds itself under a key; errors as for `member`, and for anything else."""
+    found = member(group, key)
     if not isinstance(found, h5py.Dataset):
-        raise MissingError(f"{path.parent}: no dataset '{path.name}'.")
+        raise invalid(f"{Path(group.file.filename).name}: {key}", "an array", f"a {type(found).__name__}")
     return found

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import numpy as np
 
 from regzoo.errors import InvalidError, MissingError, invalid
 from regzoo.io.files import atomic_file
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
+"""A number as CSV files have it: Python itself would also take `1_000`."""
 
 
 def read_points(path: str | os.PathLike) -> np.ndarray:
@@ -40,11 +44,14 @@ def _read_columns(path: Path, names: Sequence[str], *, needed: bool = True) -> n
         raise MissingError(f"{path}: no such file.")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
+            reader = csv.DictReader(file, skipinitialspace=True, strict=True)
             header = [name.strip().lower() for name in reader.fieldnames or ()]
             reader.fieldnames = header
             if not needed and not set(names) & set(header):
                 return None
+            twice = [name for name in names if header.count(name) > 1]
+            if twice:
+                raise invalid(path.name, f"one column '{twice[0]}'", f"{header.count(twice[0])} of them")
             if not set(names) <= set(header):
                 expected = f"a header with the columns {','.join(names)}"
                 raise invalid(path.name, expected, ",".join(header)[:80] or "an empty file")
@@ -71,12 +78,15 @@ def write_points(path: str | os.PathLike, points: np.ndarray) -> None:
         writer.writerows([f"{value:.4f}" for value in point] for point in points)
 
 
-def _row(name: str, line: int, row: dict[str, str | None], names: Sequence[str]) -> list[float]:
+def _row(name: str, line: int, row: dict[str | None, str | None], names: Sequence[str]) -> list[float]:
     what = f"numbers for {','.join(names)}"
-    try:
-        point = [float(row[axis] or "") for axis in names]
-    except ValueError as error:
-        raise invalid(f"{name} line {line}", what, [row[axis] for axis in names]) from error
+    if None in row:
+        advice = "Decimals are written with a point."
+        raise invalid(f"{name} line {line}", f"{len(row) - 1} cells", len(row) - 1 + len(row[None]), advice)
+    cells = [(row[axis] or "").strip() for axis in names]
+    if not all(_NUMBER.fullmatch(cell) for cell in cells):
+        raise invalid(f"{name} line {line}", what, [row[axis] for axis in names])
+    point = [float(cell) for cell in cells]
     if not np.isfinite(point).all():
         raise invalid(f"{name} line {line}", f"finite {what}", point)
     return point

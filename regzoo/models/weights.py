@@ -1,5 +1,6 @@
 """Weights on disk: safetensors keyed by Keras variable path; names, shapes and dtypes must match exactly."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from keras import ops
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from regzoo.errors import InvalidError, invalid
+from regzoo.errors import InvalidError, RegzooError, invalid
 from regzoo.io.files import atomic_file
 
 
@@ -30,25 +31,46 @@ def save(path: str | os.PathLike, values: Mapping[str, np.ndarray], facts: Mappi
         values: Arrays by name.
         facts: JSON facts for the file's header.
     """
-    with atomic_file(path) as temporary:
-        contiguous = {name: np.asarray(value, order="C") for name, value in values.items()}  # keeps scalars scalar
-        save_file(contiguous, temporary, metadata={"facts": json.dumps(dict(facts or {}))})
+    contiguous = {name: np.asarray(value, order="C") for name, value in values.items()}  # keeps scalars scalar
+    text = json.dumps(dict(facts or {}))
+    try:
+        with atomic_file(path) as temporary:
+            save_file(contiguous, temporary, metadata={"facts": text, "sha256": _digest(contiguous, text)})
+    except SafetensorError as error:  # of a full disk, for example
+        raise RegzooError(f"{path} cannot be written: {error}. An older file of this name is as it was.") from error
 
 
 def read(path: str | os.PathLike, prefix: str = "") -> tuple[dict[str, np.ndarray], dict]:
     """Reads the arrays whose names begin with `prefix`, and the facts, of a safetensors file.
 
     Raises:
-        InvalidError: If the file is not a whole safetensors file.
+        InvalidError: If the file is not a whole safetensors file, or has a digest that is not its own.
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            facts = json.loads((file.metadata() or {}).get("facts", "{}"))
-            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - not a mapping
-            return {name: file.get_tensor(name) for name in names}, facts
+            told = file.metadata() or {}
+            values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            facts = json.loads(told.get("facts", "{}"))
+            if not isinstance(facts, dict):
+                raise TypeError(f"its facts are a {type(facts).__name__}")
     # The last four: what a hostile header makes of the types and of the facts.
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InvalidError(f"{Path(path).name} is not a readable safetensors file: {error}") from error
+    # Files of regzoo 0.1 have no digest, and other programs write "format" alone; a name that is neither is damage.
+    digest = _digest(values, told.get("facts", "{}"))
+    if told.keys() - {"facts", "sha256", "format"} or told.get("sha256", digest) != digest:
+        raise InvalidError(f"{Path(path).name} is damaged: its values or facts are not the ones that were written.")
+    return {name: value for name, value in values.items() if name.startswith(prefix)}, facts
+
+
+def _digest(values: Mapping[str, np.ndarray], facts: str) -> str:
+    """Returns the sha256 of facts and arrays with their names, types and shapes."""
+    total = hashlib.sha256(facts.encode())
+    for name in sorted(values):
+        value = np.ascontiguousarray(values[name])
+        total.update(repr((name, str(value.dtype), np.shape(values[name]))).encode())
+        total.update(value.data)
+    return total.hexdigest()
 
 
 def assign(variables: list, values: Mapping[str, np.ndarray], prefix: str = "", source: str = "weights") -> None:

@@ -34,12 +34,15 @@ class Checkpoint(keras.callbacks.Callback):
         if not self.path.exists():
             return
         values, facts = weights.read(self.path)
+        best = {name[5:]: value for name, value in values.items() if name.startswith("best/")}
+        if not _is_whole(facts) or best.keys() != weights.arrays(self.model.variables).keys():
+            raise InvalidError(f"{self.path} is damaged: its epochs or its best weights are not whole. Remove it.")
         self.epoch, self.seconds, self.history = facts["epoch"], facts["seconds"], facts["history"]
         self.best_epoch = facts["best_epoch"]
         weights.assign(self.model.variables, values, "model/", self.path.name)
         self.model.optimizer.build(self.model.trainable_variables)
         weights.assign(self.model.optimizer.variables, values, "optimizer/", self.path.name)
-        self.best = {name[5:]: value for name, value in values.items() if name.startswith("best/")}
+        self.best = best
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Starts the clock."""
@@ -67,6 +70,15 @@ class Checkpoint(keras.callbacks.Callback):
         values |= {"best/" + name: value for name, value in self.best.items()}
         facts = {key: getattr(self, key) for key in ("epoch", "seconds", "history", "best_epoch")}
         weights.save(self.path, values, facts)
+
+
+def _is_whole(facts: dict) -> bool:
+    """Tells whether a checkpoint's facts agree with each other: a line of history for each epoch, one of them best."""
+    epoch, seconds, history, best = (facts.get(key) for key in ("epoch", "seconds", "history", "best_epoch"))
+    if not (type(epoch) is type(best) is int and isinstance(seconds, int | float) and isinstance(history, list)):
+        return False
+    rows = [row.get("epoch") if isinstance(row, dict) else None for row in history]
+    return rows == list(range(1, epoch + 1)) and 1 <= best <= epoch
 
 
 class StopOnNaN(keras.callbacks.Callback):

@@ -514,7 +514,7 @@ class TestHDF5:
         ("key", "kind", "message"),
         [
             ("none", MissingError, r"set\.h5: no dataset 'none'"),
-            ("nested", MissingError, r"set\.h5: no dataset 'nested'"),
+            ("nested", InvalidError, r"set\.h5: nested: expected an array, received a Group"),
             ("text", InvalidError, r"set\.h5/text: expected one number per voxel, received type object"),
             ("five", InvalidError, r"set\.h5/five has 5 dimensions"),
             ("empty", InvalidError, r"set\.h5/empty: expected an image, received the same value, 0, everywhere"),

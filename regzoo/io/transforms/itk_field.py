@@ -1,13 +1,20 @@
 """ITK's displacement field transform, between its LPS and vectors in RAS."""
 
+import math
+
 import numpy as np
 
+from regzoo.io.transforms.itk_linear import check_counts
 from regzoo.io.transforms.step import FLIP, LPS, Step
 
 
 def read(parameters: np.ndarray, fixed: np.ndarray) -> Step:
     """Fixed parameters: size, origin, spacing, direction row by row; parameters: components, then x, y, z."""
-    size, origin, spacing, direction = fixed[:3].astype(int), fixed[3:6], fixed[6:9], fixed[9:].reshape(3, 3)
+    size = fixed[:3].astype(int)
+    if (size < 1).any() or (size != fixed[:3]).any():
+        raise ValueError(f"expected three positive sizes, received {fixed[:3].tolist()}")
+    check_counts(parameters, fixed, 3 * math.prod(size.tolist()), 18)
+    origin, spacing, direction = fixed[3:6], fixed[6:9], fixed[9:].reshape(3, 3)
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = direction * spacing, origin
     vectors = parameters.reshape(*size[::-1], 3).transpose(2, 1, 0, 3).astype(np.float32)

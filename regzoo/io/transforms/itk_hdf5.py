@@ -1,14 +1,16 @@
 """ITK's transform files in HDF5: .h5, .hdf5."""
 
+import math
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from regzoo.io.files import atomic_file
-from regzoo.io.hdf5 import opened
+from regzoo.io.hdf5 import array, member, most, opened
+from regzoo.io.reading import check_size, check_voxels
 from regzoo.io.transforms import itk_field, itk_linear
-from regzoo.io.transforms.itk_kinds import Record, steps
+from regzoo.io.transforms.itk_kinds import Record, is_composite, steps
 from regzoo.io.transforms.step import Format, Step
 
 
@@ -19,14 +21,31 @@ def _read(path: Path) -> list[Step]:
 
 
 def _records(file: h5py.File) -> list[Record]:
-    groups = file["TransformGroup"]
-    records = []
-    for name in sorted(groups, key=int):
-        # ITK before 4.14 wrote the key with a misspelling.
-        group = {key.replace("Tranform", "Transform"): value[()] for key, value in groups[name].items()}
-        kind = np.atleast_1d(group["TransformType"])[0].decode()
-        records.append(Record(kind, group.get("TransformParameters"), group.get("TransformFixedParameters")))
-    return records
+    groups = member(file, "TransformGroup")
+    names = [str(place) for place in range(len(groups))]
+    if set(groups) != set(names):
+        raise ValueError(f"its transforms are numbered {', '.join(sorted(groups)[:9])}; expected 0 to {len(names) - 1}")
+    return [_record(member(groups, name)) for name in names]
+
+
+def _record(group: h5py.Group) -> Record:
+    # ITK before 4.14 wrote the key with a misspelling.
+    found = {key.replace("Tranform", "Transform"): array(group, key) for key in group}
+    kind = np.atleast_1d(found["TransformType"][()])[0].decode()
+    if is_composite(kind):
+        return Record(kind, np.zeros(0), np.zeros(0))
+    return Record(kind, *(_numbers(found, key) for key in ("TransformParameters", "TransformFixedParameters")))
+
+
+def _numbers(found: dict[str, h5py.Dataset], key: str) -> np.ndarray:
+    if key not in found:
+        raise ValueError(f"it has no {key}")
+    values = found[key]
+    if values.dtype.kind not in "iuf":
+        raise ValueError(f"its {key} are no numbers")
+    check_voxels(key, (-(-math.prod(values.shape) // 3),))
+    check_size(key, values.shape, values.dtype, most(values), "transform")
+    return values[()]
 
 
 def _write_matrix(matrix: np.ndarray, path: Path) -> None:

@@ -35,10 +35,16 @@ def steps(records: Sequence[Record], name: str) -> list[Step]:
     Raises:
         InvalidError: If there are none, or one is of a kind that regzoo does not apply.
     """
-    if not records:
-        raise invalid(name, "a transform", "a file without any")
+    members = [record for record in records if not is_composite(record.kind)]
+    if not members:
+        raise invalid(name, "a transform", "a composite of none" if records else "a file without any")
     # ITK keeps a composite as a queue and applies the last one first.
-    return [_step(record) for record in reversed(records) if not record.kind.startswith("CompositeTransform")]
+    return [_step(record) for record in reversed(members)]
+
+
+def is_composite(kind: str) -> bool:
+    """Tells whether a transform is a row of those that follow it in the file."""
+    return kind.startswith("CompositeTransform")
 
 
 def _step(record: Record) -> Step:

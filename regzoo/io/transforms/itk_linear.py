@@ -7,21 +7,35 @@ from regzoo.io.transforms.step import LPS
 
 def affine(parameters: np.ndarray, fixed: np.ndarray) -> np.ndarray:
     """`y = M (x - c) + c + t` in LPS; parameters M row by row, then t; fixed parameters c."""
+    check_counts(parameters, fixed, 12, 3)
     linear = parameters[:9].reshape(3, 3)
     matrix = np.eye(4)
     matrix[:3, :3] = linear
-    matrix[:3, 3] = parameters[9:].reshape(3) + fixed - linear @ fixed
+    matrix[:3, 3] = parameters[9:] + fixed - linear @ fixed
     return LPS @ matrix @ LPS
 
 
-def translation(parameters: np.ndarray, _fixed: np.ndarray) -> np.ndarray:
+def translation(parameters: np.ndarray, fixed: np.ndarray) -> np.ndarray:
     """`y = x + t` in LPS; parameters t."""
+    check_counts(parameters, fixed, 3, 0)
     return affine(np.concatenate([np.eye(3).ravel(), parameters]), np.zeros(3))
 
 
-def identity(_parameters: np.ndarray, _fixed: np.ndarray) -> np.ndarray:
+def identity(parameters: np.ndarray, fixed: np.ndarray) -> np.ndarray:
     """`y = x`."""
+    check_counts(parameters, fixed, 0, 0)
     return np.eye(4)
+
+
+def check_counts(parameters: np.ndarray, fixed: np.ndarray, expected: int, expected_fixed: int) -> None:
+    """Refuses numbers of another count than a kind has, as a cut or changed file has.
+
+    Raises:
+        ValueError: If there are more or fewer.
+    """
+    received = np.shape(parameters), np.shape(fixed)
+    if received != ((expected,), (expected_fixed,)):
+        raise ValueError(f"expected {expected} parameters and {expected_fixed} fixed ones, received {received}")
 
 
 def numbers(matrix: np.ndarray) -> tuple[str, np.ndarray, np.ndarray]:

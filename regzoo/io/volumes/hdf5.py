@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from regzoo.errors import MissingError
-from regzoo.io.hdf5 import SUFFIXES, dataset, most, opened
+from regzoo.io.hdf5 import SUFFIXES, array, most, opened
 from regzoo.io.volumes.volume import Format, Volume
 
 
@@ -22,7 +22,9 @@ def _open(path: Path) -> Iterator[Volume]:
     if path.is_file():
         raise MissingError(f"{path}: no dataset is named. Give FILE.h5/KEY.")
     with opened(path.parent) as file:
-        found = dataset(file, path)
+        if path.name not in file:
+            raise MissingError(f"{path.parent}: no dataset '{path.name}'.")
+        found = array(file, path.name)
         yield Volume(
             found.shape, found.dtype, None, lambda volume: found[() if volume is None else (..., volume)], most(found)
         )

@@ -1,0 +1,84 @@
+"""HDF5 files: nothing outside the file is read, and nothing larger than the file can hold."""
+
+import h5py
+import numpy as np
+import pytest
+
+from regzoo.errors import InvalidError
+from regzoo.io import hdf5
+from regzoo.world.images import Grid, Image
+from regzoo.world.transforms import Transform
+
+ARRAY = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A file of arrays that all lie elsewhere."""
+    (tmp_path / "secret").write_bytes(ARRAY.tobytes())
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = ARRAY
+    layout = h5py.VirtualLayout(ARRAY.shape, ARRAY.dtype)
+    layout[:] = h5py.VirtualSource(tmp_path / "other.h5", "x", ARRAY.shape)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("external", ARRAY.shape, ARRAY.dtype, external=[(str(tmp_path / "secret"), 0, 240)])
+        file["link"] = h5py.ExternalLink(tmp_path / "other.h5", "x")
+        file["soft"] = h5py.SoftLink("/link")
+        file.create_virtual_dataset("virtual", layout)
+    return tmp_path / "a.h5"
+
+
+@pytest.mark.parametrize("key", ["external", "link", "soft", "virtual"])
+def test_what_lies_in_another_file_is_refused_by_name(path, key):
+    for read in (Image.read, Grid.read):
+        with pytest.raises(InvalidError, match=rf"a\.h5: {key}: expected an array in this file, received"):
+            read(path / key)
+    with h5py.File(path, "a") as file:
+        for other in set(file) - {key}:
+            del file[other]
+    with pytest.raises(InvalidError, match="expected an array in this file"):
+        hdf5.keys(path)
+
+
+@pytest.mark.parametrize("key", ["TransformGroup", "TransformGroup/0", "TransformGroup/0/TransformParameters"])
+def test_a_transform_that_lies_in_another_file_is_refused(tmp_path, key):
+    Transform.linear(np.diag([1.0, 2, 3, 1])).save(tmp_path / "other.h5")
+    Transform.linear(np.eye(4)).save(tmp_path / "t.h5")
+    with h5py.File(tmp_path / "t.h5", "a") as file:
+        del file[key]
+        file[key] = h5py.ExternalLink(tmp_path / "other.h5", key)
+    with pytest.raises(InvalidError, match="expected an array in this file, received a link"):
+        Transform.load(tmp_path / "t.h5")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, r"tells of 400000000 bytes, but the file can hold 0 at most"),  # never written
+        ({"chunks": (100, 100, 100), "compression": "gzip"}, "but the file can hold 0 at most"),
+    ],
+)
+def test_an_array_that_was_never_written_takes_no_memory(tmp_path, options, message):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", (500, 500, 400), "f4", **options)
+    for read in (Image.read, Grid.read):
+        with pytest.raises(InvalidError, match=message):
+            read(tmp_path / "a.h5" / "x")
+
+
+def test_an_array_that_is_too_large_for_memory_is_refused(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", (3000, 3000, 3000), "u1", chunks=(1, 3000, 3000), compression="gzip")[0] = 1
+    with pytest.raises(InvalidError, match="expected at most 268435456 voxels, received 27000000000"):
+        Image.read(tmp_path / "a.h5" / "x")
+
+
+def test_a_field_that_was_never_written_takes_no_memory(tmp_path):
+    Transform.from_field(np.ones((4, 5, 6, 3)), Grid((4, 5, 6), np.eye(4))).save(tmp_path / "t.h5")
+    with h5py.File(tmp_path / "t.h5", "a") as file:
+        group = file["TransformGroup/0"]
+        del group["TransformParameters"]
+        group.create_dataset("TransformParameters", (3 * 400**3,), "f8")
+        group["TransformFixedParameters"][:3] = 400
+    with pytest.raises(InvalidError, match=r"TransformParameters is not a readable transform, .* can hold 0 at most"):
+        Transform.load(tmp_path / "t.h5")
