@@ -4,9 +4,13 @@ import contextlib
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from regzoo.errors import InvalidError
+from regzoo.io.yaml_json import parse_json, read_text
 
 
 def expanded(path: str | os.PathLike) -> Path:
@@ -35,18 +39,26 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=".regzoo-", dir=path.parent) as folder:
         temporary = Path(folder) / path.name
         yield temporary
-        temporary.chmod(0o644)  # some writers make their files private
+        # Some writers make their files private, others show them to all: the user's umask decides.
+        probe = Path(folder) / ".mode"
+        probe.touch()
+        temporary.chmod(stat.S_IMODE(probe.stat().st_mode))
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())  # else a power cut could leave the new name with nothing behind it
         temporary.replace(path)
 
 
 @contextlib.contextmanager
-def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_folder(path: str | os.PathLike, last: str | None = None, stale: Iterable[str] = ()) -> Iterator[Path]:
     """Gives a temporary folder beside `path` and moves its files into `path` if the block succeeds.
+
+    A new folder appears by one rename. One that exists may be a mount point, so that its files are moved one by one;
+    `last` is taken away before and appears after all others: while it is there, the files belong together.
 
     Args:
         path: The folder to make or to add to. Files of the same name are replaced, others are kept.
+        last: The file that lists the others, if there is one.
+        stale: Files that an earlier result may have left; they go if the new one lacks them.
 
     Yields:
         The folder to write to.
@@ -57,13 +69,51 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
     try:
         yield temporary
         if not path.exists():
-            temporary.chmod(0o755)  # mkdtemp makes it private
+            probe = temporary / ".mode"
+            probe.mkdir()
+            mode = stat.S_IMODE(probe.stat().st_mode)
+            probe.rmdir()
+            temporary.chmod(mode)  # mkdtemp makes it private; the user's umask decides
             temporary.replace(path)
             return
-        for file in sorted(temporary.iterdir()):
+        files = sorted(temporary.iterdir(), key=lambda file: (file.name == last, file.name))
+        if last:
+            (path / last).unlink(missing_ok=True)
+        for name in set(stale) - {file.name for file in files}:
+            (path / name).unlink(missing_ok=True)
+        for file in files:
             file.replace(path / file.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+LISTING = "result.json"
+"""What a result's folder has when it is whole: with the sha256 of each other file under `files`."""
+_LISTING_LIMIT = 2**24
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Returns the sha256 of each file in a folder, by name."""
+    return {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def check_listed(path: Path) -> None:
+    """Refuses a file of a result that is not the one which the `result.json` beside it lists.
+
+    Raises:
+        InvalidError: If it is another.
+    """
+    listing = path.parent / LISTING
+    if not listing.is_file():
+        return
+    try:
+        listed = parse_json(read_text(listing, _LISTING_LIMIT), str(listing)).get("files")
+    except InvalidError:  # a file of that name from another program
+        return
+    expected = listed.get(path.name) if isinstance(listed, dict) else None
+    if expected not in (None, sha256(path)):
+        advice = "Write the result again, or remove result.json if the change is meant."
+        raise InvalidError(f"{path} is not the file that {LISTING} beside it lists. {advice}")
 
 
 def sha256(path: str | os.PathLike) -> str:

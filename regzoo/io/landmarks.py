@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from regzoo.errors import InvalidError, MissingError, invalid
-from regzoo.io.files import atomic_file
+from regzoo.io.files import atomic_file, check_listed
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
 """A number as CSV files have it: Python itself would also take `1_000`."""
@@ -42,6 +42,7 @@ def read_normals(path: str | os.PathLike) -> np.ndarray | None:
 def _read_columns(path: Path, names: Sequence[str], *, needed: bool = True) -> np.ndarray | None:
     if not path.is_file():
         raise MissingError(f"{path}: no such file.")
+    check_listed(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True, strict=True)

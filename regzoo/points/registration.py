@@ -15,7 +15,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from regzoo.errors import invalid, unknown
-from regzoo.io.files import atomic_folder
+from regzoo.io.files import LISTING, atomic_folder, digests
 from regzoo.io.landmarks import read_normals, read_points, write_points
 from regzoo.points import PointResult, cpd, icp, surface
 from regzoo.points.coherent_drift import LAM, OUTLIERS, default_beta
@@ -83,17 +83,15 @@ class PointRegistration:
         folder = Path(folder)
         names = ("transform.nii.gz", "transform.tfm")
         name = names[self.transform.matrix is not None]
-        with warnings.catch_warnings(record=True) as caught, atomic_folder(folder) as path:
+        with warnings.catch_warnings(record=True) as caught, atomic_folder(folder, LISTING, names) as path:
             warnings.simplefilter("always")
             self.transform.save(path / name)
             moved = self.transform.invert_points(self.moving)
             write_points(path / "moved.csv", moved)
             point_picture(self.fixed, self.moving, moved, path / "report.png", self.facts["method"])
             self.facts["warnings"] += [str(each.message) for each in caught]  # moving points that have no inverse
-            text = json.dumps(self.facts, indent=2, allow_nan=False) + "\n"
-            (path / "result.json").write_text(text, encoding="utf-8")
-        for stale in set(names) - {name}:
-            (folder / stale).unlink(missing_ok=True)
+            text = json.dumps(self.facts | {"files": digests(path)}, indent=2, allow_nan=False) + "\n"
+            (path / LISTING).write_text(text, encoding="utf-8")
         return folder
 
 

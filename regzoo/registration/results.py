@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from regzoo.io.files import atomic_folder
+from regzoo.io.files import LISTING, atomic_folder, digests
 from regzoo.registration import report
 from regzoo.world.images import Image
 from regzoo.world.transforms import Transform
@@ -56,18 +56,14 @@ class Result:
         """
         folder = Path(folder)
         parts = {"moved": self.moved, "moved_labels": self.moved_labels, "transform": self.transform}
-        with atomic_folder(folder) as path:
+        with atomic_folder(folder, LISTING, [f"{name}.nii.gz" for name in parts]) as path:
             for name, part in parts.items():
                 if part is not None:
                     part.save(path / f"{name}.nii.gz")
             with clock(self.facts["seconds"], "picture"):
                 report.picture(self, path / "report.png")
-            (path / "result.json").write_text(
-                json.dumps(_plain(self.facts), indent=2, allow_nan=False) + "\n", encoding="utf-8"
-            )
-        for name, part in parts.items():
-            if part is None:
-                (folder / f"{name}.nii.gz").unlink(missing_ok=True)
+            text = json.dumps(_plain(self.facts) | {"files": digests(path)}, indent=2, allow_nan=False) + "\n"
+            (path / LISTING).write_text(text, encoding="utf-8")
         return folder
 
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from regzoo.errors import MissingError, invalid
+from regzoo.io.files import check_listed
 from regzoo.io.reading import by_suffix, readable
 from regzoo.io.transforms import itk_hdf5, itk_text, nifti_field
 from regzoo.io.transforms.step import Format, Step
@@ -34,6 +35,7 @@ def read_transform(path: Path) -> list[Step]:
     form = by_suffix(path.name, FORMATS)
     if form is None:
         raise invalid(path.name, f"a transform in {_listed(list(FORMATS))}", f"'{path.suffix}'")
+    check_listed(path)
     with readable(path, "transform"):
         return form.read(path)
 

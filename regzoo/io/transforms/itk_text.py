@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
+from regzoo.errors import invalid
 from regzoo.io.files import atomic_file
 from regzoo.io.transforms import itk_linear
 from regzoo.io.transforms.itk_kinds import Record, is_composite, steps
 from regzoo.io.transforms.step import Format, Step
-from regzoo.io.yaml_json import read_text
 
 _LINES = "#Insight Transform File V1.0\n#Transform 0\nTransform: {}\nParameters: {}\nFixedParameters: {}\n"
 
@@ -18,7 +18,11 @@ _LIMIT = 2**26
 
 
 def _read(path: Path) -> list[Step]:
-    return steps(_records(read_text(path, _LIMIT)), path.name)
+    with path.open("rb") as file:
+        data = file.read(_LIMIT + 1)
+    if len(data) > _LIMIT:
+        raise invalid(path.name, f"at most {_LIMIT} bytes of text", "more", "Convert it to HDF5 (.h5).")
+    return steps(_records(data.decode()), path.name)
 
 
 def _records(text: str) -> list[Record]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from regzoo.errors import InvalidError, MissingError, invalid
+from regzoo.io.files import check_listed
 from regzoo.io.reading import by_suffix, check_size, check_voxels, readable, shown
 from regzoo.io.volumes import hdf5, mgh, nifti
 from regzoo.io.volumes.volume import Format, Volume
@@ -73,6 +74,8 @@ def _opened(path: Path) -> Iterator[Volume]:
     if form is None:
         known = f"an image in one of {', '.join(FORMATS)}"
         raise invalid(shown(path), known, f"'{path.suffix}'", "Convert it to NIfTI first.")
+    if not within:
+        check_listed(path)
     # A damaged affine is refused by Grid.
     with readable(path), np.errstate(invalid="ignore", over="ignore"), form.open(path) as file:
         yield file
