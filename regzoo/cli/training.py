@@ -41,11 +41,11 @@ def evaluate(
     if record and (split is None or hub.find(model).source != "folder"):
         raise typer.BadParameter("--record goes with --split and a model's folder, such as runs/x.")
     folder = hub.resolve(model)
-    from regzoo.data import datasets
     from regzoo.data.tables import read_pairs
     from regzoo.schema.recipe import Recipe
+    from regzoo.training.recipe_data import split_pairs
 
-    records = read_pairs(pairs) if pairs else datasets.split_pairs(Recipe.read(folder / "recipe.yaml"), split, data)
+    records = read_pairs(pairs) if pairs else split_pairs(Recipe.read(folder / "recipe.yaml"), split, data)
     found = regzoo.evaluate(model, records, alignment=alignment, progress=_print_progress)
     found.save(output)
     if record:

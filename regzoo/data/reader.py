@@ -106,13 +106,14 @@ def label_values(files: Sequence[Files]) -> tuple[int, ...]:
         ValueError: If there are label maps, and all of them are empty.
     """
     paths = dict.fromkeys(each.labels for each in files if each.labels is not None)
-    found = set().union(*(_values(Image.read(path, labels=True)) for path in paths))
+    found = set().union(*(values_of(Image.read(path, labels=True)) for path in paths))
     if paths and not found:
         raise invalid("labels", f"a value other than 0 in one of {len(paths)} label maps", "none")
     return tuple(sorted(found))
 
 
-def _values(labels: Image) -> set[int]:
+def values_of(labels: Image) -> set[int]:
+    """Returns the labels that an image has; see `label_values`."""
     if labels.channels is None:
         return set(np.unique(labels.array).tolist()) - {0}
     return {channel + 1 for channel in range(labels.channels) if labels.array[..., channel].any()}

@@ -66,7 +66,7 @@ def list_subjects(data: UnpairedData | GroupedData, root: Path) -> tuple[dict[st
     else:
         names, pairs = (found := read_names(path)).splits, found.test_pairs
         subjects = {name: _subject(data, root, name, split) for split in SPLITS for name in names[split]}
-    if isinstance(data, GroupedData):
+    if data.in_groups:
         _check_groups(path, subjects)
     return subjects, pairs
 

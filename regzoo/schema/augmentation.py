@@ -4,8 +4,9 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from regzoo.schema.data import LabelValue
 from regzoo.schema.strict import Strict
+
+LabelValue = Annotated[int, Field(ge=1, le=65535)]
 
 
 class FieldAugmentation(Strict):
@@ -82,6 +83,10 @@ class Augmentation(Strict):
     def moves(self) -> bool:
         """Whether images are deformed, and not only mirrored."""
         return bool(self.affine or self.rotation or self.shift or self.field)
+
+    def still(self) -> "Augmentation":
+        """Returns what it does to intensities alone."""
+        return self.model_copy(update={"affine": 0.0, "rotation": 0.0, "shift": 0.0, "field": None, "flip": None})
 
     @field_validator("affine", "rotation", "shift", "invert", "gamma", "contrast", "noise", mode="before")
     @classmethod

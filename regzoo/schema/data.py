@@ -1,24 +1,45 @@
-"""Where training data is and how it is drawn, as data."""
+"""Where training data is and how it is drawn, as data; the dict of its kinds, which has one entry for each."""
 
-from typing import Annotated, Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from regzoo.schema.augmentation import Augmentation, LabelValue
 from regzoo.schema.card import Line
 from regzoo.schema.inputs import Spacing
+from regzoo.schema.losses import active
 from regzoo.schema.priors import BreathingPrior, ShapesPrior
+from regzoo.schema.registry import Entries, Entry
 from regzoo.schema.strict import Strict
 
+if TYPE_CHECKING:
+    from regzoo.schema.recipe import Recipe
+
 PathText = Annotated[Line, StringConstraints(min_length=1)]
-LabelValue = Annotated[int, Field(ge=1, le=65535)]
 Folders = Annotated[tuple[PathText, ...], Field(min_length=1, max_length=1024)]
 
 
-class _Data(Strict):
-    """What all sources have. A label is a value of an integer map, or a channel, from 1, of a 4-D file."""
+class DataConfig(Strict):
+    """What training data are. A subclass has a `kind: Literal[...]` and its settings, and checks the recipe."""
 
+    knows_field: ClassVar[bool] = False
+    """Whether the field between the images is known, as that of simulated pairs is."""
     kind: str
     root: PathText = "."
+
+    def check(self, recipe: Recipe) -> None:
+        """Checks that the rest of a recipe suits these data.
+
+        Raises:
+            ValueError: If it does not; the message begins with the recipe's key.
+        """
+
+
+class _FileData(DataConfig):
+    """Image files. A label is a value of an integer map, or a channel, from 1, of a 4-D file."""
+
     label_values: Annotated[tuple[LabelValue, ...], Field(min_length=1, max_length=1024)] | None = None
     """Labels to train on and to score; null: all that the files have."""
     label_sampling: Literal["one", "all"] | int = "all"
@@ -33,9 +54,11 @@ class _Data(Strict):
         raise ValueError(f"expected 'one', 'all' or a number from 2 to 64, received {value!r:.40}")
 
 
-class _Single(_Data):
-    """Sources of single images, which are paired by drawing."""
+class _Single(_FileData):
+    """Single images, which are paired by drawing."""
 
+    in_groups: ClassVar[bool] = False
+    """Whether every image has a group."""
     images: PathText = "images"
     labels: PathText | None = None
     splits: PathText = "splits.json"
@@ -44,8 +67,12 @@ class _Single(_Data):
     validation_pairs: Annotated[int, Field(ge=1, le=10_000)] = 20
     """How many fixed pairs of validation images the seed draws."""
 
+    def check(self, recipe: Recipe) -> None:
+        """Checks that there are labels where a loss compares them."""
+        _check_labels(self.labels, recipe)
 
-class _Grouping(_Data):
+
+class _Grouping(_FileData):
     """How pairs are drawn from images in groups, such as a patient's visits; an image's place is its time."""
 
     intra_group_prob: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -65,10 +92,11 @@ class UnpairedData(_Single):
 class GroupedData(_Single, _Grouping):
     """Single images in groups, in the order of the splits file: the CSV's column `group`, or GROUP/IMAGE as name."""
 
+    in_groups: ClassVar[bool] = True
     kind: Literal["grouped"]
 
 
-class PairedData(_Data):
+class PairedData(_FileData):
     """Given pairs, one CSV file per split (see `regzoo.data.tables`)."""
 
     kind: Literal["pairs"]
@@ -97,13 +125,22 @@ class FolderData(_Grouping):
     validation_pairs: Annotated[int, Field(ge=1, le=10_000)] = 20
     """How many different pairs of validation images, and of test images, the seed draws, unless they are paired."""
 
+    def check(self, recipe: Recipe) -> None:
+        """Checks that there are labels where a loss compares them."""
+        _check_labels(self.labels, recipe)
+
     @model_validator(mode="after")
-    def _every_key_counts(self) -> "FolderData":
+    def _every_key_counts(self) -> FolderData:
         unused = [] if self.layout == "grouped" else list(_Grouping.__annotations__)
         for name in unused + ["validation_pairs"] * (self.layout == "paired"):
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name}: the layout '{self.layout}' has no use for it")
         return self
+
+
+def _check_labels(folder: str | None, recipe: Recipe) -> None:
+    if folder is None and active(recipe.loss.label):
+        raise ValueError("data.labels: expected a folder, since loss.label has a weight above 0")
 
 
 class TestPair(Strict):
@@ -115,14 +152,14 @@ class TestPair(Strict):
     moving_points: PathText | None = None
 
 
-class BreathingData(Strict):
+class BreathingData(DataConfig):
     """Pairs that are simulated from single chest CTs; the field between them is known.
 
     See `regzoo.simulation.breathing`.
     """
 
+    knows_field: ClassVar[bool] = True
     kind: Literal["breathing"]
-    root: PathText = "."
     train: Annotated[tuple[PathText, ...], Field(min_length=1, max_length=1024)]
     """Chest CTs in HU, relative to `root`."""
     valid: Annotated[tuple[PathText, ...], Field(min_length=1, max_length=64)]
@@ -133,18 +170,45 @@ class BreathingData(Strict):
     prior: BreathingPrior = BreathingPrior()
     validation_pairs: Annotated[int, Field(ge=1, le=1000)] = 12
 
+    def check(self, recipe: Recipe) -> None:
+        """Checks that the network looks at lungs in HU, and that nothing but the prior changes the pairs."""
+        wanted = ("lungs", "window")
+        if recipe.input and (recipe.input.around, recipe.input.intensity.name) != wanted:
+            raise ValueError(
+                "input: expected around: lungs and an intensity window in HU, since data.kind is breathing"
+            )
+        if recipe.augmentation != Augmentation():
+            raise ValueError("augmentation: expected none, since data.prior says how simulated pairs vary")
 
-class ShapesData(Strict):
+
+class ShapesData(DataConfig):
     """Pairs of random shapes in random contrasts (see `regzoo.simulation.shapes`); no image is read for training.
 
     Both images show one map of shapes, each in its own contrast; what `augmentation` says moves it in the fixed one.
     """
 
+    knows_field: ClassVar[bool] = True
     kind: Literal["shapes"]
-    root: PathText = "."
     test: PathText | None = None
     """CSV of real pairs to score on, relative to `root`."""
     prior: ShapesPrior = ShapesPrior()
     label_sampling: Annotated[int, Field(ge=1, le=64)] = 8
     """How many of the shapes are labels in each draw."""
     validation_pairs: Annotated[int, Field(ge=1, le=1000)] = 12
+
+    def check(self, recipe: Recipe) -> None:
+        """Checks that something moves the shapes."""
+        if not recipe.augmentation.moves:
+            wanted = "affine, rotation, shift or field"
+            raise ValueError(f"augmentation: expected {wanted}, since only they move shapes of data.kind shapes")
+
+
+KINDS: Entries = {
+    "unpaired": Entry(UnpairedData, "regzoo.data.drawn_pairs:UnpairedImages"),
+    "grouped": Entry(GroupedData, "regzoo.data.drawn_pairs:GroupedImages"),
+    "pairs": Entry(PairedData, "regzoo.data.given_pairs:GivenPairs"),
+    "folders": Entry(FolderData, "regzoo.data.folder_pairs:folder_pairs"),
+    "breathing": Entry(BreathingData, "regzoo.simulation.breathing_pairs:BreathingPairs"),
+    "shapes": Entry(ShapesData, "regzoo.simulation.shape_pairs:ShapePairs"),
+}
+"""Kind -> what a recipe says of it; what makes a `regzoo.data.kinds.Kind` of a recipe and the folder of the data."""

@@ -12,10 +12,11 @@ from regzoo.io.files import atomic_file, expanded
 from regzoo.io.yaml_json import dump_yaml, parse_yaml, read_text
 from regzoo.schema.augmentation import Augmentation
 from regzoo.schema.card import About, Line, Name, Version
-from regzoo.schema.data import BreathingData, FolderData, GroupedData, PairedData, ShapesData, UnpairedData
+from regzoo.schema.data import KINDS, DataConfig
 from regzoo.schema.inputs import InputConfig
 from regzoo.schema.losses import Loss, active
 from regzoo.schema.networks import ModelConfig
+from regzoo.schema.registry import OneOf, those
 from regzoo.schema.strict import Strict, validate
 
 RECIPE_LIMIT = 64 * 1024
@@ -69,9 +70,7 @@ class Recipe(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     model: ModelConfig | None = None
     input: InputConfig | None = None
-    data: Annotated[
-        UnpairedData | GroupedData | PairedData | FolderData | BreathingData | ShapesData, Field(discriminator="kind")
-    ]
+    data: Annotated[DataConfig, OneOf(KINDS, key="kind")]
     loss: Loss
     augmentation: Augmentation = Augmentation()
     training: Training
@@ -93,33 +92,11 @@ class Recipe(Strict):
         return self
 
     @model_validator(mode="after")
-    def _only_simulated_fields_are_known(self) -> "Recipe":
-        simulated = isinstance(self.data, BreathingData)
-        if active(self.loss.known) and not (simulated or isinstance(self.data, ShapesData)):
-            raise ValueError(
-                "loss.known: expected data.kind breathing or shapes, where the field between the images is known"
-            )
-        if simulated and self.input and (self.input.around, self.input.intensity.name) != ("lungs", "window"):
-            raise ValueError(
-                "input: expected around: lungs and an intensity window in HU, since data.kind is breathing"
-            )
-        if simulated and self.augmentation != Augmentation():
-            raise ValueError("augmentation: expected none, since data.prior says how simulated pairs vary")
-        return self
-
-    @model_validator(mode="after")
-    def _shapes_move(self) -> "Recipe":
-        if isinstance(self.data, ShapesData) and not self.augmentation.moves:
-            raise ValueError(
-                "augmentation: expected affine, rotation, shift or field, since only they move shapes"
-                " of data.kind shapes"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _has_labels(self) -> "Recipe":
-        if active(self.loss.label) and getattr(self.data, "labels", "their own") is None:
-            raise ValueError("data.labels: expected a folder, since loss.label has a weight above 0")
+    def _suits_its_data(self) -> "Recipe":
+        if active(self.loss.known) and not self.data.knows_field:
+            kinds = those(KINDS, lambda each: each.knows_field)
+            raise ValueError(f"loss.known: expected data.kind {kinds}, where the field between the images is known")
+        self.data.check(self)
         return self
 
     @classmethod

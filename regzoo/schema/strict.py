@@ -6,6 +6,7 @@ import reprlib
 from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from regzoo.errors import InvalidError
 
@@ -107,8 +108,14 @@ def _walk(record: type[BaseModel], location: tuple[str | int, ...]) -> tuple[str
             records = tagged
         else:
             path += f".{key[:80]}" if path else key[:80]
-            records = [held for owner in owners for held in _records(owner.model_fields[key].annotation)]
+            records = [held for owner in owners for held in records_of(owner.model_fields[key])]
     return path, records
+
+
+def records_of(field: FieldInfo) -> list[type[BaseModel]]:
+    """Returns the records that a field may hold; where they are in a dict (`regzoo.schema.registry`), its own."""
+    dynamic = [mark for mark in field.metadata if hasattr(mark, "records")]
+    return dynamic[0].records() if dynamic else _records(field.annotation)
 
 
 def _records(annotation: object) -> list[type[BaseModel]]:

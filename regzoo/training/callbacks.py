@@ -21,7 +21,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     Args:
         path: The checkpoint, a safetensors file of model, optimiser and best weights.
-        score: Gives the validation figures; the first is the one to choose by, by `score.better(new, old)`.
+        score: Gives the validation figures; the first is the one to choose by, as `score.better(new, old)` says.
     """
 
     def __init__(self, path: Path, score: Callable[[], dict[str, float]]) -> None:
@@ -65,7 +65,7 @@ class Checkpoint(keras.callbacks.Callback):
             raise _diverged(chosen)
         self.epoch, self.seconds = epoch + 1, self.seconds + time.monotonic() - self._start
         self.history.append({"epoch": self.epoch, "seconds": round(self.seconds, 1), **(logs or {}), **figures})
-        if self.best_epoch < 0 or self.score.better(figures[chosen], self.history[self.best_epoch - 1][chosen]):
+        if self.best_epoch < 0 or self.score.better(figures, self.history[self.best_epoch - 1]):
             self.best, self.best_epoch = averaged, self.epoch
         values |= {"best/" + name: value for name, value in self.best.items()}
         facts = {key: getattr(self, key) for key in ("epoch", "seconds", "history", "best_epoch")}

@@ -1,29 +1,22 @@
 """finetune: a recipe in, a run folder out, which is itself a zoo entry."""
 
-import itertools
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 
 from regzoo import backend
-from regzoo.data import datasets
-from regzoo.data.draws import Draw, Paired, sides
-from regzoo.data.reader import Reader, label_values
+from regzoo.data.kinds import Examples
 from regzoo.errors import invalid
 from regzoo.models import RegistrationModel, build
-from regzoo.schema.data import BreathingData, ShapesData
 from regzoo.schema.inputs import InputConfig
-from regzoo.schema.losses import active
 from regzoo.schema.networks import ModelConfig
 from regzoo.schema.recipe import Recipe
 from regzoo.training import parents, run
-from regzoo.training.batches import Batches, MadeAhead
+from regzoo.training.batches import Batches
 from regzoo.training.callbacks import Bar, Checkpoint, Logs, StopAt, StopOnNaN
-from regzoo.training.simulated import BreathingBatches, ShapesBatches, chests
-from regzoo.training.validation import KnownField, KnownLabels, Validation
+from regzoo.training.recipe_data import data_of
+from regzoo.training.validation import Validation
 
 
 @backend.float32()
@@ -53,19 +46,26 @@ def finetune(
     objective = recipe.loss.model_dump(exclude_none=True, exclude={"symmetric"})
     model.supervise(objective, inputs.spacing, recipe.loss.symmetric)
     model.compile(optimizer=_optimizer(recipe), jit_compile=backend.NAME == "jax")
-    source = _source(recipe, inputs, model, data)
-    source.check()
-    source.validation()  # what cannot be scored is found out now, not after the first epoch
+    examples = data_of(recipe, data).examples(inputs)
+    batches = _batches(recipe, examples, inputs)
+    validation = Validation(model, examples.valid, inputs.spacing)
+    validation()  # what cannot be scored is found out now, not after the first epoch
     with run.claimed(folder, recipe):
-        checkpoint = Checkpoint(folder / "checkpoint.safetensors", source.validation)
+        checkpoint = Checkpoint(folder / "checkpoint.safetensors", validation)
         checkpoint.set_model(model)
         checkpoint.restore()
-        _fit(recipe, folder, model, checkpoint, source.batches)
+        _fit(recipe, folder, model, checkpoint, batches)
         run.publish(folder, recipe, config, inputs, checkpoint)
     return folder
 
 
-def _fit(recipe: Recipe, folder: Path, model: RegistrationModel, checkpoint: Checkpoint, batches: MadeAhead) -> None:
+def _batches(recipe: Recipe, examples: Examples, inputs: InputConfig) -> Batches:
+    settings = recipe.training
+    sizes = {"steps": settings.steps_per_epoch, "batch_size": settings.batch_size}
+    return Batches(examples, inputs.spacing, seed=recipe.seed, **sizes)
+
+
+def _fit(recipe: Recipe, folder: Path, model: RegistrationModel, checkpoint: Checkpoint, batches: Batches) -> None:
     """Trains from the checkpoint's epoch to the last."""
     settings = recipe.training
     epochs = -(-settings.end // settings.steps_per_epoch)
@@ -95,86 +95,6 @@ def _check_precision(precision: str) -> None:
     if precision != "float32" and (backend.NAME, backend.device()) == ("torch", "cpu"):
         # Its AveragePooling3D has no bfloat16 there (torch 2.13).
         raise invalid("training.precision", "float32 under torch on a CPU", precision, "TensorFlow and JAX have it.")
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What a run trains and validates on; `check` reads everything once."""
-
-    batches: MadeAhead
-    validation: Validation | KnownField | KnownLabels
-    check: Callable[[], object]
-
-
-def _source(recipe: Recipe, inputs: InputConfig, model: RegistrationModel, home: str | os.PathLike | None) -> _Source:
-    if isinstance(recipe.data, BreathingData):
-        return _simulated(recipe, inputs, model, home)
-    if isinstance(recipe.data, ShapesData):
-        return _shapes(recipe, inputs, model)
-    return _read(recipe, inputs, model, home)
-
-
-def _read(recipe: Recipe, inputs: InputConfig, model: RegistrationModel, home: str | os.PathLike | None) -> _Source:
-    """Pairs of files."""
-    valid = [sides(pair) for pair in datasets.split_pairs(recipe, "valid", home)]
-    draw = datasets.train_draw(recipe, home)
-    if active(recipe.loss.label):
-        _check_labels(draw, alone=not active(recipe.loss.image))
-    values = recipe.data.label_values or label_values([*draw.items, *itertools.chain(*valid)])
-    reader = Reader(inputs, values)
-    batches = Batches(
-        reader,
-        draw,
-        steps=recipe.training.steps_per_epoch,
-        batch_size=recipe.training.batch_size,
-        seed=recipe.seed,
-        augmentation=recipe.augmentation,
-        labels=recipe.data.label_sampling if active(recipe.loss.label) else None,
-    )
-    return _Source(batches, Validation(model, reader, valid), lambda: reader.check(draw.items))
-
-
-def _simulated(
-    recipe: Recipe, inputs: InputConfig, model: RegistrationModel, home: str | os.PathLike | None
-) -> _Source:
-    """Pairs that are simulated from single images, those to validate on from images of their own."""
-    train, valid = (chests(recipe, inputs, split, home) for split in ("train", "valid"))
-    settings, prior = recipe.training, recipe.data.prior
-    batches = BreathingBatches(
-        train,
-        inputs.intensity,
-        steps=settings.steps_per_epoch,
-        batch_size=settings.batch_size,
-        seed=recipe.seed,
-        prior=prior,
-    )
-    real = prior.model_copy(update={"anatomy": 0.0})  # a patient as he is
-    count = recipe.data.validation_pairs
-    pairs = BreathingBatches(valid, inputs.intensity, steps=count, batch_size=1, seed=recipe.seed, prior=real)
-    made = [pairs.make(0, step) for step in range(count)]
-    return _Source(batches, KnownField(model, made, inputs.spacing), lambda: None)
-
-
-def _shapes(recipe: Recipe, inputs: InputConfig, model: RegistrationModel) -> _Source:
-    """Pairs of random shapes; those to validate on are drawn by another seed."""
-    settings, count = recipe.training, recipe.data.validation_pairs
-    drawn = recipe.data, inputs, recipe.augmentation
-    batches = ShapesBatches(*drawn, steps=settings.steps_per_epoch, batch_size=settings.batch_size, seed=recipe.seed)
-    pairs = ShapesBatches(*drawn, steps=count, batch_size=1, seed=recipe.seed + 1)
-    return _Source(batches, KnownLabels(model, [pairs.make(0, step) for step in range(count)]), lambda: None)
-
-
-def _check_labels(draw: Draw, alone: bool) -> None:
-    """Refuses data without labels to compare, and images without labels where a pair has no other loss (`alone`)."""
-    without = [files for files in draw.items if files.labels is None]
-    if alone and without:
-        raise invalid("training data", "labels for every image, since no image loss is used", f"none for {without[0]}")
-    if isinstance(draw, Paired):
-        labelled = any(fixed.labels and moving.labels for fixed, moving in draw.pairs)
-    else:
-        labelled = len(without) < len(draw.items) - 1
-    if not labelled:
-        raise invalid("training data", "a pair with labels, since loss.label has a weight above 0", "none")
 
 
 def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:

@@ -1,142 +1,125 @@
-"""How good a model is while it trains: on labels or images of fixed pairs, or on simulated ones of known field."""
+"""How good a model is while it trains: by the known field, by labels or by images of pairs that stay the same."""
 
 import math
-import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from keras import ops
 
 from regzoo import backend
-from regzoo.data.draws import Files
-from regzoo.data.reader import Reader
+from regzoo.data.kinds import Batch
 from regzoo.errors import invalid
 from regzoo.losses import ncc
 from regzoo.models import RegistrationModel
 from regzoo.ops.fields import jacobian_determinant
 from regzoo.ops.warping import warp
-from regzoo.world.views import View, from_batch, to_batch
 
-
-class KnownField:
-    """Scores a model by the distance to the known field, where the fixed label is, on the network's grid.
-
-    Args:
-        model: The model.
-        batches: Batches of one pair: `fixed`, `moving`, `fixed_labels` and `known` (see `RegistrationModel`).
-        spacing: Millimetres a voxel.
-    """
-
-    better = staticmethod(operator.lt)
-
-    def __init__(
-        self, model: RegistrationModel, batches: Sequence[Mapping[str, np.ndarray]], spacing: Sequence[float]
-    ) -> None:
-        self.model, self.batches, self.spacing = model, batches, np.array(spacing)
-
-    def __call__(self) -> dict[str, float]:
-        """Returns the means over the pairs: `valid_tre` in mm, `valid_tre_p95`, and `valid_folds` inside the label."""
-        rows = [self._score(batch) for batch in self.batches]
-        return dict(zip(("valid_tre", "valid_tre_p95", "valid_folds"), np.mean(rows, axis=0).tolist(), strict=True))
-
-    def _score(self, batch: Mapping[str, np.ndarray]) -> tuple[float, float, float]:
-        inside = batch["fixed_labels"][0, ..., 0] > 0
-        ddf = self.model.predict_on_batch({name: batch[name] for name in ("fixed", "moving")})["ddf"]
-        gap = (ops.convert_to_numpy(ddf) - batch["known"])[0][inside] * self.spacing
-        errors = np.linalg.norm(gap, axis=-1)
-        folds = ops.convert_to_numpy(backend.compiled(jacobian_determinant)(ddf))[0][inside] <= 0
-        return float(errors.mean()), float(np.percentile(errors, 95)), float(folds.mean())
-
-
-class KnownLabels:
-    """Scores a model by the overlap of labels of simulated pairs, on the network's grid.
-
-    Args:
-        model: The model.
-        batches: Batches of one pair: `fixed`, `moving`, `fixed_labels` and `moving_labels` (see `RegistrationModel`).
-    """
-
-    better = staticmethod(operator.gt)
-
-    def __init__(self, model: RegistrationModel, batches: Sequence[Mapping[str, np.ndarray]]) -> None:
-        self.model, self.batches = model, batches
-
-    def __call__(self) -> dict[str, float]:
-        """Returns the means over the pairs: `valid_dice` and `valid_folds`."""
-        rows = [self._score(batch) for batch in self.batches]
-        return dict(zip(("valid_dice", "valid_folds"), np.mean(rows, axis=0).tolist(), strict=True))
-
-    def _score(self, batch: Mapping[str, np.ndarray]) -> tuple[float, float]:
-        ddf = self.model.predict_on_batch({name: batch[name] for name in ("fixed", "moving")})["ddf"]
-        moved = ops.convert_to_numpy(warp(batch["moving_labels"], ddf, "zero"))
-        pairs = [[side[..., k] >= 0.5 for side in (batch["fixed_labels"], moved)] for k in range(moved.shape[-1])]
-        scores = [2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in pairs if a.any()]
-        folds = ops.convert_to_numpy(backend.compiled(jacobian_determinant)(ddf)) <= 0
-        return _mean(scores), float(folds.mean())
+_FIGURES = ("valid_tre", "valid_tre_p95", "valid_dice", "valid_ncc", "valid_folds")
+"""A model is chosen by the first that there is."""
+_LOWER = ("valid_tre",)
+"""What is better the lower it is."""
 
 
 class Validation:
-    """Scores a model on fixed pairs, on the network's grid: hard Dice, or image similarity.
+    """Scores a model on pairs, on the network's grid.
 
-    Dice is over the labels that both images have: integers are moved by nearest neighbour, channels linearly and cut at
-    0.5. Of pairs some of which have labels, the others count for the folds alone.
+    Of pairs whose field is known, `valid_tre` is the mean distance to it in mm, where the fixed label is, and
+    `valid_tre_p95` its 95th percentile. Else `valid_dice` is the overlap of the labels that both images have: numbers
+    are moved by nearest neighbour, channels linearly and cut at 0.5. Of pairs without any labels, `valid_ncc` compares
+    images; of pairs some of which have labels, the others count for the folds alone.
 
     Args:
         model: The model.
-        reader: Reads a pair.
-        pairs: (fixed, moving) files.
+        pairs: Batches of one pair; see `regzoo.data.kinds.Examples`.
+        spacing: Millimetres a voxel.
     """
 
-    def __init__(self, model: RegistrationModel, reader: Reader, pairs: list[tuple[Files, Files]]) -> None:
-        self.model, self.reader, self.pairs = model, reader, pairs
-        self.labelled = any(fixed.labels and moving.labels for fixed, moving in pairs)
-
-    better = staticmethod(operator.gt)
+    def __init__(self, model: RegistrationModel, pairs: Sequence[Batch], spacing: Sequence[float]) -> None:
+        self.model, self.pairs, self.spacing = model, pairs, np.array(spacing)
 
     def __call__(self) -> dict[str, float]:
-        """Returns the means over the pairs: `valid_dice` (or `valid_ncc` without labels) and `valid_folds`.
+        """Returns the means over the pairs; the first figure is the one to choose by.
 
         Raises:
-            ValueError: If no validation pair has one of the labels.
+            ValueError: If pairs have labels, but none has one on both images.
         """
-        rows = [self._score(*self.reader.pair(*pair)) for pair in self.pairs]
-        figures = {key: _mean([row[key] for row in rows]) for key in rows[0]}
-        if math.isnan(figures.get("valid_dice", 0.0)):
-            raise invalid("validation data", f"one of the label values {self.reader.values}", "none in any pair")
-        return figures
+        rows = [self._score(pair) for pair in self.pairs]
+        labelled = any("valid_dice" in row for row in rows)
+        means = {}
+        for name in _FIGURES:
+            values = [row[name] for row in rows if name in row]
+            if values and not (labelled and name == "valid_ncc"):
+                means[name] = _mean(values) if name == "valid_dice" else float(np.mean(values))
+        if math.isnan(means.get("valid_dice", 0.0)):
+            raise invalid("validation data", "a label that both images of a pair have", "none in any pair")
+        return means
 
-    def _score(self, fixed: View, moving: View) -> dict[str, float]:
-        dims = len(self.reader.config.shape)
-        batch = {"fixed": to_batch(fixed.image, dims), "moving": to_batch(moving.image, dims)}
+    def better(self, new: dict[str, float], old: dict[str, float]) -> bool:
+        """Tells whether new figures are better than old ones."""
+        chosen = next(iter(new))
+        return new[chosen] < old[chosen] if chosen in _LOWER else new[chosen] > old[chosen]
+
+    def _score(self, pair: Batch) -> dict[str, float]:
+        shared = _shared(pair) if "moving_labels" in pair and "known" not in pair else []
+        batch = {name: pair[name] for name in ("fixed", "moving")}
         if "deformation" not in self.model.kinds:  # it has no field, and moves labels itself
-            labels = to_batch(moving.channels(range(len(self.reader.values))), dims)
-            moved = self.model.predict_labels(batch | {"moving_labels": labels})
-            return {"valid_dice": _mean(_dice(fixed, moving, from_batch(moved, dims) >= 0.5))}
+            if not shared:
+                return {"valid_dice": math.nan}
+            moved = self.model.predict_labels(batch | {"moving_labels": _channels(pair["moving_labels"], shared)})
+            return {"valid_dice": _mean(_dice(_channels(pair["fixed_labels"], shared) >= 0.5, moved >= 0.5))}
         ddf = self.model.predict_on_batch(batch)["ddf"]
-        folds = float(np.mean(ops.convert_to_numpy(backend.compiled(jacobian_determinant)(ddf)) <= 0))
-        if not self.labelled:
-            moved = warp(batch["moving"], ddf)
-            values = ops.convert_to_numpy(ncc(batch["fixed"], moved))
-            return {"valid_ncc": 1 - float(values.mean()), "valid_folds": folds}
-        return {"valid_dice": _mean(_dice(fixed, moving, _moved(moving, ddf, dims))), "valid_folds": folds}
+        inside = np.ones(pair["fixed"].shape[:-1], bool)
+        if "known" in pair:
+            scores, inside = self._distances(pair, ops.convert_to_numpy(ddf))
+        elif "moving_labels" in pair:
+            moved = _moved(pair["moving_labels"], ddf, shared)
+            scores = {"valid_dice": _mean(_dice(_channels(pair["fixed_labels"], shared) >= 0.5, moved))}
+        else:
+            values = ops.convert_to_numpy(ncc(batch["fixed"], warp(batch["moving"], ddf)))
+            scores = {"valid_ncc": 1 - float(values.mean())}
+        folds = ops.convert_to_numpy(backend.compiled(jacobian_determinant)(ddf))[inside] <= 0
+        return {**scores, "valid_folds": float(folds.mean())}
+
+    def _distances(self, pair: Batch, ddf: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
+        """Returns the distance to the known field in mm, and where it counts: in the fixed label, if there is one."""
+        inside = np.ones(ddf.shape[:-1], bool)
+        if "fixed_labels" in pair:
+            inside = pair["fixed_labels"][..., 0] > 0
+        errors = np.linalg.norm((ddf - pair["known"])[inside] * self.spacing, axis=-1)
+        return {"valid_tre": float(errors.mean()), "valid_tre_p95": float(np.percentile(errors, 95))}, inside
 
 
-def _moved(moving: View, ddf: object, dims: int) -> np.ndarray:
-    """Returns which voxels the labels are moved to: (*S, L), or (*S, 1) with label numbers."""
-    if moving.labels is None:
-        return np.zeros(0)
-    if moving.soft:
-        return from_batch(ops.convert_to_numpy(warp(to_batch(moving.labels, dims), ddf, "zero")), dims) >= 0.5
-    numbers = to_batch(moving.labels[..., None].astype("int32"), dims)
-    return from_batch(ops.convert_to_numpy(warp(numbers, ddf, "zero", "nearest")), dims)
+def _shared(pair: Batch) -> list[int]:
+    """Returns the labels, counted from 0, that both images have (half a voxel of, where they are soft)."""
+    return sorted(set.intersection(*(_present(pair[name]) for name in ("fixed_labels", "moving_labels"))))
 
 
-def _dice(fixed: View, moving: View, moved: np.ndarray) -> list[float]:
-    """Returns the Dice overlap of every label that both images have."""
+def _present(labels: np.ndarray) -> set[int]:
+    if np.issubdtype(labels.dtype, np.integer):
+        return {number - 1 for number in np.unique(labels).tolist() if number}
+    return set(np.flatnonzero(labels.sum(axis=tuple(range(labels.ndim - 1))) >= 0.5).tolist())
+
+
+def _channels(labels: np.ndarray, which: Sequence[int]) -> np.ndarray:
+    """Returns soft labels or numbers of labels as one channel for each that is wanted, float32."""
+    if np.issubdtype(labels.dtype, np.integer):
+        return (labels == np.asarray(which, int) + 1).astype("float32")
+    return labels[..., list(which)]
+
+
+def _moved(labels: np.ndarray, ddf: object, which: Sequence[int]) -> np.ndarray:
+    """Returns which voxels the labels are moved to, (B, *S, len(which))."""
+    if np.issubdtype(labels.dtype, np.integer):
+        numbers = ops.convert_to_numpy(warp(labels, ddf, "zero", "nearest"))
+        return numbers == np.asarray(which, int) + 1
+    return ops.convert_to_numpy(warp(labels, ddf, "zero"))[..., list(which)] >= 0.5
+
+
+def _dice(fixed: np.ndarray, moved: np.ndarray) -> list[float]:
+    """Returns the Dice overlap of each channel."""
     scores = []
-    for label in sorted(fixed.present & moving.present):
-        there = fixed.channels([label])[..., 0] >= 0.5
-        here = moved[..., label] if moved.dtype == bool else moved[..., 0] == label + 1
+    for channel in range(fixed.shape[-1]):
+        there, here = fixed[..., channel], moved[..., channel]
         total = int(here.sum()) + int(there.sum())
         scores.append(2 * int((here & there).sum()) / total if total else math.nan)
     return scores

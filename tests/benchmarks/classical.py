@@ -18,9 +18,9 @@ from scipy.ndimage import gaussian_filter
 
 import regzoo
 from regzoo import hub
-from regzoo.data import datasets
 from regzoo.ops.matrices import random_affine
 from regzoo.schema.recipe import Recipe
+from regzoo.training import recipe_data
 from regzoo.world.images import Grid, Image, sample_matrix
 
 METHODS = ("affine", "affine,demons", "affine,ffd", "affine,ddf", "affine,dvf")
@@ -45,7 +45,7 @@ def main() -> None:
 
 def hippocampus(data: Path, split: str, methods: list[str], count: int | None) -> None:
     recipe = Recipe.read(hub.find("hippocampus-mr-dvf").folder / "recipe.yaml")
-    records = datasets.split_pairs(recipe, split, data)[:count]
+    records = recipe_data.split_pairs(recipe, split, data)[:count]
     for method in methods:
         rows = []
         for record in records:

@@ -10,10 +10,10 @@ import argparse
 
 import regzoo
 from regzoo import hub
-from regzoo.data import datasets
 from regzoo.hub import cards
 from regzoo.models.outputs.dense import DenseModel
 from regzoo.schema.recipe import Recipe
+from regzoo.training import recipe_data
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--split", default="valid")
     arguments = parser.parse_args()
     recipe = Recipe.read(hub.resolve(arguments.model) / cards.RECIPE)
-    pairs = datasets.split_pairs(recipe, arguments.split, arguments.data)
+    pairs = recipe_data.split_pairs(recipe, arguments.split, arguments.data)
     for symmetric in (False, True):
         model = regzoo.load(arguments.model)
         for part in model._flatten_layers():

@@ -22,13 +22,13 @@ import pandas
 
 import regzoo
 from regzoo import hub
-from regzoo.data import datasets
 from regzoo.data.draws import sides
 from regzoo.data.reader import Reader, label_values
 from regzoo.data.tables import PairFiles, read_pairs
 from regzoo.hub import cards
 from regzoo.io.landmarks import read_points
 from regzoo.schema.recipe import Recipe
+from regzoo.training import recipe_data
 from regzoo.world import metrics
 from regzoo.world.images import Image
 from regzoo.world.labels import mask
@@ -112,7 +112,9 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = hub.resolve(arguments.model)
     recipe = Recipe.read(folder / cards.RECIPE)
-    records = read_pairs(arguments.pairs) if arguments.pairs else datasets.split_pairs(recipe, "test", arguments.data)
+    records = (
+        read_pairs(arguments.pairs) if arguments.pairs else recipe_data.split_pairs(recipe, "test", arguments.data)
+    )
     records = records[: arguments.count]
     for way in arguments.own:
         print(f"{way}: {own(arguments.model, records, way, arguments.smallest)}", flush=True)

@@ -18,12 +18,12 @@ from PIL import Image, ImageDraw
 
 import regzoo
 from regzoo import hub
-from regzoo.data import datasets
 from regzoo.hub import cards
 from regzoo.schema.recipe import Recipe
 from regzoo.simulation import motion
 from regzoo.simulation.breathing import breathing_pair
 from regzoo.simulation.chests import prepare
+from regzoo.training import recipe_data
 from regzoo.world import images
 
 WIDTHS = {cards.SAMPLE: 720, cards.WORST: 480}
@@ -45,7 +45,7 @@ def main() -> None:
         return
     folder = hub.resolve(arguments.model)
     rows = json.loads((folder / cards.SCORES).read_text())["test"]["rows"]
-    pairs = datasets.split_pairs(Recipe.read(folder / cards.RECIPE), "test", arguments.data)
+    pairs = recipe_data.split_pairs(Recipe.read(folder / cards.RECIPE), "test", arguments.data)
     key, sign = ("dice_after", 1) if "dice_after" in rows[0] else ("tre_after", -1)
     order = sorted(range(len(rows)), key=lambda number: sign * rows[number][key])  # the worst first
     for name, chosen in ((cards.SAMPLE, [order[len(order) // 2]]), (cards.WORST, order[:3])):

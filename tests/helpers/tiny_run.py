@@ -6,8 +6,8 @@ import struct
 
 import numpy as np
 
-from regzoo.data.datasets import split_pairs
 from regzoo.schema.recipe import Recipe
+from regzoo.training.recipe_data import split_pairs
 from regzoo.world.images import Image
 
 SIZE = 16

@@ -10,10 +10,10 @@ import pytest
 import update_readme
 
 from regzoo import backend, hub
-from regzoo.data import datasets
 from regzoo.hub import cards
 from regzoo.registration import evaluation
 from regzoo.schema.recipe import Recipe
+from regzoo.training import recipe_data
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(cards.bundled())
@@ -96,7 +96,7 @@ def test_scores_rerun_on_two_real_pairs(name, data_home, tmp_path):
         subprocess.run([sys.executable, str(script), str(tmp_path)], check=True)
         data_home = tmp_path
     known = json.loads((folder / "scores.json").read_text(encoding="utf-8"))["test"]["rows"]
-    pairs = datasets.split_pairs(Recipe.read(folder / "recipe.yaml"), "test", data_home)
+    pairs = recipe_data.split_pairs(Recipe.read(folder / "recipe.yaml"), "test", data_home)
     known, pairs = ([each[0], each[-1]][: len(each)] for each in (known, pairs))  # of two sets where there are two
     for row, expected in zip(evaluation.evaluate(name, pairs).rows, known, strict=True):
         assert (row["fixed"], row["moving"]) == (expected["fixed"], expected["moving"])

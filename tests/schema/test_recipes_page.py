@@ -7,7 +7,7 @@ import yaml
 from pydantic import BaseModel
 
 from regzoo.schema.recipe import Recipe
-from regzoo.schema.strict import _records
+from regzoo.schema.strict import records_of
 
 PAGE = (Path(__file__).parents[2] / "recipes" / "README.md").read_text(encoding="utf-8")
 
@@ -25,7 +25,7 @@ def test_every_key_is_on_the_page():
         record = todo.pop()
         if record not in seen:
             seen.add(record)
-            todo += [held for field in record.model_fields.values() for held in _records(field.annotation)]
+            todo += [held for field in record.model_fields.values() for held in records_of(field)]
     ours = [each for each in seen if each.__module__ not in ("regzoo.schema.card", "regzoo.schema.recipe")]
     assert all(issubclass(each, BaseModel) for each in ours)
     assert len(ours) > 20

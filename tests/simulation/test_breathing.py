@@ -6,7 +6,6 @@ from tiny_run import read_log
 
 import regzoo
 from regzoo import backend
-from regzoo.data import datasets
 from regzoo.errors import InvalidError, RegzooError
 from regzoo.hub import cards
 from regzoo.registration import register
@@ -16,11 +15,11 @@ from regzoo.schema.priors import BreathingPrior
 from regzoo.schema.recipe import Recipe
 from regzoo.simulation import motion
 from regzoo.simulation.breathing import Simulator, breathing_pair
+from regzoo.simulation.breathing_pairs import BreathingBatches, BreathingPairs
 from regzoo.simulation.chests import Chest, prepare
+from regzoo.training import recipe_data
 from regzoo.training.finetune import finetune
-from regzoo.training.simulated import BreathingBatches
-from regzoo.training.simulated import chests as read_chests
-from regzoo.training.validation import KnownField
+from regzoo.training.validation import Validation
 from regzoo.world.images import Grid, Image, resample
 from regzoo.world.matrices import map_points
 from regzoo.world.metrics import dice
@@ -257,13 +256,14 @@ def test_pairs_depend_on_the_seed_alone_and_are_the_same_on_every_backend(lying)
 GOLDEN = [0.603809, -363.0965, -363.7477, 8548]
 
 
-def batches(lying, **settings):
-    settings = {"steps": 3, "batch_size": 2, "seed": 5, **settings}
-    return BreathingBatches([lying], WindowIntensity(low=-1000, high=200), **settings)
+def batch_of(lying, seed=5):
+    """Two pairs."""
+    draw = BreathingBatches([lying], WindowIntensity(low=-1000, high=200), BreathingPrior())
+    return draw(np.random.default_rng(seed), 2)
 
 
 def test_batches_hold_pairs_in_the_models_form(lying):
-    (batch,) = batches(lying)[0]
+    batch = batch_of(lying)
     for name in ("fixed", "moving"):
         assert batch[name].shape == (2, *SHAPE, 1)
         assert batch[name].dtype == np.float32
@@ -277,21 +277,17 @@ def test_batches_hold_pairs_in_the_models_form(lying):
         assert gaps[0] < min(gaps[1:])
 
 
-def test_batches_depend_on_seed_epoch_and_step_alone(lying):
-    source = batches(lying)
-    first, second = source[0][0], source[1][0]
-    source.start(1)
-    later = source[0][0]
-    np.testing.assert_array_equal(batches(lying)[1][0]["fixed"], second["fixed"])
-    for other in (second, later, batches(lying, seed=6)[0][0]):
-        assert np.abs(first["known"] - other["known"]).max() > 0.1
+def test_batches_depend_on_the_seed_alone(lying):
+    first, again, other = (batch_of(lying, seed) for seed in (5, 5, 6))
+    np.testing.assert_array_equal(again["fixed"], first["fixed"])
+    assert np.abs(first["known"] - other["known"]).max() > 0.1
 
 
 def test_batches_need_chests_for_one_grid(lying):
     wider = Chest(lying.image, lying.maps, lying.grid, lying.half, lying.scan, Grid((9, 9, 9), lying.network.affine))
     for chests in ([], [lying, wider]):
         with pytest.raises(InvalidError, match="chests: expected at least one, all for a grid of one shape"):
-            BreathingBatches(chests, WindowIntensity(low=-1000, high=200), steps=1, batch_size=1, seed=0)
+            BreathingBatches(chests, WindowIntensity(low=-1000, high=200), BreathingPrior())
 
 
 RECIPE = {
@@ -350,23 +346,10 @@ def test_a_recipe_trains_on_simulated_pairs_and_its_model_looks_around_the_lungs
 
 def test_the_best_epoch_is_that_of_the_least_error(chests, tmp_path, monkeypatch):
     errors = iter((9.0, 5.0, 4.0, 6.0))
-    monkeypatch.setattr(KnownField, "__call__", lambda self: {"valid_tre": next(errors)})
+    monkeypatch.setattr(Validation, "__call__", lambda self: {"valid_tre": next(errors)})
     training = {"steps": 3, "steps_per_epoch": 1, "batch_size": 1}
     folder = finetune(recipe(data={"validation_pairs": 1}, training=training), tmp_path / "run", chests)
     assert cards.read(folder).training["chosen_at_step"] == 2
-
-
-def test_known_field_measures_millimetres_inside_the_label():
-    class Shift:
-        def predict_on_batch(self, batch):
-            return {"ddf": np.broadcast_to(np.float32([1, 0, -0.5]), (1, 6, 7, 8, 3))}
-
-    known, inside = np.zeros((1, 6, 7, 8, 3), "float32"), np.zeros((1, 6, 7, 8, 1), "float32")
-    inside[:, 2:4] = 1
-    known[:, 2] = (1, 0, -0.5)
-    batch = {"fixed": inside, "moving": inside, "fixed_labels": inside, "known": known}
-    found = KnownField(Shift(), [batch], (3.0, 1.0, 8.0))()
-    assert found == pytest.approx({"valid_tre": 2.5, "valid_tre_p95": 5, "valid_folds": 0})
 
 
 @pytest.mark.parametrize(
@@ -380,15 +363,15 @@ def test_known_field_measures_millimetres_inside_the_label():
 def test_chests_that_cannot_be_used_are_named(chests, changes, message):
     value = recipe(**changes)
     with pytest.raises(RegzooError, match=message):
-        read_chests(value, value.input, "train", chests)
+        BreathingPairs(value, chests).chests(value.input, "train")
 
 
 def test_real_pairs_to_score_on_are_listed_and_simulated_ones_are_not(chests):
     pair = {"fixed": "a.nii.gz", "moving": "b.nii.gz", "fixed_points": "a.csv", "moving_points": "b.csv"}
-    (found,) = datasets.split_pairs(recipe(data={"test": [pair]}), "test", chests)
+    (found,) = recipe_data.split_pairs(recipe(data={"test": [pair]}), "test", chests)
     assert (found.fixed, found.moving_points) == (chests / "a.nii.gz", chests / "b.csv")
     with pytest.raises(InvalidError, match="split: expected 'test', since the pairs to validate on are simulated"):
-        datasets.split_pairs(recipe(), "valid", chests)
+        recipe_data.split_pairs(recipe(), "valid", chests)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from tensors import array
 
 import regzoo
 from regzoo import hub
-from regzoo.data import datasets
 from regzoo.data.draws import Files
 from regzoo.data.reader import Reader
 from regzoo.errors import InvalidError
@@ -20,8 +19,9 @@ from regzoo.schema.inputs import InputConfig
 from regzoo.schema.priors import ShapesPrior
 from regzoo.schema.recipe import Recipe
 from regzoo.simulation import shapes
+from regzoo.simulation.shape_pairs import ShapesBatches
+from regzoo.training import recipe_data
 from regzoo.training.finetune import finetune
-from regzoo.training.simulated import ShapesBatches
 from regzoo.world.images import Image
 
 GRID = InputConfig(spacing=(2, 2, 2), shape=(24, 32, 28), around="extent")
@@ -29,10 +29,11 @@ FIELD = {"affine": 0.1, "field": {"strength": 4, "smoothness": 20}}
 PRIOR = {"shapes": 6, "size": (8, 16)}
 
 
-def batches(seed=1, augmentation=None, **data):
+def batch_of(seed=1, augmentation=None, **data):
+    """A batch of two pairs."""
     data = ShapesData.model_validate({"kind": "shapes", "prior": PRIOR, "label_sampling": 4} | data)
     augmentation = Augmentation.model_validate(FIELD if augmentation is None else augmentation)
-    return ShapesBatches(data, GRID, augmentation, steps=2, batch_size=2, seed=seed)
+    return ShapesBatches(data, GRID, augmentation)(np.random.default_rng(seed), 2)
 
 
 def test_noise_is_as_smooth_as_asked():
@@ -82,7 +83,7 @@ def test_contrasts_are_related_or_not():
 
 @pytest.mark.backend
 def test_batches_are_the_same_for_a_seed_and_hold_the_same_shapes_moved():
-    first, again, other = (batches(seed).make(0, 1) for seed in (1, 1, 2))
+    first, again, other = (batch_of(seed) for seed in (1, 1, 2))
     channels = {"fixed_labels": 4, "moving_labels": 4, "known": 3}
     for key, value in first.items():
         np.testing.assert_array_equal(value, again[key])
@@ -101,16 +102,26 @@ def test_batches_are_the_same_for_a_seed_and_hold_the_same_shapes_moved():
         for each in (array(warp(first["moving_labels"], first["known"], "zero")), first["fixed_labels"])
     )
     assert 2 * (fixed & laid).sum() / (fixed.sum() + laid.sum()) > 0.98
-    still = batches(augmentation={}).make(0, 1)
+    still = batch_of(augmentation={})
     assert np.abs(still["known"]).max() == 0
     np.testing.assert_array_equal(still["fixed_labels"], still["moving_labels"])
     assert still["fixed_labels"].sum(axis=-1).max() == 1
 
 
+@pytest.mark.backend
+def test_what_moves_the_shapes_is_in_the_known_field():
+    batch = batch_of(augmentation={"rotation": 20, "shift": 6}, prior=PRIOR | {"cut": 0})
+    laid = array(warp(batch["moving_labels"], batch["known"], "zero")) >= 0.5
+    where = batch["known"] + identity_grid(GRID.shape)
+    inside = np.all((where >= 1) & (where <= np.array(GRID.shape) - 2), axis=-1)[..., None]
+    fixed, laid = (each & inside for each in (batch["fixed_labels"] >= 0.5, laid))
+    assert 2 * (fixed & laid).sum() / (fixed.sum() + laid.sum()) > 0.98
+
+
 def test_shapes_go_on_beyond_the_grid_so_that_edges_do_not_tell_the_motion():
     far = {"affine": 0.2, "field": {"strength": 8, "smoothness": 20}}
     for seed in range(4):
-        batch = batches(seed, far, label_sampling=6, prior=PRIOR | {"black": 0}).make(0, 0)
+        batch = batch_of(seed, far, label_sampling=6, prior=PRIOR | {"black": 0})
         np.testing.assert_allclose(batch["fixed_labels"].sum(axis=-1), 1, atol=1e-5)
         np.testing.assert_array_equal(batch["moving_labels"].sum(axis=-1), 1)
 
@@ -131,12 +142,8 @@ def test_a_black_shape_lies_around_the_others():
 
 def test_images_end_within_the_grid_each_on_its_own():
     prior = PRIOR | {"black": 0, "texture": 0, "blur": 0}
-    batch = batches(prior=prior | {"cut": 1}, augmentation=FIELD | {"bias": {"strength": 0.2, "smoothness": 40}}).make(
-        0, 0
-    )
-    whole = batches(prior=prior | {"cut": 0}, augmentation=FIELD | {"bias": {"strength": 0.2, "smoothness": 40}}).make(
-        0, 0
-    )
+    batch = batch_of(prior=prior | {"cut": 1}, augmentation=FIELD | {"bias": {"strength": 0.2, "smoothness": 40}})
+    whole = batch_of(prior=prior | {"cut": 0}, augmentation=FIELD | {"bias": {"strength": 0.2, "smoothness": 40}})
     boxes = []
     for side in ("fixed", "moving"):
         ends = np.abs(batch[side] - whole[side]).max(axis=0)[..., 0] > 0
@@ -205,6 +212,6 @@ def test_recipes_that_cannot_be():
         InputConfig(spacing=(1, 1), shape=(8, 8), around="extent")
     recipe = Recipe.model_validate(RECIPE)
     with pytest.raises(InvalidError, match="pairs to validate on are simulated"):
-        datasets.split_pairs(recipe, "valid", ".")
+        recipe_data.split_pairs(recipe, "valid", ".")
     with pytest.raises(InvalidError, match=r"data\.test: expected a CSV file of pairs"):
-        datasets.split_pairs(recipe, "test", ".")
+        recipe_data.split_pairs(recipe, "test", ".")

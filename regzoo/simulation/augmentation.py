@@ -1,4 +1,4 @@
-"""Random changes to training pairs: drawn by NumPy, applied to the whole batch at once on the backend."""
+"""Random changes to images: drawn by NumPy, applied to the whole batch at once on the backend."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,13 +6,11 @@ import numpy as np
 from keras import ops
 
 from regzoo import backend
-from regzoo.errors import invalid
 from regzoo.ops.fields import bspline_field, control_positions
 from regzoo.ops.grids import identity_grid
 from regzoo.ops.matrices import random_affine, random_rigid
 from regzoo.ops.warping import sample
 from regzoo.schema.augmentation import Augmentation, FieldAugmentation
-from regzoo.world.images import Grid
 
 
 def augment(
@@ -20,25 +18,23 @@ def augment(
     settings: Augmentation,
     spacing: Sequence[float],
     random: np.random.Generator,
-    flips: Sequence[int | None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Changes every image of a batch by draws of its own; an image's labels go where the image goes.
 
-    Matrix, smooth field and flip become one map, by which an image is sampled once, linearly, with 0 outside. Then its
-    intensities change: negative, gamma, contrast, bias field, noise, in this order; they stay in [0, 1].
+    Matrix and smooth field become one map, by which an image is sampled once, linearly, with 0 outside. Then its
+    intensities change: negative, gamma, contrast, bias field, noise, in this order; they stay in [0, 1]. Flips, which
+    are of a pair, are not made here.
 
     Args:
         stack: Images and behind each its labels, all in [0, 1], shape (N, *S, 1 + L).
         settings: What to draw.
         spacing: Millimetres a voxel along each axis.
         random: Where draws come from.
-        flips: For each image the axis to be mirrored, or None; see `left_right`. None: no image.
 
     Returns:
         Images (N, *S, 1) and labels (N, *S, L), float32.
     """
-    flips = [None] * len(stack) if flips is None else flips
-    where = drawn_places(settings, stack.shape[1:-1], spacing, random, flips)
+    where = drawn_places(settings, stack.shape[1:-1], spacing, random, len(stack))
     changes = _intensities(settings, (*stack.shape[:-1], 1), spacing, random)
     if where is not None:
         stack = moved(stack, where)
@@ -55,21 +51,21 @@ def drawn_places(
     shape: Sequence[int],
     spacing: Sequence[float],
     random: np.random.Generator,
-    flips: Sequence[int | None],
+    count: int,
 ) -> object | None:
-    """Draws where images are sampled, by matrix, smooth field and flip.
+    """Draws where images are sampled, by matrix and smooth field.
 
     Args:
         settings: What to draw.
         shape: Spatial shape `S` of the images.
         spacing: Millimetres a voxel along each axis.
         random: Where draws come from.
-        flips: See `augment`; its length is how many images.
+        count: How many images.
 
     Returns:
         Coordinates in voxels, shape (N, *S, D), or None where the settings move nothing.
     """
-    places = _places(settings, shape, spacing, random, flips)
+    places = _places(settings, shape, spacing, random, count)
     if not places:
         return None
     steps = tuple(_in_voxels(field.smoothness, spacing) for field in _octaves(settings))
@@ -86,41 +82,21 @@ def _run(function: Callable, *arrays: object, **static: object) -> object:
     return backend.inference(backend.compiled(function, **static), *arrays)
 
 
-def left_right(grid: Grid, dims: int) -> int:
-    """Returns the axis of a network's grid that runs most nearly between left and right.
-
-    Args:
-        grid: Where the image lies.
-        dims: How many of its axes the network sees.
-
-    Raises:
-        InvalidError: If it is none of them, as in sagittal slices.
-    """
-    axis = int(np.argmax(np.abs(grid.affine[0, :3]) / grid.spacing))
-    if axis >= dims:
-        raise invalid("augmentation.flip", "images that show left and right", "slices across that axis")
-    return axis
-
-
 def _places(
     settings: Augmentation,
     shape: Sequence[int],
     spacing: Sequence[float],
     random: np.random.Generator,
-    flips: Sequence[int | None],
+    count: int,
 ) -> dict[str, np.ndarray]:
     """Draws where images are sampled: `matrix` (N, D, D + 1), and `field0` on, control points (N, *n, D); in voxels."""
-    draws, count, dims = {}, len(flips), len(shape)
-    if settings.moves or settings.flip:
+    draws, dims = {}, len(shape)
+    if settings.moves:
         matrix = random_affine(random, shape, settings.affine, count)
         if settings.rotation or settings.shift:
             turn = random_rigid(random, shape, spacing, settings.rotation, settings.shift, count)
             matrix[..., -1:] += matrix[..., :-1] @ turn[..., -1:]
             matrix[..., :-1] = matrix[..., :-1] @ turn[..., :-1]
-        for each, axis in zip(matrix, flips, strict=True):
-            if axis is not None:  # after the matrix, so that the draw is that of the image before the flip
-                each[axis] *= -1
-                each[axis, -1] += shape[axis] - 1
         draws["matrix"] = matrix
     for octave, field in enumerate(_octaves(settings)):
         lattice = _lattice(shape, field.smoothness, spacing)

@@ -1,14 +1,11 @@
 import numpy as np
 import pytest
-import worlds
 from scipy import ndimage
 from tensors import array, grid, tensor
 
-from regzoo.errors import InvalidError
 from regzoo.ops.fields import bspline_field
 from regzoo.schema.augmentation import Augmentation
-from regzoo.training.augmentation import _places, augment, drawn_places, left_right
-from regzoo.world.images import Grid
+from regzoo.simulation.augmentation import _places, augment, drawn_places
 
 pytestmark = pytest.mark.backend
 
@@ -16,10 +13,10 @@ SHAPE, SPACING = (16, 20, 12), (2.0, 1.5, 2.5)
 FIELD = {"strength": 4.0, "smoothness": 12.0}
 
 
-def changed(stack, seed=0, spacing=None, flips=None, **settings):
+def changed(stack, seed=0, spacing=None, **settings):
     """Images and labels of a stack (N, *S, 1 + L) after augmentation."""
     spacing = spacing or SPACING[: stack.ndim - 2]
-    return augment(stack, Augmentation(**settings), spacing, np.random.default_rng(seed), flips)
+    return augment(stack, Augmentation(**settings), spacing, np.random.default_rng(seed))
 
 
 def ball(shape=SHAPE, count=1):
@@ -41,24 +38,15 @@ def test_nothing_is_touched_where_nothing_is_asked_for():
     stack = np.random.default_rng(0).random((2, *SHAPE, 3), dtype="float32")
     images, labels = changed(stack)
     np.testing.assert_array_equal(np.concatenate([images, labels], axis=-1), stack)
-    images, labels = changed(stack, flip={"probability": 0.5}, flips=[None, None])
-    np.testing.assert_array_equal(np.concatenate([images, labels], axis=-1), stack)
 
 
 @pytest.mark.parametrize("shape", [SHAPE, (18, 14)])
 @pytest.mark.parametrize(
-    "settings",
-    [
-        {"affine": 0.2},
-        {"field": FIELD},
-        {"flip": {}},
-        {"affine": 0.1, "field": FIELD, "flip": {}},
-        {"rotation": 40, "shift": 3},
-    ],
+    "settings", [{"affine": 0.2}, {"field": FIELD}, {"affine": 0.1, "field": FIELD}, {"rotation": 40, "shift": 3}]
 )
 def test_labels_go_where_their_image_goes(shape, settings):
     stack = np.repeat(np.random.default_rng(1).random((4, *shape, 1), dtype="float32"), 3, axis=-1)
-    images, labels = changed(stack, flips=[0, 1, None, 0], **settings)
+    images, labels = changed(stack, **settings)
     assert images.shape == (4, *shape, 1)
     np.testing.assert_allclose(labels[..., :1], images, atol=1e-6)
     np.testing.assert_allclose(labels[..., 1:], images, atol=1e-6)
@@ -122,8 +110,8 @@ def test_rotation_and_shift_move_each_image_by_a_draw_of_its_own_in_mm(axis):
 def test_octaves_are_fields_in_a_row_each_half_as_strong_and_smooth():
     settings = Augmentation(field={"strength": 8.0, "smoothness": 24.0, "octaves": 2})
     asked = settings, SHAPE, (1.0,) * 3
-    both = array(drawn_places(*asked, np.random.default_rng(5), [None]))[0]
-    draws = _places(*asked, np.random.default_rng(5), [None])
+    both = array(drawn_places(*asked, np.random.default_rng(5), 1))[0]
+    draws = _places(*asked, np.random.default_rng(5), 1)
     assert 7 < np.abs(draws["field0"]).max() <= 8
     assert 3.5 < np.abs(draws["field1"]).max() <= 4
     first, second = (
@@ -140,55 +128,22 @@ def test_octaves_are_fields_in_a_row_each_half_as_strong_and_smooth():
 
 
 def test_the_image_is_sampled_once_by_the_matrix_of_the_field():
-    """`image(F(A(x + u)))`, against scipy: A, u and F read off by themselves with the same seed."""
+    """`image(A(x + u))`, against scipy: A and u read off by themselves with the same seed."""
     count, scale = 2, 64.0
     places = np.moveaxis(np.indices(SHAPE), 0, -1).astype("float64")
     image = ndimage.gaussian_filter(np.random.default_rng(0).random(SHAPE), 1.5)
-    settings = {"affine": 0.05, "field": {"strength": 3.0, "smoothness": 14.0}, "flip": {}}
+    settings = {"affine": 0.05, "field": {"strength": 3.0, "smoothness": 14.0}}
     where = []
     for axis in range(3):
         ramp = places[..., axis] / scale
-        both, _ = changed(
-            np.repeat(ramp[None, ..., None], count, axis=0).astype("float32"), flips=[0, None], **settings
-        )
+        both, _ = changed(np.repeat(ramp[None, ..., None], count, axis=0).astype("float32"), **settings)
         where.append(both[..., 0].astype("float64") * scale)
-    found, _ = changed(np.repeat(image[None, ..., None], count, axis=0).astype("float32"), flips=[0, None], **settings)
+    found, _ = changed(np.repeat(image[None, ..., None], count, axis=0).astype("float32"), **settings)
     for number in range(count):
         coordinates = np.stack([each[number] for each in where])
         expected = ndimage.map_coordinates(image, coordinates, order=1, mode="grid-constant")
         inner = (slice(4, -4),) * 3
         np.testing.assert_allclose(found[number, ..., 0][inner], expected[inner], atol=2e-4)
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_flip_is_exact(axis):
-    stack = np.random.default_rng(0).random((2, *SHAPE, 2), dtype="float32")
-    images, labels = changed(stack, flips=[axis, None], flip={"probability": 1})
-    both = np.concatenate([images, labels], axis=-1)
-    np.testing.assert_array_equal(both[0], np.flip(stack[0], axis))
-    np.testing.assert_array_equal(both[1], stack[1])
-
-
-def test_a_flip_comes_on_top_of_the_same_draw():
-    stack = np.random.default_rng(0).random((1, *SHAPE, 1), dtype="float32")
-    mirrored = np.flip(stack, 2).copy()
-    one, _ = changed(mirrored, affine=0.2, flip={}, flips=[None])
-    other, _ = changed(stack, affine=0.2, flip={}, flips=[1])
-    np.testing.assert_allclose(one, other, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("name", "axis"), [("RAS", 0), ("LPS", 0), ("permuted", 2), ("oblique", 0), ("anisotropic", 0)]
-)
-def test_left_right_is_found_in_the_world(name, axis):
-    assert left_right(Grid(SHAPE, worlds.AFFINES[name]), 3) == axis
-
-
-def test_sagittal_slices_have_no_left_and_right():
-    grid = Grid((4, 5, 6), worlds.affine(np.array([[0, 0, 2.0], [1.0, 0, 0], [0, 1.0, 0]]), (0, 0, 0)))
-    assert left_right(grid, 3) == 2
-    with pytest.raises(InvalidError, match=r"augmentation\.flip: expected images that show left and right"):
-        left_right(grid, 2)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +205,7 @@ def test_images_are_inverted_with_a_probability():
 
 def test_two_dimensions():
     stack = np.random.default_rng(0).random((4, 18, 14, 2), dtype="float32")
-    settings = {"affine": 0.1, "field": FIELD, "flip": {}, "noise": 0.1, "bias": {"strength": 0.2, "smoothness": 9}}
-    images, labels = changed(stack, flips=[0, None, 1, None], contrast=0.1, gamma=0.1, invert=0.5, **settings)
+    settings = {"affine": 0.1, "field": FIELD, "noise": 0.1, "bias": {"strength": 0.2, "smoothness": 9}}
+    images, labels = changed(stack, contrast=0.1, gamma=0.1, invert=0.5, **settings)
     assert images.shape == labels.shape == (4, 18, 14, 1)
     assert np.isfinite(images).all()
