@@ -89,11 +89,11 @@ def export(
     kind: Annotated[Literal["keras", "saved-model", "onnx"], typer.Option("--format", help="What to write.")] = "keras",
 ) -> None:
     """Write a model as a Keras file, a SavedModel (TensorFlow) or an ONNX file (PyTorch), checked by running it."""
-    hub.resolve(model)  # before Keras, which takes seconds
+    entry = hub.take(model)  # before Keras, which takes seconds
     from regzoo import backend  # noqa: F401 - first, since it keeps start-up chatter away
     from regzoo.models.export import export as write
 
-    typer.echo(write(model, output, kind))
+    typer.echo(write(entry, output, kind))
 
 
 @commands.command()

@@ -79,8 +79,7 @@ def register(
 
     if model is not None and method is not None:
         raise typer.BadParameter("Give one of --model and --method.")
-    if model is not None:
-        hub.resolve(model)  # this and the images before Keras, which takes seconds
+    entry = None if model is None else hub.take(model)  # this and the images before Keras, which takes seconds
     images = Image.read(fixed, volume=fixed_volume), Image.read(moving, volume=moving_volume)
     if model is None and method is None:
         _print_candidates(*images)
@@ -88,7 +87,7 @@ def register(
         raise typer.Exit(2)
     result = regzoo.register(
         *images,
-        model,
+        entry,
         method=method,
         refine=refine,
         loss=loss,

@@ -36,17 +36,18 @@ def evaluate(
     """Register many pairs, print a table per label and overall, and write one row a pair."""
     if [pairs is not None, split is not None, check].count(True) != 1:
         raise typer.BadParameter("Give one of --pairs, --split and --check.")
+    entry = hub.take(model)
     if check:
-        split, scores = _own_scores(hub.find(model).card)
-    if record and (split is None or hub.find(model).source != "folder"):
+        split, scores = _own_scores(entry.card)
+    if record and (split is None or entry.source != "folder"):
         raise typer.BadParameter("--record goes with --split and a model's folder, such as runs/x.")
-    folder = hub.resolve(model)
+    folder = entry.folder
     from regzoo.data.tables import read_pairs
     from regzoo.schema.recipe import Recipe
     from regzoo.training.recipe_data import split_pairs
 
     records = read_pairs(pairs) if pairs else split_pairs(Recipe.read(folder / "recipe.yaml"), split, data)
-    found = regzoo.evaluate(model, records, alignment=alignment, progress=_print_progress)
+    found = regzoo.evaluate(entry, records, alignment=alignment, progress=_print_progress)
     found.save(output)
     if record:
         found.record(folder, split, f"regzoo evaluate {found.model['name']} --split {split} --data FOLDER")

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -68,6 +68,42 @@ def read_pairs(path: str | os.PathLike) -> list[PairFiles]:
     return _records(Path(path), PairFiles, ("fixed", "moving"))
 
 
+def pair_records(pairs: Iterable[PairFiles | Mapping[str, str | os.PathLike | None]]) -> list[PairFiles]:
+    """Returns records from records or dicts, whose keys are the columns of `read_pairs`; None and "" mean none.
+
+    Raises:
+        MissingError: If a file does not exist.
+        InvalidError: If there is no pair, or one has an unknown or a missing key, or no path.
+    """
+    if isinstance(pairs, Mapping) or not isinstance(pairs, Iterable):
+        raise invalid("pairs", "a CSV file or a list of dicts", f"a {type(pairs).__name__}")
+    found = [each if isinstance(each, PairFiles) else _pair(n, each) for n, each in enumerate(pairs, start=1)]
+    if not found:
+        raise invalid("pairs", "at least one pair", "none")
+    return found
+
+
+def _pair(number: int, row: object) -> PairFiles:
+    """Returns the record of a dict."""
+    where, known = f"pair {number}", _columns(PairFiles)
+    if not isinstance(row, Mapping):
+        raise invalid(where, f"a dict with the keys {', '.join(known)}", f"a {type(row).__name__}")
+    for key in row:
+        if key not in known:
+            raise unknown("key", str(key), known, f"{where} may have: {', '.join(known)}.")
+    for key, value in row.items():
+        if not isinstance(value, str | os.PathLike | None):
+            raise invalid(f"{where}: {key}", "a path", f"a {type(value).__name__}")
+    given = {key: Path(value).expanduser() for key, value in row.items() if value}
+    for key in ("fixed", "moving"):
+        if key not in given:
+            raise invalid(where, f"a value for '{key}'", ", ".join(given) or "none")
+    for key, file in given.items():
+        if not volumes.exists(file):
+            raise MissingError(f"{where}: {key} file {file} does not exist.")
+    return PairFiles(**given)
+
+
 def read_subjects(path: str | os.PathLike) -> list[SubjectFiles]:
     """Reads `image,labels,split,group`; `labels` and `group` may be left out, `split` is `train`, `valid` or `test`.
 
@@ -80,12 +116,16 @@ def _records(path: Path, kind: type, needed: tuple[str, ...]) -> list:
     if not path.is_file():
         raise MissingError(f"{path} {'is not a file' if path.exists() else 'does not exist'}.")
     rows = _rows(path)
-    known = [field.name for field in fields(kind) if field.name != "spacing"]
+    known = _columns(kind)
     header = _header(path, next(rows, (0, []))[1], known, needed)
     records = [kind(**_cells(path, line, header, cells, needed)) for line, cells in rows]
     if not records:
         raise invalid(str(path), "at least one line below the header", "none")
     return records
+
+
+def _columns(kind: type) -> list[str]:
+    return [field.name for field in fields(kind) if field.name != "spacing"]
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:

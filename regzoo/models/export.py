@@ -48,7 +48,7 @@ class Exported(keras.Model):
 _NEEDS = {"saved-model": "tensorflow", "onnx": "torch"}
 
 
-def export(name: str | os.PathLike, output: str | os.PathLike, kind: Kind) -> Path:
+def export(name: str | os.PathLike | hub.Entry, output: str | os.PathLike, kind: Kind) -> Path:
     """Writes a model for use without its zoo entry; inputs and outputs are those of `RegistrationModel`, in voxels.
 
     Args:
@@ -74,9 +74,9 @@ def export(name: str | os.PathLike, output: str | os.PathLike, kind: Kind) -> Pa
     needed = _NEEDS.get(kind, backend.NAME)
     if needed != backend.NAME:
         raise invalid(f"format {kind}", f"the backend {needed}", backend.NAME, f"Set KERAS_BACKEND={needed}.")
-    folder = hub.resolve(name)
-    inputs, network = cards.read(folder).input, zoo.load(name)
-    model = Exported(cards.read_config(folder).model_dump(mode="json"), inputs.spacing)
+    entry = name if isinstance(name, hub.Entry) else hub.take(name)
+    inputs, network = entry.card.input, zoo.load(entry)
+    model = Exported(cards.read_config(entry.folder).model_dump(mode="json"), inputs.spacing)
     model.network.set_weights(network.get_weights())
     batch = _pair(network, inputs.shape)
     expected = _outputs(own_tensors(network(batch)))

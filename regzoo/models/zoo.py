@@ -3,15 +3,20 @@
 import os
 
 from regzoo import hub
+from regzoo.errors import invalid
 from regzoo.hub import cards
 from regzoo.models import RegistrationModel, build, weights
 
+Model = str | os.PathLike | hub.Entry | RegistrationModel
+"""What a model may be given as."""
 
-def load(name: str | os.PathLike) -> RegistrationModel:
+
+def load(name: Model) -> RegistrationModel:
     """Loads a model.
 
     Args:
-        name: `name`, `name@version`, a folder, such as a run folder, or `hf://owner/repo[@revision]`.
+        name: `name`, `name@version`, a folder, such as a run folder, or `hf://owner/repo[@revision]`; or an entry that
+            `hub.take` gave, whose bytes are verified. A loaded model is returned as it is.
 
     Returns:
         The Keras model; `model.card` is its `Card`, `model.source` the name by which these very bytes are found again.
@@ -19,7 +24,11 @@ def load(name: str | os.PathLike) -> RegistrationModel:
     Raises:
         RegzooError: If there is no such model, or its files are damaged or do not fit its config.
     """
-    entry = hub.take(name)
+    if isinstance(name, RegistrationModel):
+        return name
+    if not isinstance(name, str | os.PathLike | hub.Entry):
+        raise invalid("model", "a name, a folder, hf://owner/repo or a loaded model", f"a {type(name).__name__}")
+    entry = name if isinstance(name, hub.Entry) else hub.take(name)
     card, config = entry.card, cards.read_config(entry.folder)
     card.input.check(config)
     model = build(config, card.input.spacing)

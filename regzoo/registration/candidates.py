@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from regzoo import hub
+from regzoo.errors import invalid
+from regzoo.registration.sides import read_images
 from regzoo.schema.card import Card
 from regzoo.schema.inputs import InputConfig
-from regzoo.world.images import Image
+from regzoo.world.images import Image, Source
 
 _BELOW_ZERO = -100.0
 _TWICE = 2.0
 
 
-def candidates(fixed: Image, moving: Image, cards: Iterable[Card] | None = None) -> list[tuple[Card, list[str]]]:
+def candidates(
+    fixed: Source,
+    moving: Source,
+    cards: Iterable[Card] | None = None,
+    *,
+    spacing: Sequence[float] | None = None,
+) -> list[tuple[Card, list[str]]]:
     """Returns the models, those that fit these images best first, and what speaks against each.
 
     Of models of which as little is amiss, one that finds its organ in the images itself comes first, for it refuses
@@ -25,12 +33,19 @@ def candidates(fixed: Image, moving: Image, cards: Iterable[Card] | None = None)
     choice among those that fit is the user's.
 
     Args:
-        fixed: Fixed image.
-        moving: Moving image.
+        fixed: File, `Image`, nibabel image or array.
+        moving: The same.
         cards: Which models; None: all that are bundled or in the cache.
+        spacing: Millimetres along the axes of images that are arrays; see `register`.
+
+    Raises:
+        RegzooError: If an image cannot be used.
     """
     cards = [entry.card for entry in hub.models()] if cards is None else cards
-    found = [(card, misfits(card, fixed, moving)) for card in cards]
+    if isinstance(cards, str) or not isinstance(cards, Iterable) or not all(isinstance(c, Card) for c in cards):
+        raise invalid("cards", "cards of models", repr(cards))
+    images = read_images(fixed, moving, spacing)
+    found = [(card, misfits(card, *images)) for card in cards]
     return sorted(found, key=lambda each: (len(each[1]), *_rank(each[0])))
 
 

@@ -4,18 +4,18 @@ import csv
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from regzoo.data.tables import PairFiles, read_pairs
+from regzoo.data.tables import PairFiles, pair_records, read_pairs
 from regzoo.errors import InvalidError, RegzooError
 from regzoo.hub import cards
 from regzoo.io.files import atomic_file, atomic_folder
 from regzoo.io.yaml_json import parse_json, read_text
-from regzoo.models import RegistrationModel, zoo
+from regzoo.models import zoo
 from regzoo.registration.register import register
 from regzoo.registration.results import Result
 from regzoo.schema.card import Score
@@ -139,8 +139,8 @@ def _score(key: str, summary: dict, data: str, command: str) -> Score:
 
 
 def evaluate(
-    model: str | os.PathLike | RegistrationModel,
-    pairs: str | os.PathLike | Sequence[PairFiles],
+    model: zoo.Model,
+    pairs: str | os.PathLike | Sequence[PairFiles | Mapping[str, str | os.PathLike | None]],
     *,
     alignment: Alignment | None = None,
     progress: Callable[[int, int, dict], None] | None = None,
@@ -149,7 +149,8 @@ def evaluate(
 
     Args:
         model: Name or folder of a zoo entry, or what `regzoo.load` gave.
-        pairs: A CSV file (see `read_pairs`) or its records.
+        pairs: A CSV file (see `read_pairs`), or its records; a record may be a dict whose keys are those of the CSV's
+            header, with paths.
         alignment: How to start; None: as the model was trained.
         progress: Called after each pair with how many are done, how many there are, and the row.
 
@@ -159,8 +160,8 @@ def evaluate(
     Raises:
         RegzooError: If a file is missing or a pair cannot be registered; the message names the pair.
     """
-    records = read_pairs(pairs) if isinstance(pairs, str | os.PathLike) else list(pairs)
-    model = model if isinstance(model, RegistrationModel) else zoo.load(model)
+    records = read_pairs(pairs) if isinstance(pairs, str | os.PathLike) else pair_records(pairs)
+    model = zoo.load(model)
     rows = []
     for number, record in enumerate(records, start=1):
         try:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from nibabel.spatialimages import SpatialImage
 from scipy import ndimage
 
 from regzoo.errors import invalid
@@ -105,9 +107,11 @@ class Image:
     affine: np.ndarray
 
     def __post_init__(self) -> None:
-        if self.array.ndim not in (3, 4):
-            raise invalid("image array", "shape (I, J, K) or (I, J, K, C)", self.array.shape)
-        object.__setattr__(self, "affine", Grid(self.array.shape[:3], self.affine).affine)
+        array = np.asanyarray(self.array)
+        if array.ndim not in (3, 4):
+            raise invalid("image array", "shape (I, J, K) or (I, J, K, C)", array.shape)
+        object.__setattr__(self, "array", array)
+        object.__setattr__(self, "affine", Grid(array.shape[:3], self.affine).affine)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -158,6 +162,45 @@ class Image:
         array, affine = volumes.read_image(Path(path), labels=labels, volume=volume, spacing=spacing)
         return cls(array, _checked_affine(f"{Path(path).name} affine", affine))
 
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        name: str = "image",
+        *,
+        labels: bool = False,
+        spacing: Sequence[float] | None = None,
+        affine: np.ndarray | None = None,
+    ) -> Image:
+        """Returns an image from whatever is at hand, after the checks that a file goes through.
+
+        Args:
+            source: An `Image`, which is returned as it is where it already has a type that `read` gives, or a type of
+                floating point; a file, see `read`; a nibabel image; an array (I, J), (I, J, K), or of labels
+                (I, J, K, C), with `spacing` or `affine`.
+            name: What the image is called in an error.
+            labels: Whether it is a label map; see `read`.
+            spacing: Millimetres along the axes of an array, which are taken to run along R, A, S from the origin.
+            affine: Voxel index to RAS millimetres of an array, shape (4, 4).
+
+        Raises:
+            MissingError: If there is no such file.
+            InvalidError: If it is no image, or one that `read` would refuse; if an array has no geometry, or if one is
+                given for what has its own.
+        """
+        _check_geometry(name, source, spacing, affine)
+        if isinstance(source, str | os.PathLike):
+            return cls.read(source, labels=labels)
+        kept = isinstance(source, Image)
+        file = volumes.in_memory(name, source.array if kept else source)
+        array = volumes.checked_array(name, file, labels=labels)
+        if kept:  # in the caller's own precision
+            same = array.dtype == source.array.dtype or (not labels and source.array.dtype.kind == "f")
+            return source if same else cls(array, source.affine)
+        if spacing is not None:
+            affine = _spacing_affine(spacing, len(file.shape))
+        return cls(array, _checked_affine(f"{name} affine", file.affine if affine is None else affine))
+
     def save(self, path: str | os.PathLike) -> None:
         """Writes NIfTI: integers in the smallest type that holds them, anything else as float32.
 
@@ -170,6 +213,10 @@ class Image:
             InvalidError: If the name ends otherwise.
         """
         volumes.write_image(self.array, self.affine, path)
+
+
+Source = str | os.PathLike | Image | SpatialImage | np.ndarray
+"""What an image may be given as; see `Image.of`."""
 
 
 def resample(image: Image, grid: Grid, *, order: int = 1, outside: Outside = 0.0, antialias: bool = True) -> Image:
@@ -269,8 +316,35 @@ def overlap_gap(a: Grid, b: Grid) -> float:
     return float(np.linalg.norm(np.maximum(gaps, 0)))
 
 
+def _check_geometry(name: str, source: object, spacing: object, affine: object) -> None:
+    """Refuses an array without a geometry or with two, and a geometry for what has its own."""
+    given = {key: value for key, value in (("spacing", spacing), ("affine", affine)) if value is not None}
+    if not volumes.is_array(source):
+        for key, value in given.items():
+            raise invalid(key, f"none, for {name} is no array and has its own geometry", value)
+    elif len(given) != 1:
+        advice = "Pass spacing=(i, j, k) in mm, or regzoo.Image(array, affine)."
+        raise invalid(name, "an array with one of spacing and affine", "both" if given else "neither", advice)
+
+
+def _spacing_affine(spacing: Sequence[float], axes: int) -> np.ndarray:
+    """Returns the affine of an array whose axes run along R, A, S; of one slice, the spacing across may be left out."""
+    try:
+        values = np.array([*spacing], dtype=np.float64)
+    except (TypeError, ValueError):
+        values = np.zeros(0)
+    if len(values) == 2 == axes:
+        values = np.append(values, 1.0)
+    if values.shape != (3,) or not (np.isfinite(values) & (values > 0)).all():
+        raise invalid("spacing", "three numbers of mm above 0", spacing)
+    return np.diag([*values, 1.0])
+
+
 def _checked_affine(what: str, affine: np.ndarray) -> np.ndarray:
-    affine = np.array(affine, dtype=np.float64)
+    try:
+        affine = np.array(affine, dtype=np.float64)
+    except (TypeError, ValueError):
+        affine = np.zeros(0)
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
         raise invalid(what, "a finite (4, 4) matrix", np.array2string(affine.ravel(), max_line_width=10_000))
     spacing = np.linalg.norm(affine[:3, :3], axis=0)

@@ -180,8 +180,30 @@ class Transform:
         return self.apply_image(moving_labels, grid, order=0 if nearest else 1)
 
     def displacement(self, grid: Grid) -> np.ndarray:
-        """Returns `T(x) - x` at the voxels of `grid` in RAS mm, shape (*grid.shape, 3), float32."""
-        return np.concatenate([(mapped - places).astype(np.float32) for places, mapped in self._slabs(grid)])
+        """Returns `T(x) - x` at the voxels of `grid` in RAS mm, shape (*grid.shape, 3), float32.
+
+        On the transform's own grid it is worked out once, and what needs it there takes it from here: read-only.
+        """
+        if self.grid is not None and grid.same_as(self.grid):
+            return self._own_displacement
+        return self._displacement(grid)
+
+    @functools.cached_property
+    def _own_displacement(self) -> np.ndarray:
+        vectors = self._displacement(self.grid).view()
+        vectors.setflags(write=False)  # of the view: an array that was given stays its owner's to write
+        return vectors
+
+    def _displacement(self, grid: Grid) -> np.ndarray:
+        first = self.steps[0] if self.steps else None
+        if isinstance(first, Field) and first.grid.same_as(grid):  # no interpolation: a third of the time
+            if len(self.steps) == 1:
+                return first.vectors
+            rest = Transform(self.steps[1:])
+            slabs = ((places, rest._map(places + first.vectors[i:j])) for i, j, places in _slabs(grid))
+        else:
+            slabs = ((places, self._map(places)) for _, _, places in _slabs(grid))
+        return np.concatenate([(mapped - places).astype(np.float32) for places, mapped in slabs])
 
     def jacobian_determinant(self, grid: Grid) -> np.ndarray:
         """Returns det dT/dx at the voxels of `grid`, shape (*grid.shape), float32; below or at 0, T folds there.
@@ -254,13 +276,17 @@ class Transform:
 
     def _slabs(self, grid: Grid) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields places x and mapped places T(x) for slabs of axis i."""
-        for start, stop in _rows(grid.shape):
-            places = grid.coordinates(start, stop)
-            first = self.steps[0] if self.steps else None
-            if isinstance(first, Field) and first.grid.same_as(grid):  # no interpolation: a third of the time
-                yield places, Transform(self.steps[1:])._map(places + first.vectors[start:stop])
-            else:
-                yield places, self._map(places)
+        kept = None
+        if self.matrix is None and self.grid is not None and grid.same_as(self.grid):
+            kept = self.displacement(grid)
+        for start, stop, places in _slabs(grid):
+            yield places, self._map(places) if kept is None else places + kept[start:stop]
+
+
+def _slabs(grid: Grid) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yields slabs of axis i: from where, to where, and the places of their voxels."""
+    for start, stop in _rows(grid.shape):
+        yield start, stop, grid.coordinates(start, stop)
 
 
 def _rows(shape: tuple[int, int, int]) -> Iterator[tuple[int, int]]:

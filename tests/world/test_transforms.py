@@ -150,6 +150,24 @@ class TestImages:
         np.testing.assert_array_equal(transform.jacobian_determinant(grid), jacobian)
         np.testing.assert_allclose(transform.displacement(grid), waves(grid), atol=1e-6)
 
+    def test_on_its_own_grid_a_transform_is_worked_out_once_and_is_the_same(self, monkeypatch):
+        grid, image = fixed_grid("oblique"), blobs(around(fixed_grid("oblique"), "LAS"))
+        fine = around(grid, "permuted", margin=4)
+        steps = (*Transform.from_field(waves(fine), fine).steps, *Transform.linear(MATRIX).steps)
+        without, own = Transform(steps), Transform(steps, grid)
+        monkeypatch.setattr("regzoo.world.transforms._SLAB", 120)
+        np.testing.assert_allclose(own.displacement(grid), without.displacement(grid), atol=1e-6)
+        np.testing.assert_allclose(
+            own.apply_image(image, grid).array, without.apply_image(image, grid).array, atol=1e-5
+        )
+        np.testing.assert_array_equal(own.jacobian_determinant(grid), without.jacobian_determinant(grid))
+        assert own.displacement(grid) is own.displacement(Grid(grid.shape, grid.affine))
+        elsewhere = around(grid, "LPS", margin=2)
+        np.testing.assert_array_equal(own.displacement(elsewhere), without.displacement(elsewhere))
+        vectors = waves(grid)
+        Transform.from_field(vectors, grid).displacement(grid)
+        vectors[0] = 0  # an array that was given stays its owner's to write
+
     def test_whole_voxel_shift_is_a_copy(self):
         moving = blobs(fixed_grid("oblique"))
         shift = affine(np.eye(3), AFFINES["oblique"][:3, :3] @ (2, -1, 3))

@@ -1,6 +1,18 @@
 """Images and label maps: a file a format, and the dict of them."""
 
-from regzoo.io.volumes.formats import FORMATS, exists, read_grid, read_image, write_image
+from regzoo.io.volumes.formats import FORMATS, checked_array, exists, read_grid, read_image, write_image
+from regzoo.io.volumes.in_memory import in_memory, is_array
 from regzoo.io.volumes.volume import Format, Volume
 
-__all__ = ["FORMATS", "Format", "Volume", "exists", "read_grid", "read_image", "write_image"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "Volume",
+    "checked_array",
+    "exists",
+    "in_memory",
+    "is_array",
+    "read_grid",
+    "read_image",
+    "write_image",
+]

@@ -36,16 +36,33 @@ def read_image(
         Array, shape (I, J, K) or (I, J, K, C), and affine in mm, shape (4, 4), unchecked.
     """
     with _opened(path) as file:
-        values, affine = _values(path, file, volume, channels=labels), _affine(file, spacing)
-    to_array = _label_array if labels else _intensity_array
-    return to_array(shown(path), values, file.shape), affine
+        return checked_array(shown(path), file, labels=labels, volume=volume), _affine(file, spacing)
+
+
+def checked_array(name: str, file: Volume, *, labels: bool, volume: int | None = None) -> np.ndarray:
+    """Reads an image or a label map, from a file or from memory, if its shape, type and values can be one.
+
+    Args:
+        name: What it is called in an error.
+        file: The image.
+        labels: Whether it is a label map.
+        volume: Which volume of the fourth axis.
+
+    Returns:
+        Array, shape (I, J, K) or (I, J, K, C).
+    """
+    shape = _checked_shape(name, file, volume, channels=labels)
+    _check_size(name, file, shape)
+    values = np.asanyarray(file.values(volume)).reshape(shape)
+    values = values[..., None] if values.ndim == 2 else values
+    return (_label_array if labels else _intensity_array)(name, values, file.shape)
 
 
 def read_grid(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
     """Reads the spatial shape and the affine in mm of an image file; see `Grid.read`."""
     with _opened(path) as file:
         shape = (*file.shape, 1)[:3]
-        _check_size(path, file, shape)
+        _check_size(shown(path), file, shape)
         return shape, _affine(file, None)
 
 
@@ -81,22 +98,14 @@ def _opened(path: Path) -> Iterator[Volume]:
         yield file
 
 
-def _check_size(path: Path, file: Volume, shape: tuple[int, ...]) -> None:
+def _check_size(name: str, file: Volume, shape: tuple[int, ...]) -> None:
     """Refuses what does not fit into memory, or not into the file, before memory is taken for it."""
-    check_voxels(shown(path), shape)
-    check_size(shown(path), file.shape, file.dtype, file.most)
+    check_voxels(name, shape)
+    check_size(name, file.shape, file.dtype, file.most)
 
 
 def _affine(file: Volume, spacing: Sequence[float] | None) -> np.ndarray:
     return np.diag([*(spacing or (1.0, 1.0, 1.0)), 1.0]) if file.affine is None else file.affine
-
-
-def _values(path: Path, file: Volume, volume: int | None, channels: bool) -> np.ndarray:
-    """Returns the file's values as (I, J, K), or (I, J, K, C) where `channels` allows it."""
-    shape = _checked_shape(shown(path), file, volume, channels)
-    _check_size(path, file, shape)
-    values = np.asanyarray(file.values(volume)).reshape(shape)
-    return values[..., None] if values.ndim == 2 else values
 
 
 def _checked_shape(name: str, file: Volume, volume: int | None, channels: bool) -> tuple[int, ...]:
@@ -133,7 +142,9 @@ def _label_array(name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.nd
         raise invalid(name, "finite labels", "NaN or infinite voxels", "Replace them first.")
     if values.ndim == 4:
         return values.astype(np.float32)
-    if values.dtype.kind in "biu":
+    if values.dtype.kind == "b":
+        return values.astype(np.uint8)
+    if values.dtype.kind in "iu":
         return values.astype(values.dtype.newbyteorder("="))
     fractional = values[values != np.rint(values)]
     if not fractional.size:

@@ -35,6 +35,12 @@ def read_by(kind: type[SpatialImage], **files: Path) -> Iterator[SpatialImage]:
                 stream.finish(end)
 
 
+def affine_of(image: SpatialImage) -> np.ndarray:
+    """Returns an image's affine in mm, whatever its header counts in."""
+    unit = image.header.get_xyzt_units()[0] if hasattr(image.header, "get_xyzt_units") else "mm"
+    return np.diag([_MILLIMETRES.get(unit, 1.0)] * 3 + [1.0]) @ image.affine
+
+
 def volume_of(image: SpatialImage, file: Path) -> Volume:
     """Returns an image that is open by its own class.
 
@@ -42,10 +48,8 @@ def volume_of(image: SpatialImage, file: Path) -> Volume:
         image: The image.
         file: The file that holds its voxels.
     """
-    unit = image.header.get_xyzt_units()[0] if hasattr(image.header, "get_xyzt_units") else "mm"
-    affine = np.diag([_MILLIMETRES.get(unit, 1.0)] * 3 + [1.0]) @ image.affine
 
     def values(volume: int | None) -> np.ndarray:
         return np.asanyarray(image.dataobj if volume is None else image.dataobj[..., volume])
 
-    return Volume(image.shape, image.get_data_dtype(), affine, values, most(file))
+    return Volume(image.shape, image.get_data_dtype(), affine_of(image), values, most(file))

@@ -1,0 +1,118 @@
+"""Registration by a network: views of a pair in, a transform in mm, or predicted labels, out."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from keras import ops
+
+from regzoo import backend
+from regzoo.errors import InvalidError, invalid
+from regzoo.models import ConditionalModel, RegistrationModel
+from regzoo.registration.candidates import misfits
+from regzoo.registration.scores import Side, unscored
+from regzoo.world.alignment import Alignment
+from regzoo.world.images import Grid, Image, resample
+from regzoo.world.labels import present
+from regzoo.world.matrices import embedded
+from regzoo.world.transforms import Transform
+from regzoo.world.views import View, from_batch, spatial_field, start_matrix, to_batch, view
+
+
+class NetworkPair:
+    """Both sides of a pair and the network's views of them."""
+
+    def __init__(
+        self,
+        model: RegistrationModel,
+        fixed: Side,
+        moving: Side,
+        alignment: Alignment | None,
+        masks: Mapping[str, Image],
+    ) -> None:
+        self.inputs = model.card.input.model_copy(update={"alignment": alignment} if alignment else {})
+        self.fixed, self.moving = fixed, moving
+        self.fixed_view = self._view("fixed", fixed.image, lungs=masks.get("fixed_mask"))
+        seen = {"beside": self.grid, "lungs": masks.get("moving_mask")}
+        self.labels = []
+        if isinstance(model, ConditionalModel) and moving.labels is not None:  # the only one that looks at them
+            self.labels = present(moving.labels)
+            seen |= {"labels": moving.labels, "values": self.labels}
+        self.moving_view = self._view("moving", moving.image, **seen)
+        self.start = Transform.linear(start_matrix(self.grid, self.moving_view.grid), fixed.image.grid)
+
+    def _view(self, name: str, image: Image, **given: object) -> View:
+        try:
+            return view(image, self.inputs, **given)
+        except InvalidError as error:
+            raise InvalidError(f"{name}: {error}") from error
+
+    @property
+    def grid(self) -> Grid:
+        """The network's grid on the fixed image."""
+        return self.fixed_view.grid
+
+    @property
+    def dims(self) -> int:
+        """2 for a network of slices."""
+        return len(self.inputs.shape)
+
+    def batch(self) -> dict[str, np.ndarray]:
+        """Returns both images as the network sees them; for a 2-D one, every slice is a pair."""
+        views = {"fixed": self.fixed_view, "moving": self.moving_view}
+        return {name: to_batch(seen.image, self.dims) for name, seen in views.items()}
+
+    def facts(self, model: RegistrationModel) -> dict:
+        """Returns what is known of a registration by a network before it is scored."""
+        return {
+            "model": model_facts(model),
+            "start": self.inputs.alignment,
+            "warnings": unscored(self.fixed, self.moving) + misfits(model.card, self.fixed.image, self.moving.image),
+        }
+
+
+def predicted_transform(model: RegistrationModel, pair: NetworkPair) -> Transform:
+    """Returns the transform that a network predicts, from fixed to moving space, its grid the fixed image's."""
+    found = _from_fixed_to_moving_grid(model.predict_on_batch(pair.batch()), pair).then(pair.start)
+    return Transform(found.steps, pair.fixed.image.grid)
+
+
+def _from_fixed_to_moving_grid(prediction: Mapping[str, object], pair: NetworkPair) -> Transform:
+    """Turns a prediction in voxels of the network's grid into a transform in mm: from the fixed grid to the moving."""
+    linear = None
+    if "matrix" in prediction and (pair.dims == 3 or pair.grid.shape[2] == 1):
+        matrix = embedded(ops.convert_to_numpy(prediction["matrix"])[0])
+        linear = Transform.linear(pair.grid.affine @ matrix @ np.linalg.inv(pair.grid.affine))
+        if "dense" not in prediction:
+            return linear
+    ddf = ops.convert_to_numpy(prediction["ddf" if linear is None else "dense"])
+    dense = Transform.from_voxel_ddf(spatial_field(ddf, pair.dims), pair.grid)
+    return dense if linear is None else dense.then(linear)
+
+
+def predicted_labels(model: ConditionalModel, pair: NetworkPair) -> Image:
+    """Returns the moving image's labels on the fixed image's grid, as a conditional model predicts them there."""
+    if not pair.labels:
+        raise invalid("moving_labels", "at least one label", "an empty map")
+    labels = to_batch(pair.moving_view.channels(range(len(pair.labels))), pair.dims)
+    found = ops.convert_to_numpy(model.predict_labels(pair.batch() | {"moving_labels": labels}))
+    probabilities = resample(Image(from_batch(found, pair.dims), pair.grid.affine), pair.fixed.image.grid)
+    return _like(pair.moving.labels, probabilities, pair.labels)
+
+
+def _like(given: Image, probabilities: Image, wanted: list[int]) -> Image:
+    """Returns predicted probabilities, one channel for each of `wanted`, as labels of the given kind."""
+    array = probabilities.array
+    if given.channels is None:
+        best = np.array(wanted)[array.argmax(axis=-1)]
+        return Image(np.where(array.max(axis=-1) >= 0.5, best, 0).astype(given.array.dtype), probabilities.affine)
+    full = np.zeros((*array.shape[:3], given.channels), np.float32)
+    full[..., [each - 1 for each in wanted]] = array
+    return Image(full, probabilities.affine)
+
+
+def model_facts(model: RegistrationModel) -> dict:
+    """Returns which model it was, to the bytes of its weights."""
+    card = model.card
+    digest = next(file.sha256 for file in card.files if file.path == "model.safetensors")
+    facts = {"name": card.name, "version": card.version, "sha256": digest, "backend": backend.NAME}
+    return facts | ({"source": model.source} if getattr(model, "source", None) else {})

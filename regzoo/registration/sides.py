@@ -1,0 +1,97 @@
+"""What a registration is given, read and checked: two images and what says more of them."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from regzoo.errors import InvalidError, invalid
+from regzoo.io.landmarks import read_points
+from regzoo.io.volumes import is_array
+from regzoo.registration.scores import Side
+from regzoo.world.alignment import Alignment
+from regzoo.world.images import Image, Source, overlap_gap
+from regzoo.world.labels import mask, shared_labels
+
+Points = str | os.PathLike | np.ndarray
+
+
+def read_images(fixed: Source, moving: Source, spacing: Sequence[float] | None) -> tuple[Image, Image]:
+    """Returns both images; `spacing` is that of those that are arrays.
+
+    Raises:
+        InvalidError: If one has channels, or there is a spacing and no array.
+    """
+    sources = {"fixed": fixed, "moving": moving}
+    if spacing is not None and not any(is_array(source) for source in sources.values()):
+        raise invalid("spacing", "none, for fixed and moving are no arrays and have their own", spacing)
+    images = [Image.of(source, name, spacing=spacing if is_array(source) else None) for name, source in sources.items()]
+    for name, image in zip(sources, images, strict=True):
+        if image.channels is not None:
+            raise invalid(name, "one value a voxel", f"{image.channels} channels")
+    return tuple(images)
+
+
+def read_side(name: str, image: Image, labels: Source | None, points: Points | None) -> Side:
+    """Returns an image with its labels and landmarks."""
+    labels = None if labels is None else _beside(f"{name}_labels", labels, image)
+    return Side(image, labels, None if points is None else _landmarks(f"{name}_points", points))
+
+
+def read_masks(sides: tuple[Side, Side], fixed: Source | None, moving: Source | None) -> dict[str, Image]:
+    """Returns the masks that there are, by name."""
+    given = {"fixed_mask": (sides[0], fixed), "moving_mask": (sides[1], moving)}
+    return {name: _beside(name, mask, side.image) for name, (side, mask) in given.items() if mask is not None}
+
+
+def guiding_labels(fixed: Side, moving: Side) -> tuple[Image, Image]:
+    """Returns the labels that both images have, one channel each."""
+    if fixed.labels is None or moving.labels is None:
+        raise invalid("guided", "fixed_labels and moving_labels", "not both")
+    shared = shared_labels(fixed.labels, moving.labels)
+    if not shared:
+        raise invalid("guided", "a label that both images have", "none")
+    return tuple(
+        Image(np.stack([mask(side.labels, each) for each in shared], axis=-1).astype("float32"), side.labels.affine)
+        for side in (fixed, moving)
+    )
+
+
+def check_points(fixed: Side, moving: Side) -> None:
+    """Refuses landmarks that are not as many on both sides."""
+    if fixed.points is not None and moving.points is not None and len(fixed.points) != len(moving.points):
+        expected = f"{len(fixed.points)} landmarks, as many as fixed_points"
+        raise invalid("moving_points", expected, len(moving.points))
+
+
+def check_overlap(fixed: Image, moving: Image, alignment: Alignment) -> None:
+    """Refuses images that have no place in common in scanner coordinates, if these are trusted."""
+    gap = overlap_gap(fixed.grid, moving.grid)
+    if gap > 0 and alignment == "world":
+        raise InvalidError(
+            f"fixed and moving do not overlap in world space (gap {gap:.0f} mm). "
+            'Check the affines, or pass alignment="center" (--alignment center).'
+        )
+
+
+def _beside(name: str, labels: Source, image: Image) -> Image:
+    """Reads labels or a mask that must lie on an image's grid; an array lies there."""
+    labels = Image.of(labels, name, labels=True, affine=image.affine if is_array(labels) else None)
+    if name.endswith("mask") and labels.channels is not None:
+        raise invalid(name, "one value a voxel", f"{labels.channels} channels")
+    if not labels.grid.same_as(image.grid):
+        expected = f"the grid of the {name.split('_')[0]} image, shape {image.shape}"
+        received = f"shape {labels.shape}" if labels.shape != image.shape else "another affine"
+        raise invalid(name, expected, received)
+    return labels
+
+
+def _landmarks(name: str, points: Points) -> np.ndarray:
+    if isinstance(points, str | os.PathLike):
+        return read_points(points)
+    points = np.asarray(points)
+    if points.ndim != 2 or points.shape[1] != 3 or points.dtype.kind not in "iuf" or not len(points):
+        raise invalid(name, "a CSV file, or RAS mm of shape (N, 3)", f"shape {points.shape}, type {points.dtype}")
+    if not np.isfinite(points).all():
+        raise invalid(name, "finite coordinates", "NaN or infinite ones")
+    return points.astype(np.float64)
