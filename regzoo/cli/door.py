@@ -4,14 +4,14 @@ import os
 import sys
 
 import typer
-import typer.core
 
 from regzoo import installed
+from regzoo.cli.once import Once
 from regzoo.cli.output import visible
 from regzoo.errors import RegzooError
 
 
-class Door(typer.core.TyperGroup):
+class Door(Once):
     """Runs a command and turns the user's errors into one line; a fault of regzoo itself keeps its traceback."""
 
     def invoke(self, ctx: typer.Context) -> object:

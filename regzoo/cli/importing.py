@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-models = typer.Typer(help="Turn a network of another project into a model.", no_args_is_help=True)
+from regzoo.cli.once import Once
+
+models = typer.Typer(cls=Once, help="Turn a network of another project into a model.", no_args_is_help=True)
 
 
 @models.command("voxelmorph")
@@ -22,7 +24,7 @@ def import_voxelmorph(
     typer.echo(f"warning: {voxelmorph.ASSUMED}", err=True)
 
 
-recipes = typer.Typer(help="Work on recipes.", no_args_is_help=True)
+recipes = typer.Typer(cls=Once, help="Work on recipes.", no_args_is_help=True)
 
 
 @recipes.command("import")

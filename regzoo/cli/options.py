@@ -22,3 +22,4 @@ Data = Annotated[
     Path | None, typer.Option("--data", envvar="REGZOO_DATA", help="Folder that a recipe's data.root is relative to.")
 ]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Output folder.")]
+Volume = Annotated[int | None, typer.Option(help="Which volume of a 4-D file, from 0.", show_default=False)]

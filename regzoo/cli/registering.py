@@ -1,67 +1,67 @@
-"""register, warp, demo: pairs of images."""
+"""register, demo: pairs of images."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 import regzoo
 from regzoo import hub
-from regzoo.cli.options import Json, Output, Start
+from regzoo.cli.options import Json, Output, Start, Volume
 from regzoo.cli.output import print_table
-
-if TYPE_CHECKING:
-    import numpy as np
 
 commands = typer.Typer()
 
+Fixed = Annotated[Path, typer.Argument(help="Fixed image; the result lies on its grid.")]
+Moving = Annotated[Path, typer.Argument(help="Moving image.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m", help="name, name@version, a folder or hf://owner/repo[@revision]", show_default=False
+    ),
+]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        help="Instead of a model, by optimisation: rigid, similarity, affine, convex, ffd, ddf, dvf, demons; "
+        "several in a row as affine,dvf.",
+        show_default=False,
+    ),
+]
+Refine = Annotated[
+    int,
+    typer.Option(help="Steps to lower the image loss on this pair; a model trained on labels may overlap them less."),
+]
+Loss = Annotated[
+    str,
+    typer.Option(
+        help="Of --method and --refine: ssd, ncc, lncc; across modalities mi, nmi, mind. "
+        "Demons compare intensities and convex MIND, whatever it is."
+    ),
+]
+Iterations = Annotated[int, typer.Option(help="Most steps of --method on each level.")]
+Guided = Annotated[
+    bool,
+    typer.Option("--guided", help="In --method and --refine, the labels of both images count as much as the images."),
+]
 Labels = Annotated[Path | None, typer.Option(help="Label map on this image's grid.", show_default=False)]
 Mask = Annotated[
     Path | None,
     typer.Option(help="On this image's grid: --method and --refine compare where it is not 0.", show_default=False),
 ]
 Points = Annotated[Path | None, typer.Option(help="Landmarks, CSV x,y,z in RAS mm.", show_default=False)]
-Volume = Annotated[int | None, typer.Option(help="Which volume of a 4-D file, from 0.", show_default=False)]
 
 
 @commands.command()
 def register(
-    fixed: Annotated[Path, typer.Argument(help="Fixed image; the result lies on its grid.")],
-    moving: Annotated[Path, typer.Argument(help="Moving image.")],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", "-m", help="name, name@version, a folder or hf://owner/repo[@revision]", show_default=False
-        ),
-    ] = None,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            help="Instead of a model, by optimisation: rigid, similarity, affine, convex, ffd, ddf, dvf, demons; "
-            "several in a row as affine,dvf.",
-            show_default=False,
-        ),
-    ] = None,
-    refine: Annotated[
-        int,
-        typer.Option(
-            help="Steps to lower the image loss on this pair; a model trained on labels may overlap them less."
-        ),
-    ] = 0,
-    loss: Annotated[
-        str,
-        typer.Option(
-            help="Of --method and --refine: ssd, ncc, lncc; across modalities mi, nmi, mind. "
-            "Demons compare intensities and convex MIND, whatever it is."
-        ),
-    ] = "lncc",
-    iterations: Annotated[int, typer.Option(help="Most steps of --method on each level.")] = 100,
-    guided: Annotated[
-        bool,
-        typer.Option(
-            "--guided", help="In --method and --refine, the labels of both images count as much as the images."
-        ),
-    ] = False,
+    fixed: Fixed,
+    moving: Moving,
+    model: Model = None,
+    method: Method = None,
+    refine: Refine = 0,
+    loss: Loss = "lncc",
+    iterations: Iterations = 100,
+    guided: Guided = False,
     fixed_mask: Mask = None,
     moving_mask: Mask = None,
     fixed_labels: Labels = None,
@@ -107,52 +107,6 @@ def register(
     else:
         _print_result(result.facts)
     typer.echo(f"Written to {output}: report.png, result.json and what was moved.", err=True)
-
-
-@commands.command()
-def warp(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Image, label map or CSV of points.")],
-    transform: Annotated[Path, typer.Option(help="Transform file: .nii.gz, .nii, .h5, .tfm or .txt.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
-    reference: Annotated[Path | None, typer.Option(help="Image whose grid the output gets.")] = None,
-    labels: Annotated[bool, typer.Option("--labels", help="INPUT is a label map: nearest neighbour.")] = False,
-    points: Annotated[
-        bool, typer.Option("--points", help="INPUT is a CSV x,y,z in RAS mm: fixed space to moving space.")
-    ] = False,
-    inverse: Annotated[bool, typer.Option("--inverse", help="The other way round.")] = False,
-    volume: Volume = None,
-) -> None:
-    """Apply a transform to an image (moving to fixed space), a label map, or points (fixed to moving space)."""
-    from regzoo.io.landmarks import read_points, write_points
-    from regzoo.world.images import Grid, Image
-    from regzoo.world.transforms import Transform
-
-    if source.suffix == ".csv" and not points:
-        raise typer.BadParameter("INPUT is a CSV file: pass --points, and no --reference.")
-    if points == (reference is not None):
-        raise typer.BadParameter("--reference goes with an image or a label map, and only with those.")
-    if points and labels:
-        raise typer.BadParameter("INPUT is --points or --labels, not both.")
-    mapping = Transform.load(transform)
-    if points:
-        write_points(output, (mapping.invert_points if inverse else mapping.apply_points)(read_points(source)))
-        return
-    mapping = mapping.inverse() if inverse else mapping
-    image = Image.read(source, labels=labels, volume=volume)
-    grid = Grid.read(reference)
-    if labels:
-        mapping.apply_labels(image, grid).save(output)
-    else:  # as register does
-        if _looks_like_labels(image.array):
-            typer.echo("note: INPUT holds few different integers. If it is a label map, pass --labels.", err=True)
-        mapping.apply_image(image, grid, outside=float(image.array.min())).save(output)
-
-
-def _looks_like_labels(array: "np.ndarray") -> bool:
-    import numpy as np
-
-    values = np.unique(array)
-    return len(values) <= 32 and bool((values == np.rint(values)).all())
 
 
 @commands.command()

@@ -188,6 +188,7 @@ def _result(
 ) -> Result:
     """Moves and scores."""
     grid = fixed.image.grid
+    transform = transform.within(grid)
     with clock(seconds, "warp"):
         moved = _moved(transform, moving.image, grid)
         labels = moving.labels and transform.apply_labels(moving.labels, grid)

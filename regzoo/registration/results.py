@@ -44,7 +44,10 @@ class Result:
     moved_labels: Image | None = None
 
     def save(self, folder: str | os.PathLike) -> Path:
-        """Writes moved.nii.gz, moved_labels.nii.gz, transform.nii.gz (what there is), report.png and result.json.
+        """Writes moved.nii.gz, moved_labels.nii.gz, the transform (what there is), report.png and result.json.
+
+        The transform is a field, transform.nii.gz, which ends with the fixed image's grid. Where it has a matrix, it is
+        also beside it as what it is: a matrix as transform.tfm, a field and a matrix as transform.h5.
 
         All files appear together, once all of them are written; what an earlier result left and this one lacks goes.
 
@@ -55,16 +58,30 @@ class Result:
             The folder.
         """
         folder = Path(folder)
-        parts = {"moved": self.moved, "moved_labels": self.moved_labels, "transform": self.transform}
-        with atomic_folder(folder, LISTING, [f"{name}.nii.gz" for name in parts]) as path:
-            for name, part in parts.items():
-                if part is not None:
-                    part.save(path / f"{name}.nii.gz")
+        files = self._files()
+        with atomic_folder(folder, LISTING, ["moved.nii.gz", "moved_labels.nii.gz", *_TRANSFORMS]) as path:
+            for name, content in files.items():
+                content.save(path / name)
             with clock(self.facts["seconds"], "picture"):
                 report.picture(self, path / "report.png")
             text = json.dumps(_plain(self.facts) | {"files": digests(path)}, indent=2, allow_nan=False) + "\n"
             (path / LISTING).write_text(text, encoding="utf-8")
         return folder
+
+    def _files(self) -> dict[str, Image | Transform]:
+        """Returns what is written by the names of the files."""
+        files = {"moved.nii.gz": self.moved, "moved_labels.nii.gz": self.moved_labels}
+        if self.transform is not None:
+            field, matrix, both = _TRANSFORMS
+            files[field] = self.transform
+            if self.transform.matrix is not None:
+                files[matrix] = self.transform
+            elif self.transform.has_matrix:
+                files[both] = self.transform
+        return {name: content for name, content in files.items() if content is not None}
+
+
+_TRANSFORMS = ("transform.nii.gz", "transform.tfm", "transform.h5")
 
 
 @contextmanager

@@ -86,6 +86,11 @@ class Grid:
         rows = self.affine[:3]
         return np.stack([sum(row[axis] * steps[axis] for axis in range(3)) + row[3] for row in rows], axis=-1)
 
+    def covers(self, points: np.ndarray) -> np.ndarray:
+        """Tells which world points (*N, 3) lie in the box, of half a voxel around each voxel's centre, bool, (*N,)."""
+        voxels = map_points(np.linalg.inv(self.affine), points)
+        return ((voxels > -0.5 - _TOLERANCE) & (voxels < np.array(self.shape) - 0.5 + _TOLERANCE)).all(axis=-1)
+
     def same_as(self, other: Grid) -> bool:
         """Tells whether both grids have the same voxels in the same places, to 1e-4 voxel."""
         return self.shape == other.shape and bool(_near_corners(np.linalg.solve(self.affine, other.affine), self.shape))

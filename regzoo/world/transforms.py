@@ -32,6 +32,10 @@ class Linear:
         """Maps points (*N, 3)."""
         return map_points(self.matrix, points)
 
+    def invert_points(self, points: np.ndarray) -> np.ndarray:
+        """Maps points (*N, 3) back."""
+        return self.inverse(0, 0)(points)
+
     def inverse(self, tolerance: float, iterations: int) -> Linear:
         """Returns the exact inverse."""
         if abs(np.linalg.det(self.matrix)) < 1e-12:
@@ -41,7 +45,7 @@ class Linear:
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """The step `p -> p + u(p)`; u is linear between the grid's voxels and keeps its edge value outside.
+    """The step `p -> p + u(p)`; u is linear between the grid's voxels and goes on with its edge value outside.
 
     Args:
         vectors: u in RAS mm, shape (*grid.shape, 3), kept as float32.
@@ -63,6 +67,10 @@ class Field:
         """Maps points (*N, 3)."""
         return points + sample_points(Image(self.vectors, self.grid.affine), points, outside="edge")
 
+    def invert_points(self, points: np.ndarray) -> np.ndarray:
+        """Maps points (N, 3) back, by solving for each of them."""
+        return _solve(self, points, 1e-3, 500)
+
     def inverse(self, tolerance: float, iterations: int) -> Field:
         """Returns the field v with `v(y) = -u(y + v(y))` at the voxels of the grid, padded by the largest |u|.
 
@@ -75,15 +83,60 @@ class Field:
 
 
 @dataclass(frozen=True, eq=False)
+class Within:
+    """Steps that act within the box of a grid; beyond it their matrices alone do: for a lone field, none, as in ITK.
+
+    Args:
+        steps: What acts; the first is applied first.
+        grid: The box, half a voxel wider than the outermost voxels' centres.
+        backwards: Whether the box is where the steps lead to, as for the inverse of such steps, and not where they
+            start.
+    """
+
+    steps: tuple[Linear | Field, ...]
+    grid: Grid
+    backwards: bool = False
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        """Maps points (*N, 3)."""
+        mapped = _through(self.steps, points)
+        inside = self.grid.covers(mapped if self.backwards else points)
+        return _either(inside, mapped, self._beyond, points)
+
+    def covers(self, points: np.ndarray) -> np.ndarray:
+        """Tells which points (*N, 3) the steps act on, bool, shape (*N,)."""
+        return self.grid.covers(_through(self.steps, points) if self.backwards else points)
+
+    def invert_points(self, points: np.ndarray) -> np.ndarray:
+        """Maps points (N, 3) back, by solving for each of them."""
+        found = points
+        for step in reversed(self.steps):
+            found = step.invert_points(found)
+        inside = self.grid.covers(points if self.backwards else found)
+        return _either(inside, found, np.linalg.inv(self._beyond), points)
+
+    def inverse(self, tolerance: float, iterations: int) -> Within:
+        """Returns the inverse within the same box."""
+        return Within(_inverses(self.steps, tolerance, iterations), self.grid, not self.backwards)
+
+    @functools.cached_property
+    def _beyond(self) -> np.ndarray:
+        return linear_part(self.steps)
+
+
+Step = Linear | Field | Within
+
+
+@dataclass(frozen=True, eq=False)
 class Transform:
     """A map from fixed to moving space: steps applied to a point one after the other.
 
     Args:
-        steps: `Linear` and `Field` steps; the first is applied first.
+        steps: `Linear`, `Field` and `Within` steps; the first is applied first.
         grid: The fixed image's grid, on which `save` writes a dense field; `dataclasses.replace` sets another.
     """
 
-    steps: tuple[Linear | Field, ...] = ()
+    steps: tuple[Step, ...] = ()
     grid: Grid | None = None
 
     @classmethod
@@ -98,13 +151,19 @@ class Transform:
 
     @classmethod
     def from_field(cls, vectors: np.ndarray, grid: Grid) -> Transform:
-        """Returns `T(x) = x + u(x)` for vectors (*grid.shape, 3) in RAS mm; `grid` becomes the one to save on."""
-        return cls((Field(vectors, grid),), grid)
+        """Returns `T(x) = x + u(x)` for vectors (*grid.shape, 3) in RAS mm; `grid` becomes the one to save on.
+
+        Beyond the grid, by more than half a voxel, nothing is displaced, as in ITK and ANTs.
+        """
+        return cls((Field(vectors, grid),)).within(grid)
 
     @classmethod
     def from_voxel_ddf(cls, ddf: np.ndarray, grid: Grid) -> Transform:
-        """Returns the transform of a network's ddf (*grid.shape, 3), in voxels of `grid`."""
-        return cls.from_field(ddf @ grid.affine[:3, :3].T, grid)
+        """Returns the transform of a network's ddf (*grid.shape, 3), in voxels of `grid`.
+
+        Beyond the grid it goes on with its edge value: the fixed image may be larger than what the network sees.
+        """
+        return cls((Field(ddf @ grid.affine[:3, :3].T, grid),), grid)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Transform:
@@ -114,31 +173,51 @@ class Transform:
             MissingError: If there is no such file.
             InvalidError: If it is damaged, of another format or of a kind that regzoo does not apply.
         """
-        steps = []
-        for step in transforms.read_transform(Path(path)):
-            steps.append(
-                Linear(step) if isinstance(step, np.ndarray) else Field(step[0], Grid(step[0].shape[:3], step[1]))
-            )
-        grid = next((step.grid for step in steps if isinstance(step, Field)), None)
-        return cls(tuple(steps), grid)
+        found = [
+            cls.linear(step)
+            if isinstance(step, np.ndarray)
+            else cls.from_field(step[0], Grid(step[0].shape[:3], step[1]))
+            for step in transforms.read_transform(Path(path))
+        ]
+        grid = next((each.grid for each in found if each.grid is not None), None)
+        return cls(tuple(step for each in found for step in each.steps), grid)
 
     @property
     def matrix(self) -> np.ndarray | None:
         """The whole transform as a (4, 4) matrix, None if it has a field."""
-        if not all(isinstance(step, Linear) for step in self.steps):
-            return None
-        return functools.reduce(lambda total, step: step.matrix @ total, self.steps, np.eye(4))
+        return linear_part(self.steps) if all(isinstance(step, Linear) for step in self.steps) else None
+
+    @property
+    def has_matrix(self) -> bool:
+        """Whether anything but the identity is left of it where no field acts."""
+        return not np.allclose(linear_part(self.steps), np.eye(4), rtol=0, atol=1e-9)
 
     def then(self, following: Transform) -> Transform:
         """Composes: `a.then(b)(x) = b(a(x))`. The grid to save on stays this transform's, whose fixed space it is."""
         return Transform((*self.steps, *following.steps), self.grid)
 
+    def within(self, grid: Grid) -> Transform:
+        """Returns the transform of images whose fixed one has this grid: beyond it, only its matrix goes on."""
+        return Transform(self.steps if self.matrix is not None else (Within(self.steps, grid),), grid)
+
+    def covers(self, points: np.ndarray) -> np.ndarray:
+        """Tells which points of fixed space (*N, 3) no field ends before, so that not a matrix alone moves them."""
+        inside = np.ones(points.shape[:-1], bool)
+        for step in self.steps:
+            if isinstance(step, Within):
+                inside &= step.covers(points)
+            points = step(points)
+        return inside
+
+    def covered(self, grid: Grid) -> float:
+        """Returns the share of the voxels of `grid` that `covers` tells of."""
+        if not any(isinstance(step, Within) for step in self.steps):
+            return 1.0
+        return float(np.concatenate([self.covers(places) for _, _, places in _slabs(grid)]).mean())
+
     def apply_points(self, points: np.ndarray) -> np.ndarray:
         """Maps points of fixed space (N, 3) to moving space, in RAS mm."""
-        points = np.asarray(points, dtype=np.float64)
-        if points.ndim != 2 or points.shape[1] != 3:
-            raise invalid("points", "shape (N, 3)", points.shape)
-        return self._map(points)
+        return self._map(_checked_points(points))
 
     def invert_points(self, points: np.ndarray) -> np.ndarray:
         """Maps points of moving space (N, 3) back to fixed space, in RAS mm.
@@ -146,11 +225,9 @@ class Transform:
         T(x) = y is solved at the points themselves, so nothing is interpolated between them: exact to 1e-3 mm where
         the field does not fold, while `inverse()` is exact only at the voxels of a grid.
         """
-        points = np.asarray(points, dtype=np.float64)
-        if points.ndim != 2 or points.shape[1] != 3:
-            raise invalid("points", "shape (N, 3)", points.shape)
+        points = _checked_points(points)
         for step in reversed(self.steps):
-            points = step.inverse(0, 0)(points) if isinstance(step, Linear) else _solve(step, points, 1e-3, 500)
+            points = step.invert_points(points)
         return points
 
     def apply_image(self, moving: Image, grid: Grid, *, order: int = 1, outside: Outside = 0.0) -> Image:
@@ -195,15 +272,24 @@ class Transform:
         return vectors
 
     def _displacement(self, grid: Grid) -> np.ndarray:
-        first = self.steps[0] if self.steps else None
+        steps = self.steps
+        first = steps[0] if steps else None
+        if isinstance(first, Within) and not first.backwards and first.grid.same_as(grid):  # all voxels lie within
+            steps = (*first.steps, *steps[1:])
+        first = steps[0] if steps else None
         if isinstance(first, Field) and first.grid.same_as(grid):  # no interpolation: a third of the time
-            if len(self.steps) == 1:
+            if len(steps) == 1:
                 return first.vectors
-            rest = Transform(self.steps[1:])
-            slabs = ((places, rest._map(places + first.vectors[i:j])) for i, j, places in _slabs(grid))
+            slabs = ((places, _through(steps[1:], places + first.vectors[i:j])) for i, j, places in _slabs(grid))
         else:
-            slabs = ((places, self._map(places)) for _, _, places in _slabs(grid))
+            slabs = ((places, _through(steps, places)) for _, _, places in _slabs(grid))
         return np.concatenate([(mapped - places).astype(np.float32) for places, mapped in slabs])
+
+    def _before(self, matrix: np.ndarray, grid: Grid) -> np.ndarray:
+        """Returns the displacement that is followed by a matrix: `matrix(x + u(x)) = T(x)`."""
+        back = np.linalg.inv(matrix)
+        slabs = ((map_points(back, mapped) - places).astype(np.float32) for places, mapped in self._slabs(grid))
+        return np.concatenate([*slabs])
 
     def jacobian_determinant(self, grid: Grid) -> np.ndarray:
         """Returns det dT/dx at the voxels of `grid`, shape (*grid.shape), float32; below or at 0, T folds there.
@@ -238,7 +324,7 @@ class Transform:
         Source: Chen et al., A simple fixed-point approach to invert a deformation field, 2008; damped where a step
             would make the error larger.
         """
-        return Transform(tuple(step.inverse(tolerance, iterations) for step in reversed(self.steps)))
+        return Transform(_inverses(self.steps, tolerance, iterations))
 
     def inverse_error(self, inverse: Transform, grid: Grid) -> dict[str, float]:
         """Measures `|inverse(T(x)) - x|` over the voxels of `grid`, in mm: `{"max": ..., "mean": ...}`."""
@@ -249,9 +335,9 @@ class Transform:
     def save(self, path: str | os.PathLike, grid: Grid | None = None) -> None:
         """Writes the transform for ITK and ANTs; the file is whole or absent.
 
-        `.nii` and `.nii.gz` hold a dense displacement field. `.h5` holds an affine transform if every step is linear,
-        a displacement field otherwise. `.tfm`, which is text, holds an affine transform only. ITK itself refuses NIfTI
-        whose affine has shear.
+        `.h5` holds what the transform is: a matrix, a displacement field, or both, the field first; the matrix goes on
+        beyond the grid. `.nii` and `.nii.gz` hold a field alone, beyond which nothing moves. `.tfm`, which is text,
+        holds a matrix only. ITK itself refuses NIfTI whose affine has shear.
 
         Args:
             path: Where to.
@@ -269,10 +355,14 @@ class Transform:
             raise invalid("path", f"a name ending in {transforms.field_suffixes()}, to write a field", f"'{path}'")
         if grid is None:
             raise invalid("grid", "the fixed image's grid, to write a dense field", None)
-        form.write_field(self.displacement(grid), grid.affine, path)
+        if form.write_both and self.has_matrix:
+            matrix = linear_part(self.steps)
+            form.write_both(matrix, self._before(matrix, grid), grid.affine, path)
+        else:
+            form.write_field(self.displacement(grid), grid.affine, path)
 
     def _map(self, points: np.ndarray) -> np.ndarray:
-        return functools.reduce(lambda mapped, step: step(mapped), self.steps, points)
+        return _through(self.steps, points)
 
     def _slabs(self, grid: Grid) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields places x and mapped places T(x) for slabs of axis i."""
@@ -281,6 +371,37 @@ class Transform:
             kept = self.displacement(grid)
         for start, stop, places in _slabs(grid):
             yield places, self._map(places) if kept is None else places + kept[start:stop]
+
+
+def linear_part(steps: tuple[Step, ...]) -> np.ndarray:
+    """Returns the product of the matrices in steps, (4, 4): what is left of them where no field acts."""
+    total = np.eye(4)
+    for step in steps:
+        if not isinstance(step, Field):
+            total = (step.matrix if isinstance(step, Linear) else step._beyond) @ total
+    return total
+
+
+def _through(steps: tuple[Step, ...], points: np.ndarray) -> np.ndarray:
+    for step in steps:
+        points = step(points)
+    return points
+
+
+def _inverses(steps: tuple[Step, ...], tolerance: float, iterations: int) -> tuple[Step, ...]:
+    return tuple(step.inverse(tolerance, iterations) for step in reversed(steps))
+
+
+def _either(inside: np.ndarray, mapped: np.ndarray, matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Returns the mapped points where `inside`, elsewhere the points moved by a matrix."""
+    return mapped if inside.all() else np.where(inside[..., None], mapped, map_points(matrix, points))
+
+
+def _checked_points(points: np.ndarray) -> np.ndarray:
+    points = np.asarray(points, dtype=np.float64)
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise invalid("points", "shape (N, 3)", points.shape)
+    return points
 
 
 def _slabs(grid: Grid) -> Iterator[tuple[int, int, np.ndarray]]:

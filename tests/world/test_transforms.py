@@ -57,12 +57,38 @@ class TestPoints:
         points = np.array([(AFFINES[name] @ [*index, 1])[:3] for index in [(0.3, 5.2, 6.9), (7.7, 0.1, 3.5)]])
         np.testing.assert_allclose(transform.apply_points(points), points + points @ slopes.T + (1, 2, 3), atol=1e-5)
 
-    def test_edge_value_outside(self):
+    def test_beyond_its_grid_a_field_ends_and_a_network_s_goes_on(self):
         grid = Grid((3, 2, 2), np.diag([2.0, 1, 1, 1]))
         vectors = np.zeros((3, 2, 2, 3))
         vectors[2, :, :, 1] = 5
-        moved = Transform.from_field(vectors, grid).apply_points([[4, 0, 0], [400, 0, 0], [3, 0, 0], [-9, 0, 0]])
-        np.testing.assert_allclose(moved, [[4, 5, 0], [400, 5, 0], [3, 2.5, 0], [-9, 0, 0]])
+        points = np.array([[4, 0, 0], [4.9, 1.4, 0], [5.1, 0, 0], [400, 0, 0], [3, 0, 0], [-9, 0, 0]])
+        moved = Transform.from_field(vectors, grid).apply_points(points)
+        np.testing.assert_allclose(moved - points, np.outer([5, 5, 0, 0, 2.5, 0], (0, 1, 0)))
+        ddf = np.zeros((3, 2, 2, 3))
+        ddf[2, :, :, 1] = 5
+        moved = Transform.from_voxel_ddf(ddf, grid).apply_points(points)
+        np.testing.assert_allclose(moved - points, np.outer([5, 5, 5, 5, 2.5, 0], (0, 1, 0)))
+
+    @names
+    def test_beyond_the_fixed_image_its_matrix_goes_on(self, name):
+        """A network sees the middle of the fixed image: its edge goes on to the image's border, and not further."""
+        fixed, seen = around(fixed_grid(name), name, margin=6), fixed_grid(name)
+        ddf = np.full((*SHAPE, 3), 0.5)
+        whole = Transform.from_voxel_ddf(ddf, seen).then(Transform.linear(MATRIX))
+        transform = whole.within(fixed)
+        near, far = fixed.box() * 0.999 + fixed.box().mean(0) * 0.001, fixed.box() * 3 - fixed.box().mean(0) * 2
+        shift = seen.affine[:3, :3] @ np.full(3, 0.5)
+        np.testing.assert_allclose(
+            transform.apply_points(near), (near + shift) @ MATRIX[:3, :3].T + MATRIX[:3, 3], atol=1e-5
+        )
+        np.testing.assert_allclose(transform.apply_points(far), far @ MATRIX[:3, :3].T + MATRIX[:3, 3], atol=1e-5)
+        assert transform.covers(near).all()
+        assert not transform.covers(far).any()
+        assert whole.covers(far).all()
+        for back in (transform.invert_points, transform.inverse().apply_points):
+            np.testing.assert_allclose(back(transform.apply_points(near)), near, atol=2e-3)
+            np.testing.assert_allclose(back(transform.apply_points(far)), far, atol=1e-4)
+        assert not transform.inverse().covers(transform.apply_points(far)).any()
 
     def test_voxels_become_millimetres(self):
         ddf = np.zeros((*SHAPE, 3))
@@ -264,16 +290,18 @@ class TestInverse:
         np.testing.assert_allclose(transform.inverse().matrix, np.linalg.inv(FOLLOWING @ MATRIX), atol=1e-12)
 
     @names
-    def test_constant_shift_is_exact_beyond_the_grid(self, name):
+    def test_constant_shift_is_exact_and_ends_with_the_grid(self, name):
         grid = fixed_grid(name)
         transform = Transform.from_field(np.full((*SHAPE, 3), (9.0, -4.0, 2.0)), grid)
-        points = np.concatenate([grid.coordinates().reshape(-1, 3), 3 * grid.box()])
-        np.testing.assert_allclose(transform.inverse().apply_points(points), points - (9, -4, 2), atol=1e-5)
+        inside, beyond = grid.coordinates().reshape(-1, 3), 3 * grid.box() - 2 * grid.box().mean(0)
+        np.testing.assert_allclose(transform.inverse().apply_points(inside + np.array((9, -4, 2))), inside, atol=1e-5)
+        np.testing.assert_allclose(transform.inverse().apply_points(beyond), beyond, atol=1e-5)
+        np.testing.assert_allclose(transform.invert_points(inside + np.array((9, -4, 2))), inside, atol=1e-5)
 
     @names
     def test_waves(self, name):
         grid = fixed_grid(name, (20, 18, 15))
-        transform = Transform.linear(MATRIX).then(Transform.from_field(waves(grid), grid))
+        transform = Transform.linear(MATRIX).then(waving(grid))
         inverse = transform.inverse()
         points = transform.apply_points(grid.coordinates().reshape(-1, 3))
         distance = np.linalg.norm(inverse.apply_points(points) - grid.coordinates().reshape(-1, 3), axis=-1)
@@ -287,7 +315,9 @@ class TestInverse:
         grid = fixed_grid("oblique", (20, 18, 15))
         transform = Transform.from_field(waves(grid), grid)
         inverse = transform.inverse(tolerance=1e-4)
-        voxels = inverse.steps[0].grid.coordinates().reshape(-1, 3)
+        voxels = inverse.steps[0].steps[0].grid.coordinates().reshape(-1, 3)
+        voxels = voxels[inverse.covers(voxels)]
+        assert len(voxels) > 5000
         distance = np.linalg.norm(transform.apply_points(inverse.apply_points(voxels)) - voxels, axis=-1)
         assert distance.max() < 1.2e-4
 
@@ -324,6 +354,23 @@ suffixes = pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".h5"])
 
 
 class TestFiles:
+    @pytest.mark.parametrize("suffix", [".nii.gz", ".h5"])
+    @pytest.mark.parametrize("kind", ["field", "both"])
+    @pytest.mark.parametrize("name", ["LPS", "oblique"])
+    def test_beyond_the_grid_as_itk(self, tmp_path, name, kind, suffix):
+        """Points in, around and far from the grid, and on both sides of its border."""
+        grid, path = fixed_grid(name), tmp_path / f"t{suffix}"
+        KINDS[kind](grid).save(path)
+        theirs, ours = itk_transform(path), Transform.load(path)
+        random, centre = np.random.default_rng(0), grid.box().mean(0)
+        points = np.concatenate([centre + random.normal(size=(300, 3)) * 6, centre + random.normal(size=(20, 3)) * 200])
+        near = grid.affine[:3, :3] @ np.full(3, 0.02)  # the border, a fiftieth of a voxel to both sides
+        corner = grid.affine[:3, 3] - 25 * near
+        points = np.stack([*points, corner + near, corner - near])
+        expected = [np.array(theirs.TransformPoint((p * (-1, -1, 1)).tolist())) * (-1, -1, 1) for p in points]
+        np.testing.assert_allclose(ours.apply_points(points), expected, atol=1e-3)
+        assert 50 < ours.covers(points).sum() < 280
+
     @suffixes
     @kinds
     @names
@@ -577,6 +624,8 @@ def test_points_are_mapped_back_exactly(name):
     grid = Grid((14, 17, 12), AFFINES[name])
     transform = Transform.from_field(waves(grid, 4.0), grid).then(Transform.linear(affine(np.eye(3) * 1.1, (3, -2, 5))))
     points = np.random.default_rng(3).uniform(grid.box().min(0) + 5, grid.box().max(0) - 5, (50, 3))
+    points = points[transform.covers(points)]  # beyond the box others are mapped to the same places
+    assert len(points) > 25
     back = transform.invert_points(transform.apply_points(points))
     np.testing.assert_allclose(back, points, atol=2e-3)
     with pytest.raises(InvalidError, match=r"points: expected shape \(N, 3\)"):

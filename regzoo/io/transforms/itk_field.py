@@ -27,5 +27,5 @@ def numbers(vectors: np.ndarray, affine: np.ndarray) -> tuple[str, np.ndarray, n
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     direction = lps[:3, :3] / spacing
     fixed = np.concatenate([vectors.shape[:3], lps[:3, 3], spacing, direction.ravel()])
-    parameters = (vectors * FLIP).transpose(2, 1, 0, 3).astype(np.float64).ravel()
+    parameters = (vectors * FLIP).transpose(2, 1, 0, 3).astype(np.float32).ravel()  # ITK reads them as its doubles
     return "DisplacementFieldTransform_double_3_3", parameters, fixed

@@ -1,6 +1,7 @@
 """ITK's transform files in HDF5: .h5, .hdf5."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -49,22 +50,34 @@ def _numbers(found: dict[str, h5py.Dataset], key: str) -> np.ndarray:
 
 
 def _write_matrix(matrix: np.ndarray, path: Path) -> None:
-    _write(path, *itk_linear.numbers(matrix))
+    _write(path, [itk_linear.numbers(matrix)])
 
 
 def _write_field(vectors: np.ndarray, affine: np.ndarray, path: Path) -> None:
-    _write(path, *itk_field.numbers(vectors, affine))
+    _write(path, [itk_field.numbers(vectors, affine)])
 
 
-def _write(path: Path, kind: str, parameters: np.ndarray, fixed: np.ndarray) -> None:
+def _write_both(matrix: np.ndarray, vectors: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    # ITK keeps a composite as a queue and applies the last one first.
+    _write(path, [_COMPOSITE, itk_linear.numbers(matrix), itk_field.numbers(vectors, affine)])
+
+
+_COMPOSITE = ("CompositeTransform_double_3_3", None, None)
+
+
+def _write(path: Path, records: Sequence[tuple[str, np.ndarray | None, np.ndarray | None]]) -> None:
+    """Writes kind, parameters and fixed parameters of each transform; those of a field compressed."""
     text = h5py.string_dtype("ascii")  # ITK cannot read h5py's usual UTF-8 strings
     with atomic_file(path) as temporary, h5py.File(temporary, "w") as file:
         file.create_dataset("HDFVersion", data=[h5py.version.hdf5_version], dtype=text)
         file.create_dataset("ITKVersion", data=["5.4.0"], dtype=text)  # the layout that this follows
-        group = file.create_group("TransformGroup/0")
-        group.create_dataset("TransformType", data=[kind], dtype=text)
-        group.create_dataset("TransformFixedParameters", data=fixed)
-        group.create_dataset("TransformParameters", data=parameters)
+        for number, (kind, parameters, fixed) in enumerate(records):
+            group = file.create_group(f"TransformGroup/{number}")
+            group.create_dataset("TransformType", data=[kind], dtype=text)
+            if parameters is not None:
+                small = {} if len(parameters) < 1000 else {"compression": 1, "shuffle": True}
+                group.create_dataset("TransformFixedParameters", data=fixed)
+                group.create_dataset("TransformParameters", data=parameters, **small)
 
 
-HDF5 = Format(_read, _write_matrix, _write_field)
+HDF5 = Format(_read, _write_matrix, _write_field, _write_both)

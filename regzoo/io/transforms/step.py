@@ -24,8 +24,10 @@ class Format:
             damage.
         write_matrix: Writes a matrix (4, 4) from fixed to moving RAS mm; None if the format holds none.
         write_field: Writes displacements (*S, 3) in RAS mm and the affine (4, 4) of their grid; None likewise.
+        write_both: Writes a matrix, and the displacements and their grid's affine that come before it; None likewise.
     """
 
     read: Callable[[Path], list[Step]]
     write_matrix: Callable[[np.ndarray, Path], None] | None = None
     write_field: Callable[[np.ndarray, np.ndarray, Path], None] | None = None
+    write_both: Callable[[np.ndarray, np.ndarray, np.ndarray, Path], None] | None = None

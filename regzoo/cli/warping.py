@@ -1,0 +1,112 @@
+"""warp: transforms, applied to an image, a label map or points."""
+
+import re
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from regzoo.cli.options import Volume
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from regzoo.world.transforms import Transform
+
+commands = typer.Typer()
+
+Transforms = Annotated[
+    list[str],
+    typer.Option(
+        metavar="FILE",
+        help="Transform file: .nii.gz, .nii, .h5, .tfm or .txt; [FILE,1] is its inverse, as ANTs writes it. "
+        "Of several, a point of fixed space goes through the first one first.",
+    ),
+]
+
+
+@commands.command()
+def warp(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Image, label map or CSV of points.")],
+    transform: Transforms,
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
+    reference: Annotated[
+        Path | None, typer.Option(help="Image whose grid the output gets; not for points.", show_default=False)
+    ] = None,
+    labels: Annotated[bool, typer.Option("--labels", help="INPUT is a label map: nearest neighbour.")] = False,
+    points: Annotated[
+        bool, typer.Option("--points", help="INPUT is a CSV x,y,z in RAS mm: fixed space to moving space.")
+    ] = False,
+    inverse: Annotated[bool, typer.Option("--inverse", help="All of it the other way round.")] = False,
+    volume: Volume = None,
+) -> None:
+    """Apply transforms to an image (moving to fixed space), a label map, or points (fixed to moving space)."""
+    if source.suffix == ".csv" and not points:
+        raise typer.BadParameter("INPUT is a CSV file: pass --points, and no --reference.")
+    if points and reference is not None:
+        raise typer.BadParameter("--reference goes with an image or a label map, not with --points.")
+    if not points and reference is None:
+        raise typer.BadParameter("--reference is missing: the image whose grid the output gets.")
+    if points and labels:
+        raise typer.BadParameter("INPUT is --points or --labels, not both.")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        mapping = _composed(transform)
+        if points:
+            told = _warp_points(source, mapping, inverse, output)
+        else:
+            told = _warp_image(source, mapping.inverse() if inverse else mapping, reference, labels, volume, output)
+    for text in (*(str(each.message) for each in caught), *told):
+        typer.echo(f"warning: {text}", err=True)
+
+
+def _composed(files: list[str]) -> "Transform":
+    """Returns the transforms one after the other."""
+    from regzoo.world.transforms import Transform
+
+    whole = Transform()
+    for each in files:
+        match = re.fullmatch(r"\[\s*(?P<file>.+?)\s*,\s*(?P<inverse>[01])\s*\]", each)
+        found = Transform.load(match["file"] if match else each)
+        found = found.inverse() if match and match["inverse"] == "1" else found
+        whole = Transform((*whole.steps, *found.steps), found.grid if len(files) == 1 else None)
+    return whole
+
+
+def _warp_points(source: Path, mapping: "Transform", inverse: bool, output: Path) -> list[str]:
+    from regzoo.io.landmarks import read_points, write_points
+
+    given = read_points(source)
+    moved = mapping.invert_points(given) if inverse else mapping.apply_points(given)
+    write_points(output, moved)
+    beyond = int((~mapping.covers(moved if inverse else given)).sum())
+    return [f"{beyond} of {len(given)} points lie {_beyond(mapping)}."] if beyond else []
+
+
+def _warp_image(
+    source: Path, mapping: "Transform", reference: Path, labels: bool, volume: int | None, output: Path
+) -> list[str]:
+    from regzoo.world.images import Grid, Image
+
+    image, grid = Image.read(source, labels=labels, volume=volume), Grid.read(reference)
+    if labels:
+        mapping.apply_labels(image, grid).save(output)
+    else:  # as register does
+        if _looks_like_labels(image.array):
+            typer.echo("note: INPUT holds few different integers. If it is a label map, pass --labels.", err=True)
+        mapping.apply_image(image, grid, outside=float(image.array.min())).save(output)
+    beyond = 1 - mapping.covered(grid)
+    return [f"{100 * beyond:.2g} % of the reference's voxels lie {_beyond(mapping)}."] if beyond else []
+
+
+def _beyond(mapping: "Transform") -> str:
+    moves = "only the matrix moves them" if mapping.has_matrix else "nothing is moved"
+    return f"beyond the grid of the transform's field, where {moves}"
+
+
+def _looks_like_labels(array: "np.ndarray") -> bool:
+    import numpy as np
+
+    values = np.unique(array)
+    return len(values) <= 32 and bool((values == np.rint(values)).all())

@@ -1,0 +1,120 @@
+"""warp: several transforms, their inverses, what lies beyond a field; and options that are given twice."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from command_line import run
+from worlds import AFFINES, affine, around, blobs, rotation, waves
+
+from regzoo.io.landmarks import read_points, write_points
+from regzoo.world.images import Grid, Image
+from regzoo.world.transforms import Transform
+
+GRID = Grid((9, 12, 10), AFFINES["oblique"])
+TURN = affine(rotation(0.2, -0.1, 0.3) * 1.1, (3, -2, 5))
+WIDE = around(GRID, "LPS", margin=30)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Transform.linear(TURN).save("turn.tfm")
+    Transform.from_field(waves(WIDE), WIDE).save("field.h5")
+    Transform.from_field(waves(GRID), GRID).save("small.nii.gz")
+    write_points("points.csv", GRID.coordinates()[::4, ::5, ::4].reshape(-1, 3))
+    blobs(WIDE).save("moving.nii.gz")
+    blobs(GRID).save("fixed.nii.gz")
+    return tmp_path
+
+
+def mapped(*files, points):
+    for file in files:
+        points = Transform.load(file).apply_points(points)
+    return points
+
+
+def test_points_go_through_the_first_transform_first(home):
+    given = read_points("points.csv")
+    for files in (["turn.tfm", "field.h5"], ["field.h5", "turn.tfm"], ["turn.tfm", "turn.tfm", "field.h5"]):
+        options = [part for file in files for part in ("--transform", file)]
+        assert run("warp", "points.csv", "--points", *options, "-o", "out.csv") == (0, "", "")
+        np.testing.assert_allclose(read_points("out.csv"), mapped(*files, points=given), atol=1e-4)
+    orders = (mapped(*files, points=given) for files in (("turn.tfm", "field.h5"), ("field.h5", "turn.tfm")))
+    assert np.abs(np.subtract(*orders)).max() > 0.1
+
+
+def test_images_are_moved_by_what_itk_composes(home):
+    options = ("--transform", "field.h5", "--transform", "turn.tfm", "--reference", "fixed.nii.gz")
+    assert run("warp", "moving.nii.gz", *options, "-o", "out.nii.gz") == (0, "", "")
+    both = sitk.CompositeTransform([sitk.ReadTransform("turn.tfm"), sitk.ReadTransform("field.h5")])  # the last first
+    images = [sitk.ReadImage(name) for name in ("moving.nii.gz", "fixed.nii.gz")]
+    theirs = sitk.GetArrayFromImage(sitk.Resample(*images, both)).T
+    np.testing.assert_allclose(Image.read("out.nii.gz").array, theirs, atol=1e-3)
+    assert theirs.std() > 0.05
+
+
+def test_each_transform_may_be_inverted_as_ants_writes_it(home):
+    given = read_points("points.csv")
+    assert run("warp", "points.csv", "--points", "--transform", "[turn.tfm,1]", "-o", "out.csv") == (0, "", "")
+    np.testing.assert_allclose(mapped("turn.tfm", points=read_points("out.csv")), given, atol=1e-3)
+    both = ("--transform", "[turn.tfm, 0]", "--transform", "[field.h5,1]")
+    assert run("warp", "points.csv", "--points", *both, "-o", "out.csv") == (0, "", "")
+    turned = mapped("turn.tfm", points=given)
+    np.testing.assert_allclose(mapped("field.h5", points=read_points("out.csv")), turned, atol=0.1)
+    # All of it the other way round takes what went through both back to where it was.
+    assert run("warp", "out.csv", "--points", "--inverse", *both, "-o", "back.csv")[0] == 0
+    np.testing.assert_allclose(read_points("back.csv"), given, atol=0.1)
+
+
+def test_what_lies_beyond_a_field_is_told(home):
+    write_points("far.csv", np.array([[0, 0, 0], [1000, 0, 0], GRID.centre]))
+    told = run("warp", "far.csv", "--points", "--transform", "small.nii.gz", "-o", "out.csv")
+    assert told[2] == "warning: 2 of 3 points lie beyond the grid of the transform's field, where nothing is moved.\n"
+    np.testing.assert_array_equal(read_points("out.csv")[1], (1000, 0, 0))
+    both = ("--transform", "small.nii.gz", "--transform", "turn.tfm")
+    told = run("warp", "far.csv", "--points", *both, "-o", "out.csv")
+    assert told[2].endswith(
+        "2 of 3 points lie beyond the grid of the transform's field, where only the matrix moves them.\n"
+    )
+    np.testing.assert_allclose(read_points("out.csv")[1], TURN[:3, :3] @ (1000, 0, 0) + TURN[:3, 3], atol=1e-3)
+    half = Grid((9, 12, 20), GRID.affine)
+    Image(blobs(half).array, half.affine).save("half.nii.gz")
+    options = ("--transform", "small.nii.gz", "--reference", "half.nii.gz")
+    told = run("warp", "moving.nii.gz", *options, "-o", "out.nii.gz")
+    assert told[2].startswith("warning: 50 % of the reference's voxels lie beyond the grid of the transform's field")
+    assert run("warp", "moving.nii.gz", *options[:3], "fixed.nii.gz", "-o", "out.nii.gz") == (0, "", "")
+
+
+def test_a_field_without_an_inverse_is_told_in_words(home):
+    grid = Grid((21, 3, 3), np.eye(4))
+    folded = np.zeros((21, 3, 3, 3))
+    folded[..., 0] = 6 * np.sin(grid.coordinates()[..., 0])
+    Transform.from_field(folded, grid).save("folded.h5")
+    options = ("--inverse", "--transform", "folded.h5", "--reference", "fixed.nii.gz", "-o", "out.nii.gz")
+    code, _, told = run("warp", "moving.nii.gz", *options)
+    assert code == 0
+    assert told.startswith("warning: inverse: ")
+    assert "UserWarning" not in told
+
+
+TWICE = [
+    (("warp", "x", "--transform", "a", "--reference", "b", "--reference", "c", "-o", "d"), "--reference is given 2"),
+    (("warp", "x", "--transform", "a", "-o", "d", "--output", "e"), "-o is given 2 times. Give it once."),
+    (("register", "a", "b", "--method", "rigid", "--method", "affine"), "--method is given 2 times"),
+    (("register", "a", "b", "-m", "x", "--model", "y"), "--model is given 2 times"),
+    (("evaluate", "m", "--pairs", "a", "--pairs", "b"), "--pairs is given 2 times"),
+    (("import", "voxelmorph", "a", "-o", "b", "-o", "c"), "-o is given 2 times"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), TWICE, ids=lambda value: " ".join(value)[:30])
+def test_no_option_that_is_given_twice_is_dropped(arguments, message):
+    code, _, told = run(*arguments)
+    assert code == 2
+    assert message in told
+
+
+def test_a_missing_reference_is_said_to_be_missing():
+    assert "--reference is missing: the image" in run("warp", "x.nii", "--transform", "a", "-o", "b")[2]
+    options = ("--points", "--reference", "r", "--transform", "a", "-o", "b")
+    assert "--reference goes with an image or a label map, not with --points" in run("warp", "x.csv", *options)[2]
