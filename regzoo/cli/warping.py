@@ -87,9 +87,12 @@ def _warp_points(source: Path, mapping: "Transform", inverse: bool, output: Path
 def _warp_image(
     source: Path, mapping: "Transform", reference: Path, labels: bool, volume: int | None, output: Path
 ) -> list[str]:
+    from regzoo.io.volumes import read_remark
     from regzoo.world.images import Grid, Image
 
     image, grid = Image.read(source, labels=labels, volume=volume), Grid.read(reference)
+    remarks = {source: image.remark, reference: read_remark(reference)}
+    told = [f"{file.name}: {remark}" for file, remark in remarks.items() if remark]
     if labels:
         mapping.apply_labels(image, grid).save(output)
     else:  # as register does
@@ -97,7 +100,7 @@ def _warp_image(
             typer.echo("note: INPUT holds few different integers. If it is a label map, pass --labels.", err=True)
         mapping.apply_image(image, grid, outside=float(image.array.min())).save(output)
     beyond = 1 - mapping.covered(grid)
-    return [f"{100 * beyond:.2g} % of the reference's voxels lie {_beyond(mapping)}."] if beyond else []
+    return told + [f"{100 * beyond:.2g} % of the reference's voxels lie {_beyond(mapping)}."] * (beyond > 0)
 
 
 def _beyond(mapping: "Transform") -> str:

@@ -10,6 +10,7 @@ from regzoo.errors import InvalidError, invalid
 from regzoo.models import ConditionalModel, RegistrationModel
 from regzoo.registration.candidates import misfits
 from regzoo.registration.scores import Side, unscored
+from regzoo.registration.sides import open_geometry
 from regzoo.world.alignment import Alignment
 from regzoo.world.images import Grid, Image, resample
 from regzoo.world.labels import present
@@ -63,10 +64,11 @@ class NetworkPair:
 
     def facts(self, model: RegistrationModel) -> dict:
         """Returns what is known of a registration by a network before it is scored."""
+        sides = self.fixed, self.moving
         return {
             "model": model_facts(model),
             "start": self.inputs.alignment,
-            "warnings": unscored(self.fixed, self.moving) + misfits(model.card, self.fixed.image, self.moving.image),
+            "warnings": open_geometry(*sides) + unscored(*sides) + misfits(model.card, *(each.image for each in sides)),
         }
 
 

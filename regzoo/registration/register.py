@@ -14,6 +14,7 @@ from regzoo.registration.sides import (
     check_overlap,
     check_points,
     guiding_labels,
+    open_geometry,
     read_images,
     read_masks,
     read_side,
@@ -178,7 +179,7 @@ def _by_method(
         "backend": backend.NAME,
         "start": alignment,
         "optimisation": done,
-        "warnings": unscored(fixed, moving),
+        "warnings": open_geometry(fixed, moving) + unscored(fixed, moving),
     }
     return facts, start, transform
 

@@ -38,6 +38,12 @@ def read_side(name: str, image: Image, labels: Source | None, points: Points | N
     return Side(image, labels, None if points is None else _landmarks(f"{name}_points", points))
 
 
+def open_geometry(*sides: Side) -> list[str]:
+    """Says what the headers of the images leave open."""
+    named = zip(("fixed", "moving"), sides, strict=True)
+    return [f"{name}: {side.image.remark}" for name, side in named if side.image.remark]
+
+
 def read_masks(sides: tuple[Side, Side], fixed: Source | None, moving: Source | None) -> dict[str, Image]:
     """Returns the masks that there are, by name."""
     given = {"fixed_mask": (sides[0], fixed), "moving_mask": (sides[1], moving)}

@@ -103,6 +103,7 @@ class Image:
     Args:
         array: Values, shape (I, J, K), or (I, J, K, C) with one channel per label.
         affine: Voxel index to RAS millimetres, shape (4, 4).
+        remark: What the header of its file leaves open of the geometry, in words; empty if nothing.
 
     Raises:
         InvalidError: If the array has another number of axes or the affine cannot be inverted.
@@ -110,6 +111,7 @@ class Image:
 
     array: np.ndarray
     affine: np.ndarray
+    remark: str = ""
 
     def __post_init__(self) -> None:
         array = np.asanyarray(self.array)
@@ -164,8 +166,8 @@ class Image:
             MissingError: If there is no such file.
             InvalidError: If it is damaged, of a wrong shape or type, without a usable affine, not finite or constant.
         """
-        array, affine = volumes.read_image(Path(path), labels=labels, volume=volume, spacing=spacing)
-        return cls(array, _checked_affine(f"{Path(path).name} affine", affine))
+        array, affine, remark = volumes.read_image(Path(path), labels=labels, volume=volume, spacing=spacing)
+        return cls(array, _checked_affine(f"{Path(path).name} affine", affine), remark)
 
     @classmethod
     def of(
@@ -199,12 +201,14 @@ class Image:
         kept = isinstance(source, Image)
         file = volumes.in_memory(name, source.array if kept else source)
         array = volumes.checked_array(name, file, labels=labels)
-        if kept:  # in the caller's own precision
-            same = array.dtype == source.array.dtype or (not labels and source.array.dtype.kind == "f")
-            return source if same else cls(array, source.affine)
+        if kept:  # in the caller's own precision, and with its channels
+            floats = source.array.dtype.kind == "f" and (not labels or source.channels is not None)
+            array = array.reshape(source.array.shape)
+            return source if floats or array.dtype == source.array.dtype else cls(array, source.affine, source.remark)
         if spacing is not None:
             affine = _spacing_affine(spacing, len(file.shape))
-        return cls(array, _checked_affine(f"{name} affine", file.affine if affine is None else affine))
+        affine = _checked_affine(f"{name} affine", file.affine if affine is None else affine)
+        return cls(array, affine, file.remark)
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes NIfTI: integers in the smallest type that holds them, anything else as float32.

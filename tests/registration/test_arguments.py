@@ -172,3 +172,13 @@ def test_weights_are_hashed_once_and_the_displacement_worked_out_once(folder, mo
     assert done.exit_code == 0, done.output
     assert hashed.count("model.safetensors") == 1
     assert sum(matrix is None for matrix in worked_out) == 1
+
+
+def test_what_a_header_leaves_open_is_a_warning_by_the_image_s_name(model, images, tmp_path):
+    image = nibabel.Nifti1Image(images[1].array, GRID.affine)
+    image.set_qform(AFFINES["oblique"], 1)
+    image.set_sform(GRID.affine, 2)
+    nibabel.save(image, tmp_path / "moving.nii.gz")
+    warnings = regzoo.register(images[0], tmp_path / "moving.nii.gz", model).facts["warnings"]
+    start = "moving: sform (code 2) and qform (code 1) of the header are up to "
+    assert sum(text.startswith(start) for text in warnings) == 1

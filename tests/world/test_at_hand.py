@@ -82,6 +82,9 @@ def test_an_image_stays_what_it_is():
         assert Image.of(image) is image
     labels = Image(values("uint8"), OBLIQUE)
     assert Image.of(labels, labels=True) is labels
+    for channels in (1, 2):  # one channel a label, of whole numbers or not
+        soft = Image(np.zeros((*SHAPE, channels), "float32"), OBLIQUE)
+        assert Image.of(soft, labels=True) is soft
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Images and label maps: a file a format, and the dict of them."""
 
-from regzoo.io.volumes.formats import FORMATS, checked_array, exists, read_grid, read_image, write_image
+from regzoo.io.volumes.formats import FORMATS, checked_array, exists, read_grid, read_image, read_remark, write_image
 from regzoo.io.volumes.in_memory import in_memory, is_array
 from regzoo.io.volumes.volume import Format, Volume
 
@@ -14,5 +14,6 @@ __all__ = [
     "is_array",
     "read_grid",
     "read_image",
+    "read_remark",
     "write_image",
 ]

@@ -29,14 +29,14 @@ _INTEGERS = (np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32, np.int
 
 def read_image(
     path: Path, *, labels: bool, volume: int | None, spacing: Sequence[float] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, str]:
     """Reads an image or a label map; see `Image.read`.
 
     Returns:
-        Array, shape (I, J, K) or (I, J, K, C), and affine in mm, shape (4, 4), unchecked.
+        Array, shape (I, J, K) or (I, J, K, C); affine in mm, shape (4, 4), unchecked; what the header leaves open.
     """
     with _opened(path) as file:
-        return checked_array(shown(path), file, labels=labels, volume=volume), _affine(file, spacing)
+        return checked_array(shown(path), file, labels=labels, volume=volume), _affine(file, spacing), file.remark
 
 
 def checked_array(name: str, file: Volume, *, labels: bool, volume: int | None = None) -> np.ndarray:
@@ -64,6 +64,12 @@ def read_grid(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
         shape = (*file.shape, 1)[:3]
         _check_size(shown(path), file, shape)
         return shape, _affine(file, None)
+
+
+def read_remark(path: Path) -> str:
+    """Says what an image's header leaves open of the geometry; an empty string if nothing."""
+    with _opened(path) as file:
+        return file.remark
 
 
 def exists(path: Path) -> bool:

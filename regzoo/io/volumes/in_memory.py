@@ -6,6 +6,7 @@ import numpy as np
 from nibabel.spatialimages import SpatialImage
 
 from regzoo.errors import invalid
+from regzoo.io.volumes.forms import remark
 from regzoo.io.volumes.nibabel_file import affine_of
 from regzoo.io.volumes.volume import Volume
 
@@ -26,7 +27,9 @@ def in_memory(name: str, source: object) -> Volume:
         InvalidError: If it is neither.
     """
     if isinstance(source, SpatialImage):
-        return Volume(source.shape, source.get_data_dtype(), affine_of(source), _reader(source.dataobj))
+        return Volume(
+            source.shape, source.get_data_dtype(), affine_of(source), _reader(source.dataobj), remark=remark(source)
+        )
     if not is_array(source):
         expected = "a path, an Image, a nibabel image or an array"
         raise invalid(name, expected, f"a {type(source).__module__}.{type(source).__name__}")

@@ -10,6 +10,7 @@ from nibabel.fileholders import FileHolder
 from nibabel.spatialimages import SpatialImage
 
 from regzoo.io.streams import Stream, most, opened
+from regzoo.io.volumes.forms import remark
 from regzoo.io.volumes.volume import Volume
 
 _MILLIMETRES = {"meter": 1e3, "micron": 1e-3}
@@ -52,4 +53,4 @@ def volume_of(image: SpatialImage, file: Path) -> Volume:
     def values(volume: int | None) -> np.ndarray:
         return np.asanyarray(image.dataobj if volume is None else image.dataobj[..., volume])
 
-    return Volume(image.shape, image.get_data_dtype(), affine_of(image), values, most(file))
+    return Volume(image.shape, image.get_data_dtype(), affine_of(image), values, most(file), remark(image))

@@ -18,6 +18,7 @@ class Volume:
         affine: Voxel to RAS millimetres, shape (4, 4), unchecked; None where the format holds no geometry.
         values: Reads the voxels, scaled as the file says: all of them, or one volume of the fourth axis.
         most: The most bytes of voxels that a file of this size can hold; None: not known.
+        remark: What the header leaves open of the geometry, in words; empty if nothing.
     """
 
     shape: tuple[int, ...]
@@ -25,6 +26,7 @@ class Volume:
     affine: np.ndarray | None
     values: Callable[[int | None], np.ndarray]
     most: int | None = None
+    remark: str = ""
 
 
 @dataclass(frozen=True)

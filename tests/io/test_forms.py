@@ -1,0 +1,83 @@
+"""Headers that leave the geometry open: what is taken, what ITK takes, and that it is said in words."""
+
+import struct
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from worlds import affine, rotation
+
+from regzoo.world.images import Image
+
+PLAIN = affine(np.diag([1.5, 1.2, 2.0]), (-30, -20, -25))
+OBLIQUE = affine(rotation(0.3, -0.2, 0.4) * (1.5, 1.2, 2.0), (10, -40, 30))
+LPS = np.diag([-1, -1, 1, 1.0])
+
+
+def write(path, sform, qform, scode, qcode):
+    """Writes both forms byte by byte, so that no library makes them agree."""
+    array = np.random.default_rng(0).random((5, 6, 7)).astype("float32")
+    image = nibabel.Nifti1Image(array, qform)
+    image.set_qform(qform, 1)
+    image.set_sform(sform, 1, update_affine=False)
+    nibabel.save(image, path)
+    raw = bytearray(path.read_bytes())
+    struct.pack_into("<hh", raw, 252, qcode, scode)
+    for row, offset in enumerate((280, 296, 312)):
+        struct.pack_into("<ffff", raw, offset, *sform[row])
+    quaternion = nibabel.Nifti1Image(array, qform).header
+    quaternion.set_qform(qform, 1)
+    for offset, key in zip(range(256, 280, 4), ("quatern_b", "quatern_c", "quatern_d"), strict=False):
+        struct.pack_into("<f", raw, offset, float(quaternion[key]))
+    struct.pack_into("<fff", raw, 268, *qform[:3, 3])
+    path.write_bytes(raw)
+    return path
+
+
+def itk_affine(path):
+    image = sitk.ReadImage(path)
+    found = np.eye(4)
+    found[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+    found[:3, 3] = image.GetOrigin()
+    return LPS @ found
+
+
+@pytest.mark.parametrize("qcode", [0, 1, 2, 4])
+@pytest.mark.parametrize("scode", [0, 1, 2, 4])
+@pytest.mark.parametrize("equal", [True, False])
+def test_a_remark_says_what_itk_takes(tmp_path, equal, scode, qcode):
+    path = write(tmp_path / "x.nii", OBLIQUE, OBLIQUE if equal else PLAIN, scode, qcode)
+    image, theirs = Image.read(path), itk_affine(path)
+    if scode or qcode:
+        np.testing.assert_allclose(image.affine, OBLIQUE if equal or scode else PLAIN, atol=1e-4)
+    same = np.allclose(image.affine, theirs, atol=1e-3)
+    if equal and (scode or qcode):
+        assert image.remark == ""
+        assert same
+    elif not (scode or qcode):
+        assert not same
+        assert "no geometry (sform and qform code 0)" in image.remark
+        assert "ITK and ANTs take another place" in image.remark
+    elif not (scode and qcode):
+        assert image.remark == ""
+        assert same
+    else:
+        assert image.remark.startswith(f"sform (code {scode}) and qform (code {qcode}) of the header are up to ")
+        assert ("regzoo takes the sform, and so do ITK and ANTs" in image.remark) == same
+        assert ("ITK and ANTs take the qform" in image.remark) == np.allclose(theirs, PLAIN, atol=1e-3)
+    assert Image.of(nibabel.load(path)).remark == image.remark
+    if image.remark:
+        assert "regzoo.Image.read(FILE).save(COPY)" in image.remark
+        image.save(tmp_path / "copy.nii.gz")
+        again = Image.read(tmp_path / "copy.nii.gz")
+        assert again.remark == ""
+        np.testing.assert_allclose(itk_affine(tmp_path / "copy.nii.gz"), image.affine, atol=1e-3)
+
+
+def test_rounding_in_a_header_is_no_disagreement(tmp_path):
+    other = OBLIQUE.copy()
+    other[:3, 3] += 0.02
+    assert Image.read(write(tmp_path / "x.nii", OBLIQUE, other, 2, 1)).remark == ""
+    other[:3, 3] += 0.2
+    assert "up to 0.381 mm apart" in Image.read(write(tmp_path / "x.nii", OBLIQUE, other, 2, 1)).remark
