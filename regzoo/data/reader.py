@@ -10,7 +10,7 @@ import numpy as np
 from regzoo.data.draws import Files
 from regzoo.errors import InvalidError, invalid
 from regzoo.schema.inputs import InputConfig
-from regzoo.world.images import Grid, Image
+from regzoo.world.images import Grid, Image, check_beside
 from regzoo.world.views import View, check_slices, stands_alone, view
 
 
@@ -27,9 +27,7 @@ def read_labelled(files: Files) -> tuple[Image, Image | None]:
     if labels.channels is not None and not (labels.array.min() >= 0 and labels.array.max() <= 1):
         received = f"{labels.array.min():g} to {labels.array.max():g}"
         raise invalid(str(files.labels), "channels of labels with values from 0 to 1", received)
-    if not labels.grid.same_as(image.grid):
-        received = f"shape {labels.shape}" if labels.shape != image.shape else "another affine"
-        raise invalid(str(files.labels), f"the grid of {files.image.name}, shape {image.shape}", received)
+    check_beside(str(files.labels), labels, image, f"the grid of {files.image.name}")
     return image, labels
 
 

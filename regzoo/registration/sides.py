@@ -10,7 +10,7 @@ from regzoo.io.landmarks import read_points
 from regzoo.io.volumes import is_array
 from regzoo.registration.scores import Side
 from regzoo.world.alignment import Alignment
-from regzoo.world.images import Image, Source, overlap_gap
+from regzoo.world.images import Image, Source, check_beside, overlap_gap
 from regzoo.world.labels import mask, shared_labels
 
 Points = str | os.PathLike | np.ndarray
@@ -85,10 +85,7 @@ def _beside(name: str, labels: Source, image: Image) -> Image:
     labels = Image.of(labels, name, labels=True, affine=image.affine if is_array(labels) else None)
     if name.endswith("mask") and labels.channels is not None:
         raise invalid(name, "one value a voxel", f"{labels.channels} channels")
-    if not labels.grid.same_as(image.grid):
-        expected = f"the grid of the {name.split('_')[0]} image, shape {image.shape}"
-        received = f"shape {labels.shape}" if labels.shape != image.shape else "another affine"
-        raise invalid(name, expected, received)
+    check_beside(name, labels, image, f"the grid of the {name.split('_')[0]} image")
     return labels
 
 

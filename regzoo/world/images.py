@@ -24,6 +24,8 @@ Outside = float | Literal["edge"]
 
 # Voxels. Affines in NIfTI headers are float32, which moves the far corner of a large image by up to 4e-5 voxels.
 _TOLERANCE = 1e-4
+# Voxels. Programs that write a label map beside its image round the affine, or pass it through a quaternion.
+_ROUNDED = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +95,12 @@ class Grid:
 
     def same_as(self, other: Grid) -> bool:
         """Tells whether both grids have the same voxels in the same places, to 1e-4 voxel."""
-        return self.shape == other.shape and bool(_near_corners(np.linalg.solve(self.affine, other.affine), self.shape))
+        return self.shape == other.shape and self.apart(other) <= _TOLERANCE
+
+    def apart(self, other: Grid) -> float:
+        """Returns how many voxels two grids of one shape are apart along an axis, at a corner, at most."""
+        corners = _corners(self.shape)
+        return float(np.abs(map_points(np.linalg.solve(self.affine, other.affine), corners) - corners).max())
 
 
 @dataclass(frozen=True, eq=False)
@@ -362,10 +369,33 @@ def _checked_affine(what: str, affine: np.ndarray) -> np.ndarray:
     return affine
 
 
-def _near_corners(matrix: np.ndarray, shape: tuple[int, int, int], target: np.ndarray | None = None) -> bool:
-    """Tells whether two voxel maps (`target`: the identity by default) agree to 1e-4 voxel all over `shape`."""
-    corners = np.array(list(itertools.product(*((0, size - 1) for size in shape))))
-    difference = map_points(matrix, corners) - map_points(np.eye(4) if target is None else target, corners)
+def check_beside(name: str, labels: Image, image: Image, expected: str) -> None:
+    """Refuses a label map that does not lie on an image's grid, to a thousandth of a voxel, as programs round it.
+
+    Args:
+        name: What the label map is called in the error.
+        labels: The label map.
+        image: The image.
+        expected: What the grid is called in the error.
+
+    Raises:
+        InvalidError: If it lies elsewhere.
+    """
+    if labels.shape != image.shape:
+        raise invalid(name, f"{expected}, shape {image.shape}", f"shape {labels.shape}")
+    apart = image.grid.apart(labels.grid)
+    if apart > _ROUNDED:
+        received = f"another affine, up to {apart:.2g} voxels away"
+        raise invalid(name, f"{expected}, shape {image.shape}", received)
+
+
+def _corners(shape: tuple[int, int, int]) -> np.ndarray:
+    return np.array(list(itertools.product(*((0, size - 1) for size in shape))))
+
+
+def _near_corners(matrix: np.ndarray, shape: tuple[int, int, int], target: np.ndarray) -> bool:
+    """Tells whether two voxel maps agree to 1e-4 voxel all over `shape`."""
+    difference = map_points(matrix, _corners(shape)) - map_points(target, _corners(shape))
     return bool((np.abs(difference) <= _TOLERANCE).all())
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import gzip
 import itertools
 import os
@@ -14,7 +15,7 @@ from worlds import AFFINES, SLOPE, affine, around, ramp
 
 from regzoo.errors import InvalidError, MissingError
 from regzoo.schema.inputs import PercentileIntensity, WindowIntensity
-from regzoo.world.images import Grid, Image, normalise, overlap_gap, resample
+from regzoo.world.images import Grid, Image, check_beside, normalise, overlap_gap, resample
 
 SHAPE = (7, 9, 6)
 SHEARED = affine([[1, 0.4, 0], [0, 2, 0], [0, 0.3, 1.5]], (3, 4, 5))
@@ -553,3 +554,18 @@ def test_a_header_of_more_voxels_than_the_file_or_memory_holds(tmp_path, name, s
         file.write(data)
     with pytest.raises(InvalidError, match=message):
         Image.read(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["anisotropic", "oblique"])
+def test_a_label_map_may_be_a_thousandth_of_a_voxel_away(name):
+    image = Image(noise(), AFFINES[name])
+    for away, refused in ((9e-4, False), (2e-3, True)):
+        shift = AFFINES[name] @ affine(np.eye(3), (away, 0, 0))
+        labels = Image(np.ones(SHAPE, "uint8"), shift)
+        assert not labels.grid.same_as(image.grid)
+        assert image.grid.apart(labels.grid) == pytest.approx(away)
+        message = "x: expected the grid, shape .* received another affine, up to 0.002 voxels away"
+        with pytest.raises(InvalidError, match=message) if refused else contextlib.nullcontext():
+            check_beside("x", labels, image, "the grid")
+    spread = Image(np.ones(SHAPE, "uint8"), AFFINES[name] @ np.diag([1 + 3e-4, 1, 1, 1]))  # at the far corner
+    assert image.grid.apart(spread.grid) == pytest.approx(3e-4 * (SHAPE[0] - 1))
