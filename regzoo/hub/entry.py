@@ -10,7 +10,7 @@ from regzoo.schema.card import Card
 
 @dataclass(frozen=True)
 class Entry:
-    """A zoo entry that was found, not yet verified."""
+    """A zoo entry that was found."""
 
     folder: Path
     source: str
@@ -18,6 +18,8 @@ class Entry:
     card: Card
     address: Address | None = None
     """The commit it was pulled from, if from a server."""
+    verified: bool = False
+    """Whether the bytes were checked against the card, as `take` does."""
 
     @property
     def pin(self) -> str:

@@ -1,6 +1,7 @@
 """Names: which entry a name means, and what there is to name."""
 
 import contextlib
+import dataclasses
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -36,11 +37,16 @@ def resolve(name: str | os.PathLike) -> Path:
     return take(name).folder
 
 
-def take(name: str | os.PathLike) -> Entry:
-    """Finds a model as `resolve` does and returns its entry, verified; same arguments and errors."""
-    entry = find(name)
+def take(name: str | os.PathLike | Entry) -> Entry:
+    """Finds a model as `resolve` does and returns its entry, verified; same arguments and errors.
+
+    An entry that is verified already is returned as it is: a command hashes a model once.
+    """
+    entry = name if isinstance(name, Entry) else find(name)
+    if entry.verified:
+        return entry
     verify(entry.folder, entry.card, cure(entry))
-    return entry
+    return dataclasses.replace(entry, verified=True)
 
 
 def find(name: str | os.PathLike) -> Entry:

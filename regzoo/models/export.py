@@ -74,7 +74,7 @@ def export(name: str | os.PathLike | hub.Entry, output: str | os.PathLike, kind:
     needed = _NEEDS.get(kind, backend.NAME)
     if needed != backend.NAME:
         raise invalid(f"format {kind}", f"the backend {needed}", backend.NAME, f"Set KERAS_BACKEND={needed}.")
-    entry = name if isinstance(name, hub.Entry) else hub.take(name)
+    entry = hub.take(name)
     inputs, network = entry.card.input, zoo.load(entry)
     model = Exported(cards.read_config(entry.folder).model_dump(mode="json"), inputs.spacing)
     model.network.set_weights(network.get_weights())

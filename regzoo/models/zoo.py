@@ -16,7 +16,7 @@ def load(name: Model) -> RegistrationModel:
 
     Args:
         name: `name`, `name@version`, a folder, such as a run folder, or `hf://owner/repo[@revision]`; or an entry that
-            `hub.take` gave, whose bytes are verified. A loaded model is returned as it is.
+            `hub.take` gave. A loaded model is returned as it is.
 
     Returns:
         The Keras model; `model.card` is its `Card`, `model.source` the name by which these very bytes are found again.
@@ -28,7 +28,7 @@ def load(name: Model) -> RegistrationModel:
         return name
     if not isinstance(name, str | os.PathLike | hub.Entry):
         raise invalid("model", "a name, a folder, hf://owner/repo or a loaded model", f"a {type(name).__name__}")
-    entry = name if isinstance(name, hub.Entry) else hub.take(name)
+    entry = hub.take(name)
     card, config = entry.card, cards.read_config(entry.folder)
     card.input.check(config)
     model = build(config, card.input.spacing)

@@ -404,3 +404,16 @@ def test_cache_folder(tmp_path, monkeypatch, platform, variables, expected):
 def test_a_pin_names_the_version(zoo):
     assert hub.pin("lung-ct-ddf") == hub.pin("lung-ct-ddf@1") == "lung-ct-ddf@1"
     assert hub.pin(str(zoo / "lung-ct-ddf")) == str(zoo / "lung-ct-ddf")
+
+
+def test_an_entry_is_hashed_once(monkeypatch):
+    from regzoo.hub import store
+
+    hashed, sha256 = [], store.sha256
+    monkeypatch.setattr(store, "sha256", lambda path: hashed.append(path) or sha256(path))
+    found = hub.models()[0]
+    assert not found.verified
+    taken = hub.take(found)
+    assert (len(hashed), taken.verified) == (len(found.card.files), True)
+    assert hub.take(taken) is taken
+    assert len(hashed) == len(found.card.files)
