@@ -198,6 +198,10 @@ def _result(
         before = score(fixed, moving, start, _moved(start, moving.image, grid), seen)
         scores = alike(before, score(fixed, moving, transform, moved, seen))
         jacobian = metrics.jacobian_statistics(transform.jacobian_determinant(grid))
+    beyond = 0 if fixed.points is None else int((~transform.covers(fixed.points)).sum())
+    if beyond:
+        told = f"{beyond} of {len(fixed.points)} fixed landmarks lie beyond the fixed image, where no field moves them."
+        facts["warnings"].append(told)
     facts["warnings"] += doubts(scores, jacobian, facts.get("loss") not in _ANY_CONTRAST)
     return Result(
         fixed=fixed.image,

@@ -211,22 +211,32 @@ class TestWarp:
         assert "CSV file: pass --points" in run("warp", "points.csv", *WARP[2:])[2]
 
     def test_inverse(self, files):
-        assert run("warp", "fixed.nii.gz", "--inverse", *WARP[2:5], "moving.nii.gz", *WARP[6:]) == (0, "", "")
+        code, out, err = run("warp", "fixed.nii.gz", "--inverse", *WARP[2:5], "moving.nii.gz", *WARP[6:])
+        assert (code, out) == (0, "")
+        assert "of the reference's voxels lie beyond the grid" in err  # what the fixed image does not show
         image, moving = (Image.read(f"{name}.nii.gz").array for name in ("x", "moving"))
         np.testing.assert_allclose(image[2:, :, :-1], moving[2:, :, :-1], atol=1e-5)
 
     @pytest.mark.parametrize(("option", "sign"), [((), 1), (("--inverse",), -1)])
     def test_points(self, files, option, sign):
-        assert run("warp", "points.csv", "--points", *option, "--transform", "shift.nii.gz", "-o", "y.csv")[0] == 0
-        expected = np.array([(1, 2, 3), (-4, 5, 8)]) + sign * np.array(SHIFT)
+        (files / "points.csv").write_text("x,y,z\n1,2,13\n-4,-5,10\n")
+        done = run("warp", "points.csv", "--points", *option, "--transform", "shift.nii.gz", "-o", "y.csv")
+        assert done == (0, "", "")
+        expected = np.array([(1, 2, 13), (-4, -5, 10)]) + sign * np.array(SHIFT)
         np.testing.assert_allclose(read_points("y.csv"), expected, atol=1e-4)
 
-    @pytest.mark.parametrize("arguments", [WARP[:4] + WARP[6:], (*WARP, "--points")])
-    def test_reference_goes_with_images_only(self, files, arguments):
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (WARP[:4] + WARP[6:], "--reference is missing: the image whose grid the output gets."),
+            ((*WARP, "--points"), "--reference goes with an image or a label map, not with --points."),
+        ],
+    )
+    def test_reference_goes_with_images_only(self, files, arguments, message):
         before = everything(files)
         code, out, err = run(*arguments)
         assert (code, out) == (2, "")
-        assert "--reference goes with an image or a label map, and only with those." in " ".join(err.split())
+        assert message in " ".join(err.split())
         assert everything(files) == before
 
     @pytest.mark.parametrize(
@@ -267,7 +277,7 @@ BAD = [
     (("evaluate", "constant-ddf", "--pairs", "nowhere.csv"), "nowhere.csv does not exist."),
     (("evaluate", "constant-ddf", "--pairs", "pairs.csv"), "pairs.csv, line 2: moving file lost.nii does not exist."),
     (("finetune", "recipe.yaml"), "recipe.yaml: training.stps: unknown key. Did you mean 'steps'?"),
-    ((*WARP[:3], "text.nii.gz", *WARP[4:]), "text.nii.gz is not a readable image, or it is damaged"),
+    ((*WARP[:3], "text.nii.gz", *WARP[4:]), "text.nii.gz is not a readable transform, or it is damaged"),
     ((*WARP[:3], "moving.nii.gz", *WARP[4:]), "moving.nii.gz: expected a displacement field, shape (X, Y, Z, 1, 3)"),
     (("warp", "text.nii.gz", "--points", *WARP[2:4], "-o", "y.csv"), "text.nii.gz: expected a header with the columns"),
     (("warp", "bad.csv", "--points", *WARP[2:4], "-o", "y.csv"), "bad.csv line 2: expected numbers for x,y,z"),

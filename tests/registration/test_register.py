@@ -388,10 +388,13 @@ class TestWarnings:
 
     def test_landmarks(self, model, tmp_path):
         points = tmp_path / "points.csv"
-        points.write_text("x,y,z\n0,0,20\n1,2,19\n")
+        points.write_text("x,y,z\n0,0,10\n1,2,9\n")
         image = picture_of(self.grid)
         warnings = regzoo.register(image, image, model, fixed_points=points, moving_points=points).facts["warnings"]
         assert "The landmarks lie further apart after the registration than before." in warnings
+        points.write_text("x,y,z\n0,0,10\n1,2,90\n")
+        warnings = regzoo.register(image, image, model, fixed_points=points, moving_points=points).facts["warnings"]
+        assert "1 of 2 fixed landmarks lie beyond the fixed image, where no field moves them." in warnings
 
     def test_nothing_left(self, tmp_path):
         far = regzoo.load(constant_model(tmp_path / "far", (0, 90, 0)))
