@@ -4,12 +4,14 @@ import contextlib
 import json
 import os
 import platform
+import reprlib
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel
 
 from regzoo import backend, hub
 from regzoo.errors import InvalidError
@@ -38,13 +40,20 @@ def is_finished(folder: Path, recipe: Recipe) -> bool:
     return True
 
 
-def _difference(kept: Recipe, recipe: Recipe) -> str:
-    """Returns the first thing in which two recipes differ, as `seed is 1, not 2`."""
-    name = next(name for name in Recipe.model_fields if getattr(kept, name) != getattr(recipe, name))
-    there, here = getattr(kept, name), getattr(recipe, name)
-    if isinstance(there, str | int | None) and isinstance(here, str | int | None):
-        return f"its {name} is {there}, not {here}"
-    return f"its {name} is another"
+def _difference(kept: BaseModel, recipe: BaseModel, place: str = "") -> str:
+    """Returns the first thing in which two recipes differ, as `training.steps is 100, not 200`."""
+    here = dict(recipe)
+    for name, there in kept:
+        other = here.get(name)
+        if there == other:
+            continue
+        path = f"{place}.{name}" if place else name
+        if isinstance(there, BaseModel) and type(there) is type(other):
+            return _difference(there, other, path)
+        if isinstance(there, BaseModel) or isinstance(other, BaseModel):
+            return f"its {path} is another"
+        return f"its {path} is {reprlib.repr(there)}, not {reprlib.repr(other)}"
+    raise AssertionError("recipes that are equal have no difference")
 
 
 @contextlib.contextmanager

@@ -78,6 +78,14 @@ def test_a_finished_run_is_left_alone(whole, home, monkeypatch):
 def test_another_recipe_in_the_same_folder_is_refused(whole, home):
     with pytest.raises(InvalidError, match=r"another recipe: its seed is 3, not 4\. Choose another --output"):
         finetune(tiny_run.recipe(seed=4), whole, home)
+    changes = (
+        ({"training": {"steps": 8}}, r"its training\.steps is 6, not 8"),
+        ({"data": {"label_values": [1]}}, r"its data\.label_values is None, not \(1,\)"),
+        ({"model": None, "input": None, "parent": str(whole)}, "its parent is None, not "),
+    )
+    for change, message in changes:
+        with pytest.raises(InvalidError, match=message):
+            finetune(tiny_run.recipe(**change), whole, home)
 
 
 def test_an_interrupted_run_goes_on_as_if_nothing_had_been(whole, home, tmp_path, monkeypatch):
