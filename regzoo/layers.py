@@ -16,6 +16,9 @@ class Warp(keras.layers.Layer):
         boundary: Value outside the image, `"edge"` or `"zero"`.
         method: `"linear"`, or `"nearest"` for labels.
 
+    Raises:
+        InvalidError: If one of them is unknown.
+
     Call arguments:
         inputs: `(image, ddf)`, shapes (B, *S_moving, C) and (B, *S_fixed, D), in voxels. Returns (B, *S_fixed, C).
     """
@@ -24,6 +27,7 @@ class Warp(keras.layers.Layer):
         self, boundary: str = "edge", method: str = "linear", dtype: object = "float32", **kwargs: object
     ) -> None:
         super().__init__(dtype=dtype, **kwargs)
+        warping.check_names(boundary, method)
         self.boundary, self.method = boundary, method
 
     def call(self, inputs: Sequence[Tensor]) -> Tensor:

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from tensors import array, tensor
 
+from regzoo.errors import InvalidError
 from regzoo.layers import Integrate, Warp
 from regzoo.ops import fields, warping
 
@@ -60,3 +61,9 @@ def test_geometry_stays_in_float32_under_mixed_precision():
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, array(warping.warp(tensor(image), tensor(ddf))), atol=1e-6)
     assert array(Integrate()(tensor(ddf))).dtype == np.float32
+
+
+@pytest.mark.parametrize(("name", "value"), [("boundary", "reflect"), ("method", "cubic"), ("boundary", None)])
+def test_a_warp_of_an_unknown_name_is_refused_when_it_is_made(name, value):
+    with pytest.raises(InvalidError, match=f"^Unknown {name} '{value}'"):
+        Warp(**{name: value})

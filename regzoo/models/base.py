@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from regzoo import backend, losses
-from regzoo.errors import InvalidError
+from regzoo.errors import InvalidError, invalid
 from regzoo.ops.grids import identity_grid
 from regzoo.ops.warping import sample
 
@@ -70,6 +70,9 @@ class RegistrationModel(keras.Model):
 
     def call(self, inputs: Mapping[str, object], training: bool | None = None) -> dict:
         """Returns the field for a batch of pairs."""
+        missing = [name for name in _SIDES if name not in inputs]
+        if missing:
+            raise invalid("inputs", f"a dictionary with '{missing[0]}'", ", ".join(map(str, inputs)) or "an empty one")
         return self.field(inputs["fixed"], inputs["moving"])
 
     def build(self, input_shape: object = None) -> None:

@@ -54,11 +54,16 @@ def sample(image: Tensor, coordinates: Tensor, boundary: Boundary = "edge", meth
     return total
 
 
-def _check(image: Tensor, coordinates: Tensor, boundary: str, method: str) -> None:
+def check_names(boundary: object, method: object) -> None:
+    """Raises InvalidError for a boundary or a method that `sample` does not know."""
     if boundary not in ("edge", "zero"):
-        raise unknown("boundary", boundary, ("edge", "zero"))
+        raise unknown("boundary", str(boundary), ("edge", "zero"))
     if method not in ("linear", "nearest"):
-        raise unknown("method", method, ("linear", "nearest"))
+        raise unknown("method", str(method), ("linear", "nearest"))
+
+
+def _check(image: Tensor, coordinates: Tensor, boundary: str, method: str) -> None:
+    check_names(boundary, method)
     if coordinates.shape[-1] != len(image.shape) - 2:
         expected = f"shape (B, ..., {len(image.shape) - 2}) for an image {tuple(image.shape)}"
         raise invalid("coordinates", expected, tuple(coordinates.shape))

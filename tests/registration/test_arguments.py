@@ -182,3 +182,9 @@ def test_what_a_header_leaves_open_is_a_warning_by_the_image_s_name(model, image
     warnings = regzoo.register(images[0], tmp_path / "moving.nii.gz", model).facts["warnings"]
     start = "moving: sform (code 2) and qform (code 1) of the header are up to "
     assert sum(text.startswith(start) for text in warnings) == 1
+
+
+def test_a_wrong_key_in_a_model_s_input_is_named(model):
+    image = np.zeros((1, 16, 12, 12, 1), "float32")
+    with pytest.raises(RegzooError, match="inputs: expected a dictionary with 'moving', received fixed, movin"):
+        model({"fixed": image, "movin": image})
