@@ -9,9 +9,12 @@ from keras import ops
 
 from regzoo import backend
 from regzoo.classical.pyramid import Pair, level_grid
-from regzoo.models.outputs.direct import DIRECT
-from regzoo.schema.networks import AffineConfig, DDFConfig, DVFConfig, FFDConfig
+from regzoo.models import output_of
+from regzoo.models.trainable import Trainable
+from regzoo.schema.losses import LOSSES, WindowTerm
+from regzoo.schema.outputs import OutputConfig
 from regzoo.world.images import Grid
+from regzoo.world.matrices import embedded
 from regzoo.world.transforms import Transform
 
 _PATIENCE = 10  # steps without a loss lower by a ten-thousandth, after which the rate falls, or a level is done
@@ -30,7 +33,7 @@ class Descent:
         window: Width of the windows of LNCC, in voxels of each level.
     """
 
-    output: AffineConfig | DDFConfig | DVFConfig | FFDConfig
+    output: OutputConfig
     deformation: Mapping[str, Mapping] = field(default_factory=dict)
     rate: float = 0.01
     factors: Sequence[float] = (2,)
@@ -50,33 +53,34 @@ class Descent:
         linear, tail = start.matrix, Transform()
         if linear is None or pair.in_volume:  # the moving image is seen through what comes before
             pair, linear, tail = pair.seen_through(start), np.eye(4), start
+        windows = [name for name, entry in LOSSES["image"].items() if issubclass(entry.config, WindowTerm)]
         images = {
-            name: {"size": self.window} if name == "lncc" else terms for name, terms in objective["image"].items()
+            name: {"size": self.window} | terms if name in windows else terms
+            for name, terms in objective["image"].items()
         }
         objective = {**objective, "image": images, "deformation": self.deformation}
-        is_matrix = isinstance(self.output, AffineConfig)
         model, grid, levels = None, None, []
         for factor in self.factors:
             finer = level_grid(pair.fixed.grid, factor)
             if grid is not None and finer.same_as(grid):
                 continue
             before, model, grid = model, self._model(pair, finer), finer
-            if before is not None and not is_matrix:
+            if before is not None and not self.output.is_linear:
                 model.continue_from(before)
             levels.append(descend(model, pair.batch(grid, linear, factor), objective, self.rate, iterations))
-            if is_matrix:
+            if self.output.is_linear:
                 linear = linear @ _world(model, grid)  # the next level starts from here, with zeros
-        if is_matrix:
+        if self.output.is_linear:
             return Transform.linear(linear).then(tail), levels
         ddf = ops.convert_to_numpy(model.field(None, None)["ddf"])[0]
         return pair.field(ddf, grid).then(Transform.linear(linear)).then(tail), levels
 
-    def _model(self, pair: Pair, grid: Grid) -> keras.Model:
-        shape, spacing = grid.shape[: pair.dims], tuple(float(each) for each in grid.spacing[: pair.dims])
-        return DIRECT[self.output.name](self.output, shape, spacing)
+    def _model(self, pair: Pair, grid: Grid) -> Trainable:
+        spacing = tuple(float(each) for each in grid.spacing[: pair.dims])
+        return Trainable(output_of(self.output, pair.dims, spacing), grid.shape[: pair.dims])
 
 
-def descend(model: keras.Model, batch: Mapping, objective: Mapping, rate: float, iterations: int) -> dict:
+def descend(model: Trainable, batch: Mapping, objective: Mapping, rate: float, iterations: int) -> dict:
     """Trains on one batch until the loss no longer falls, and leaves the weights of the lowest loss.
 
     Returns:
@@ -114,9 +118,7 @@ def _set(model: keras.Model, values: Sequence[np.ndarray]) -> None:
         variable.assign(value)
 
 
-def _world(model: keras.Model, grid: Grid) -> np.ndarray:
+def _world(model: Trainable, grid: Grid) -> np.ndarray:
     """Returns a matrix in voxels as one in mm, (4, 4)."""
-    matrix = ops.convert_to_numpy(model.field(None, None)["matrix"])[0]
-    full, dims = np.eye(4), len(matrix)
-    full[:dims, :dims], full[:dims, 3] = matrix[:, :dims], matrix[:, dims]
-    return grid.affine @ full @ np.linalg.inv(grid.affine)
+    matrix = embedded(ops.convert_to_numpy(model.field(None, None)["matrix"])[0])
+    return grid.affine @ matrix @ np.linalg.inv(grid.affine)

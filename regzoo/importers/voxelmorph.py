@@ -21,8 +21,10 @@ from regzoo.hub import cards
 from regzoo.io.files import atomic_folder, sha256
 from regzoo.io.yaml_json import parse_json
 from regzoo.models import weights, zoo
+from regzoo.schema.backbones import VoxelMorphConfig
 from regzoo.schema.inputs import InputConfig, WindowIntensity
-from regzoo.schema.networks import DDFConfig, ModelConfig, VoxelMorphConfig
+from regzoo.schema.networks import ModelConfig
+from regzoo.schema.outputs import DDFConfig
 from regzoo.schema.strict import validate
 
 ASSUMED = (

@@ -12,9 +12,11 @@ from regzoo import backend, losses
 from regzoo.errors import InvalidError, invalid
 from regzoo.ops.grids import identity_grid
 from regzoo.ops.warping import sample
+from regzoo.schema.outputs import OUTPUTS
+from regzoo.schema.registry import those
 
 Objective = Mapping[str, Mapping[str, Mapping[str, object]]]
-"""Kind of term, of `losses.KINDS` -> name of the loss -> `weight` and the loss's own parameters."""
+"""Kind of term, of `regzoo.schema.losses.LOSSES` -> name of the loss -> `weight` and the loss's own parameters."""
 
 _SIDES = ("fixed", "moving")
 _INPUTS = (*_SIDES, "known", *(f"{side}_{kind}" for side in _SIDES for kind in ("labels", "mask")), "moving_matrix")
@@ -53,6 +55,8 @@ class RegistrationModel(keras.Model):
 
     kinds = ("image", "label", "deformation", "known")
     """Kinds of losses that the model can be trained by."""
+    has_field = True
+    """Whether the model gives a field, or labels alone."""
     invertible = False
     """Whether the model gives the inverse field too."""
 
@@ -101,14 +105,16 @@ class RegistrationModel(keras.Model):
                 "Leave the term out, or give it weight 0."
             )
         if symmetric and not self.invertible:
-            raise InvalidError(
-                f"loss.symmetric: output '{self.name}' has no inverse. Use dvf, affine, keypoints or fitted, or false."
-            )
+            able = those(OUTPUTS, lambda each: each.has_inverse)
+            raise InvalidError(f"loss.symmetric: output '{self.name}' has no inverse. Use {able}, or false.")
+        if symmetric and any(kind == "known" for kind, *_ in terms):
+            raise InvalidError("loss.symmetric: expected false, since the inverse of a known field is not known.")
         needs_labels = any(kind == "label" for kind, *_ in terms)
 
         def values(inputs: Mapping[str, object], predictions: Sequence[Mapping[str, object]]) -> list:
-            compared = self.compared(*_both_ways(inputs, predictions), needs_labels)
-            return [loss(*compared[kind]) for kind, _, loss, _ in terms]
+            ways = zip((inputs, _exchanged(inputs)), predictions, strict=False)
+            compared = [self.compared(*way, needs_labels) for way in ways]
+            return [ops.concatenate([loss(*each[kind]) for each in compared]) for kind, _, loss, _ in terms]
 
         trackers = [keras.metrics.Mean(name=f"{kind}_{name}", dtype="float32") for kind, name, *_ in terms]
         self.train_function = self.test_function = None  # Keras keeps them compiled, with the old objective
@@ -151,6 +157,8 @@ class RegistrationModel(keras.Model):
             raise ValueError("The model has no objective. Call supervise(objective, spacing) before fit.")
         predictions = [y_pred, self.inverse(y_pred)] if self._supervision.symmetric else [y_pred]
         inputs = {key: x[key] for key in _INPUTS if key in x}
+        if self._supervision.symmetric and "moving_matrix" in inputs:
+            raise InvalidError("moving_matrix: expected none with a symmetric loss, which has both images on one grid.")
         values = [ops.mean(value) for value in self._supervision.values(inputs, [_tensors(p) for p in predictions])]
         for tracker, value in zip(self._supervision.trackers, values, strict=True):
             tracker.update_state(value)
@@ -192,10 +200,8 @@ def _tensors(prediction: Mapping[str, object]) -> dict:
     return {"ddf": prediction["ddf"], "dense": prediction.get("dense", prediction["ddf"])}
 
 
-def _both_ways(inputs: Mapping[str, object], predictions: Sequence[Mapping[str, object]]) -> tuple[dict, dict]:
-    """Appends the exchanged pairs with the inverse fields, if there are any, to the batch."""
-    if len(predictions) == 1:
-        return dict(inputs), dict(predictions[0])
-    other = {key: key.replace(*_SIDES) if key.startswith("fixed") else key.replace(*_SIDES[::-1]) for key in inputs}
-    pairs = {key: ops.concatenate([inputs[key], inputs[other[key]]], axis=0) for key in inputs}
-    return pairs, {key: ops.concatenate([p[key] for p in predictions], axis=0) for key in predictions[0]}
+def _exchanged(inputs: Mapping[str, object]) -> dict:
+    """Returns a pair with its sides exchanged; what only one side has, such as a mask, then belongs to the other."""
+    other = {"fixed": "moving", "moving": "fixed"}
+    sides = {key: key.partition("_") for key in inputs}
+    return {other.get(side, side) + mark + rest: inputs[key] for key, (side, mark, rest) in sides.items()}

@@ -113,7 +113,7 @@ def _onnx(network: keras.Model, batch: dict, names: list[str], path: Path) -> di
 def _pair(network: keras.Model, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     """Returns a random pair on the network's grid, with labels if it moves those."""
     random = np.random.default_rng(1)
-    names = ["fixed", "moving", *["moving_labels"] * ("deformation" not in network.kinds)]
+    names = ["fixed", "moving", *["moving_labels"] * (not network.has_field)]
     return {name: random.random((1, *shape, 1)).astype("float32") for name in names}
 
 

@@ -1,4 +1,4 @@
-"""What the models share around their backbones: padding, cropping, and layers that predict close to zero."""
+"""Padding and cropping around a backbone, and the layers on it that predict close to zero."""
 
 from collections.abc import Sequence
 
@@ -32,8 +32,6 @@ def head(dims: int, features: int, channels: int, name: str) -> keras.Layer:
     return layer
 
 
-def predictions(backbone: keras.Model, heads: Sequence[keras.Layer], pair: object) -> list:
+def predictions(heads: Sequence[keras.Layer], features: Sequence) -> list:
     """Returns what each head makes of the features of its level."""
-    features = backbone(pair)
-    features = features if isinstance(features, list) else [features]  # Keras unpacks a list of one
-    return [layer(x) for layer, x in zip(heads, features, strict=True)]
+    return [layer(each) for layer, each in zip(heads, features, strict=True)]

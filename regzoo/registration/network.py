@@ -7,7 +7,7 @@ from keras import ops
 
 from regzoo import backend
 from regzoo.errors import InvalidError, invalid
-from regzoo.models import ConditionalModel, RegistrationModel
+from regzoo.models import RegistrationModel
 from regzoo.registration.candidates import misfits
 from regzoo.registration.scores import Side, unscored
 from regzoo.registration.sides import open_geometry
@@ -35,7 +35,7 @@ class NetworkPair:
         self.fixed_view = self._view("fixed", fixed.image, lungs=masks.get("fixed_mask"))
         seen = {"beside": self.grid, "lungs": masks.get("moving_mask")}
         self.labels = []
-        if isinstance(model, ConditionalModel) and moving.labels is not None:  # the only one that looks at them
+        if not model.has_field and moving.labels is not None:  # the only one that looks at them
             self.labels = present(moving.labels)
             seen |= {"labels": moving.labels, "values": self.labels}
         self.moving_view = self._view("moving", moving.image, **seen)
@@ -91,7 +91,7 @@ def _from_fixed_to_moving_grid(prediction: Mapping[str, object], pair: NetworkPa
     return dense if linear is None else dense.then(linear)
 
 
-def predicted_labels(model: ConditionalModel, pair: NetworkPair) -> Image:
+def predicted_labels(model: RegistrationModel, pair: NetworkPair) -> Image:
     """Returns the moving image's labels on the fixed image's grid, as a conditional model predicts them there."""
     if not pair.labels:
         raise invalid("moving_labels", "at least one label", "an empty map")

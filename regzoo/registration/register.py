@@ -1,11 +1,12 @@
 """register: two images and a model in; the moved image, a transform, figures, warnings and a picture out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import get_args
 
 from regzoo import backend, classical
 from regzoo.errors import InvalidError, invalid, unknown
-from regzoo.models import ConditionalModel, RegistrationModel, zoo
+from regzoo.models import RegistrationModel, zoo
 from regzoo.registration.network import NetworkPair, predicted_labels, predicted_transform
 from regzoo.registration.results import Result, clock
 from regzoo.registration.scores import Side, alike, doubts, in_view, label_doubts, overlap, score, unscored
@@ -19,13 +20,12 @@ from regzoo.registration.sides import (
     read_masks,
     read_side,
 )
+from regzoo.schema.losses import any_contrast
 from regzoo.world import metrics
 from regzoo.world.alignment import Alignment, aligned
 from regzoo.world.images import Grid, Image, Source
 from regzoo.world.labels import mask, shared_labels
 from regzoo.world.transforms import Transform
-
-_ANY_CONTRAST = ("mi", "nmi", "mind")
 
 
 def register(
@@ -95,15 +95,16 @@ def register(
     check_overlap(*images, start_at)
     if masks and not (names or refine or model.card.input.around == "lungs"):
         raise invalid("masks", "method, refine or a model of lungs, which look at them", "a model that does not")
-    given = {"loss": loss, "labels": guiding_labels(*sides) if guided else None, **masks}
+    labels = guiding_labels(*sides) if guided else None
+    guidance = classical.Guidance(loss, iterations, **masks, labels=labels) if names or refine else None
     if model is None:
-        facts, start, transform = _by_method(*sides, names, iterations, start_at, given, seconds)
+        facts, start, transform = _by_method(*sides, names, start_at, guidance, seconds)
     else:
         if refine:
             _check_refinable(model, images[0])
         with clock(seconds, "network"):
             pair = NetworkPair(model, *sides, alignment, masks)
-        if isinstance(model, ConditionalModel):
+        if not model.has_field:
             return _segmented(model, pair, seconds)
         with clock(seconds, "network"):
             transform = predicted_transform(model, pair)
@@ -111,7 +112,8 @@ def register(
     if refine:
         facts["loss"] = loss
         with clock(seconds, "refinement"):
-            transform, facts["refinement"] = classical.refine(*images, transform, refine, **given)
+            steps = replace(guidance, iterations=refine)
+            transform, facts["refinement"] = classical.refine(*images, transform, steps)
     if guided:
         facts["warnings"].append("The labels guided the registration: their overlap says nothing about its quality.")
     return _result(*sides, start, transform, facts, seconds)
@@ -132,7 +134,7 @@ def _checked_method(model: object, method: object, alignment: object) -> list[st
 
 
 def _check_effort(names: list[str], loss: object, guided: bool, refine: object, iterations: object) -> None:
-    if loss not in classical.IMAGE_LOSSES:
+    if not isinstance(loss, str) or loss not in classical.IMAGE_LOSSES:
         raise unknown("image loss", str(loss), classical.IMAGE_LOSSES)
     if isinstance(refine, bool) or not isinstance(refine, int) or refine < 0:
         raise invalid("refine", "a number of steps from 0", refine)
@@ -149,7 +151,7 @@ def _with_card(model: RegistrationModel) -> RegistrationModel:
 
 
 def _check_refinable(model: RegistrationModel, fixed: Image) -> None:
-    if isinstance(model, ConditionalModel):
+    if not model.has_field:
         raise InvalidError("refine: a conditional model has no transform to improve. Leave it out.")
     if len(model.card.input.shape) == 2 and fixed.shape[2] > 1:
         raise InvalidError(
@@ -162,9 +164,8 @@ def _by_method(
     fixed: Side,
     moving: Side,
     names: list[str],
-    iterations: int,
     alignment: Alignment,
-    given: Mapping,
+    guidance: classical.Guidance,
     seconds: dict[str, float],
 ) -> tuple[dict, Transform, Transform]:
     """Registers by optimisation; returns facts, the start and the transform."""
@@ -172,7 +173,7 @@ def _by_method(
         raise invalid("moving", "a volume, as fixed is", "one slice", "Take the slice as the fixed image.")
     start = aligned(fixed.image, moving.image, alignment)
     with clock(seconds, "optimisation"):
-        transform, done = classical.optimise(fixed.image, moving.image, start, names, iterations=iterations, **given)
+        transform, done = classical.optimise(fixed.image, moving.image, start, names, guidance)
     facts = {
         "method": ",".join(names),
         "loss": done[-1]["loss"],
@@ -202,7 +203,7 @@ def _result(
     if beyond:
         told = f"{beyond} of {len(fixed.points)} fixed landmarks lie beyond the fixed image, where no field moves them."
         facts["warnings"].append(told)
-    facts["warnings"] += doubts(scores, jacobian, facts.get("loss") not in _ANY_CONTRAST)
+    facts["warnings"] += doubts(scores, jacobian, not any_contrast(facts.get("loss")))
     return Result(
         fixed=fixed.image,
         moving=moving.image,
@@ -216,7 +217,7 @@ def _result(
     )
 
 
-def _segmented(model: ConditionalModel, pair: NetworkPair, seconds: dict[str, float]) -> Result:
+def _segmented(model: RegistrationModel, pair: NetworkPair, seconds: dict[str, float]) -> Result:
     """Predicts the moving image's labels on the fixed image; there is no transform."""
     fixed, moving = pair.fixed, pair.moving
     if moving.labels is None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from regzoo.errors import invalid
-from regzoo.schema.networks import ModelConfig, StageConfig
+from regzoo.schema.networks import ModelConfig
 from regzoo.schema.strict import Strict
 
 Spacing = Annotated[float, Field(gt=0.01, le=100)]
@@ -80,20 +80,12 @@ class InputConfig(Strict):
         """
         if len(self.shape) != model.dims:
             raise invalid("input.shape", f"{model.dims} values, as model.dims says", list(self.shape))
-        for stage in (*model.before, model):
+        for stage in model.row:
             seen = [-(-n // stage.shrink) for n in self.shape]
             if min(seen) < 4:
                 expected = f"more than {3 * stage.shrink} voxels along each axis, since shrink is {stage.shrink}"
                 raise invalid("input.shape", expected, list(self.shape))
-            widest = _widest(stage, model.dims)
+            widest = stage.widest(model.dims)
             if math.prod(seen) * widest > FEATURES_LIMIT:
                 expected = f"at most {int(FEATURES_LIMIT / widest)} voxels with {widest:g} channels on the finest level"
                 raise invalid("input.shape", expected, list(self.shape))
-
-
-def _widest(stage: StageConfig | ModelConfig, dims: int) -> float:
-    """Returns how many values a network has for each voxel of its grid, on its finest level or as maps of points."""
-    widest, output = max(stage.backbone.channels[0], 24 if stage.descriptor else 0), stage.output
-    if output.name != "keypoints":
-        return widest
-    return 2 * max(widest, output.points / 2 ** (dims * output.level))  # both images are seen at once

@@ -3,10 +3,11 @@
 The settings of a term are those of the function of the same name in `regzoo.losses`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from regzoo.schema.registry import AnyOf, Entries, Entry
 from regzoo.schema.strict import Strict
 
 Share = Annotated[float, Field(gt=0, le=0.1)]
@@ -14,14 +15,19 @@ Scale = Annotated[float, Field(ge=0, le=16)]
 
 
 class Term(Strict):
-    """One term of the loss; a weight of 0 switches it off."""
+    """One term of the loss; a weight of 0 switches it off. A subclass has the settings of its function."""
 
+    any_contrast: ClassVar[bool] = False
+    """Whether it also compares images in which other things are bright."""
+    skips_flat: ClassVar[bool] = False
+    """Whether what is flat does not count, as the moving image's edge, which goes on outside it, then does not."""
     weight: Annotated[float, Field(ge=0, le=1e6)] = 1.0
 
 
 class WindowTerm(Term):
     """A term that compares windows of `size` voxels along each axis."""
 
+    skips_flat: ClassVar[bool] = True
     size: Annotated[int, Field(ge=3, le=31)] = 9
     window: Literal["box", "triangular", "gaussian"] = "box"
     floor: Share = 1e-4
@@ -38,6 +44,7 @@ class WindowTerm(Term):
 class HistogramTerm(Term):
     """A term on the joint histogram of the intensities."""
 
+    any_contrast: ClassVar[bool] = True
     num_bins: Annotated[int, Field(ge=4, le=256)] = 23
     sigma_ratio: Annotated[float, Field(ge=0.1, le=4)] = 0.5
     """Standard deviation in bins of the Gaussian by which a voxel falls into them."""
@@ -46,6 +53,8 @@ class HistogramTerm(Term):
 class SimilarityTerm(Term):
     """A term on self-similarity: patches of `2 * radius + 1` voxels, compared `dilation` voxels away."""
 
+    any_contrast: ClassVar[bool] = True
+    skips_flat: ClassVar[bool] = True
     radius: Annotated[int, Field(ge=1, le=8)] = 2
     dilation: Annotated[int, Field(ge=1, le=8)] = 2
     floor: Share = 1e-3
@@ -90,56 +99,52 @@ class MarginTerm(Term):
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-class ImageLoss(Strict):
-    """Terms that compare the fixed and the moved image; mi, nmi and mind also across modalities."""
-
-    ssd: Term | None = None
-    ncc: Term | None = None
-    lncc: WindowTerm | None = None
-    mi: HistogramTerm | None = None
-    nmi: HistogramTerm | None = None
-    mind: SimilarityTerm | None = None
-
-
-class LabelLoss(Strict):
-    """Terms that compare the fixed and the moved labels, averaged over the labels that are there."""
-
-    dice: ScalesTerm | None = None
-    jaccard: ScalesTerm | None = None
-    cross_entropy: EntropyTerm | None = None
-    ssd: ScalesTerm | None = None
-    centroid: Term | None = None
-    """A distance in millimetres: it wants a smaller weight than an overlap."""
-
-
-class DeformationLoss(Strict):
-    """Terms that keep the field smooth and free of folds, in millimetres."""
-
-    gradient: NormTerm | None = None
-    bending: Term | None = None
-    elastic: ElasticTerm | None = None
-    folding: MarginTerm | None = None
-
-
 class DistanceTerm(Term):
     """A distance in millimetres; a voxel outside the mask counts `outside` beside one inside."""
 
     outside: Annotated[float, Field(ge=0, le=1)] = 0.02
 
 
-class KnownLoss(Strict):
-    """Terms that compare the field with the known one; for simulated pairs."""
+LOSSES: dict[str, Entries] = {
+    "image": {
+        "ssd": Entry(Term, "regzoo.losses.image:ssd"),
+        "ncc": Entry(Term, "regzoo.losses.image:ncc"),
+        "lncc": Entry(WindowTerm, "regzoo.losses.image:lncc"),
+        "mi": Entry(HistogramTerm, "regzoo.losses.multimodal:mi"),
+        "nmi": Entry(HistogramTerm, "regzoo.losses.multimodal:nmi"),
+        "mind": Entry(SimilarityTerm, "regzoo.losses.multimodal:mind"),
+    },
+    "label": {
+        "dice": Entry(ScalesTerm, "regzoo.losses.label:dice"),
+        "jaccard": Entry(ScalesTerm, "regzoo.losses.label:jaccard"),
+        "cross_entropy": Entry(EntropyTerm, "regzoo.losses.label:cross_entropy"),
+        "ssd": Entry(ScalesTerm, "regzoo.losses.label:label_ssd"),
+        "centroid": Entry(Term, "regzoo.losses.label:centroid"),  # in mm: it wants a smaller weight than an overlap
+    },
+    "deformation": {
+        "gradient": Entry(NormTerm, "regzoo.losses.deformation:gradient"),
+        "bending": Entry(Term, "regzoo.losses.deformation:bending"),
+        "elastic": Entry(ElasticTerm, "regzoo.losses.deformation:elastic"),
+        "folding": Entry(MarginTerm, "regzoo.losses.deformation:folding"),
+    },
+    "known": {"distance": Entry(DistanceTerm, "regzoo.losses.known:distance")},
+}
+"""Kind -> name -> the term, and the function of the same settings. Image losses compare the fixed and the moved image,
+label losses their labels; deformation losses keep the field smooth and free of folds, in mm; known losses compare it
+with the known one of simulated pairs."""
 
-    distance: DistanceTerm | None = None
+
+def _terms(kind: str) -> AnyOf:
+    return AnyOf(LOSSES[kind], f"{kind.capitalize()}Loss", f"Terms of a loss: {kind} losses.")
 
 
 class Loss(Strict):
     """The loss of a registration: a weighted sum of terms of four kinds."""
 
-    image: ImageLoss = ImageLoss()
-    label: LabelLoss = LabelLoss()
-    deformation: DeformationLoss = DeformationLoss()
-    known: KnownLoss = KnownLoss()
+    image: Annotated[Strict, _terms("image")] = Field(default={}, validate_default=True)
+    label: Annotated[Strict, _terms("label")] = Field(default={}, validate_default=True)
+    deformation: Annotated[Strict, _terms("deformation")] = Field(default={}, validate_default=True)
+    known: Annotated[Strict, _terms("known")] = Field(default={}, validate_default=True)
     symmetric: bool = False
     """Whether every term is also taken the other way round, by the inverse field; needs an output that has one."""
 
@@ -152,6 +157,11 @@ class Loss(Strict):
         return self
 
 
-def active(terms: ImageLoss | LabelLoss | DeformationLoss | KnownLoss) -> dict[str, Term]:
+def active(terms: Strict) -> dict[str, Term]:
     """Returns the terms of a loss that have a weight above 0: name -> term."""
     return {name: term for name, term in terms if term is not None and term.weight > 0}
+
+
+def any_contrast(loss: str | None) -> bool:
+    """Whether an image loss of this name also compares images in which other things are bright."""
+    return loss in LOSSES["image"] and LOSSES["image"][loss].config.any_contrast

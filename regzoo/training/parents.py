@@ -56,7 +56,7 @@ def start_from_parents(model: RegistrationModel, config: ModelConfig, recipe: Re
     Raises:
         InvalidError: If a parent has networks of another kind, or what is to be frozen has no parent.
     """
-    networks = (*config.before, config)
+    networks = config.row
     if isinstance(recipe.parent, str):
         _start_whole(model, networks, recipe.parent)
         parents = (recipe.parent,) * len(networks)
@@ -71,7 +71,7 @@ def start_from_parents(model: RegistrationModel, config: ModelConfig, recipe: Re
 def _start_whole(model: RegistrationModel, networks: tuple[StageConfig | ModelConfig, ...], parent: str) -> None:
     folder = hub.resolve(parent)
     theirs = cards.read_config(folder)
-    for mine, other in itertools.zip_longest(networks, (*theirs.before, theirs)):
+    for mine, other in itertools.zip_longest(networks, theirs.row):
         _check_same_kind(mine, other, parent)
     weights.load(model, folder / cards.WEIGHTS)
 
@@ -83,7 +83,7 @@ def _start_network(
     name, place = _network(parent)
     folder = hub.resolve(name)
     theirs = cards.read_config(folder)
-    row = (*theirs.before, theirs)
+    row = theirs.row
     if place >= len(row):
         raise invalid(f"parent[{i}]", f"a network of 0 to {len(row) - 1} after #", parent)
     _check_same_kind(networks[i], row[place], parent)
@@ -115,14 +115,11 @@ def _check_same_kind(
     mine: StageConfig | ModelConfig | None, theirs: StageConfig | ModelConfig | None, parent: str
 ) -> None:
     """Refuses weights of a network of another kind, which might fit and would mean something else."""
-    kinds = [each and (each.backbone, each.output.name, each.descriptor, each.flow) for each in (mine, theirs)]
-    if mine and theirs and (mine.output.name, theirs.output.name) == ("fitted", "dvf"):
-        # A matrix can be fitted to the velocities of a network that was trained to bend: they point the same way.
-        kinds[0] = (mine.backbone, theirs.output.name, mine.descriptor, mine.flow)
     if mine and theirs and getattr(theirs.output, "symmetric", False) and not getattr(mine.output, "symmetric", False):
         # What such a network predicts in one direction alone was never trained.
         raise InvalidError(f"model.output.symmetric: expected true, as the parent {parent} has it, received false.")
-    if kinds[0] != kinds[1]:
+    seen = [each and (each.backbone, each.descriptor, each.flow) for each in (mine, theirs)]
+    if seen[0] != seen[1] or (mine and theirs.output.name not in mine.output.starts_from):
         raise InvalidError(
             f"model: expected the backbone, output, descriptor and flow of each network of the parent {parent}, "
             "received others. Only passes, shrink, level and steps may differ, and symmetric where the parent is not."

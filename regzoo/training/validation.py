@@ -62,7 +62,7 @@ class Validation:
     def _score(self, pair: Batch) -> dict[str, float]:
         shared = _shared(pair) if "moving_labels" in pair and "known" not in pair else []
         batch = {name: pair[name] for name in ("fixed", "moving")}
-        if "deformation" not in self.model.kinds:  # it has no field, and moves labels itself
+        if not self.model.has_field:  # it has no field, and moves labels itself
             if not shared:
                 return {"valid_dice": math.nan}
             moved = self.model.predict_labels(batch | {"moving_labels": _channels(pair["moving_labels"], shared)})

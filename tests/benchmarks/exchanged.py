@@ -11,7 +11,8 @@ import argparse
 import regzoo
 from regzoo import hub
 from regzoo.hub import cards
-from regzoo.models.outputs.dense import DenseModel
+from regzoo.models.network import Network
+from regzoo.schema.outputs import DVFConfig
 from regzoo.schema.recipe import Recipe
 from regzoo.training import recipe_data
 
@@ -27,8 +28,8 @@ def main() -> None:
     for symmetric in (False, True):
         model = regzoo.load(arguments.model)
         for part in model._flatten_layers():
-            if isinstance(part, DenseModel) and part.invertible:
-                part.symmetric = symmetric
+            if isinstance(part, Network) and isinstance(part.meaning.config, DVFConfig):
+                part.meaning.config = part.meaning.config.model_copy(update={"symmetric": symmetric})
         found = regzoo.evaluate(model, pairs).summary()
         figures = {key: f"{found[key]['mean']:.4f} ± {found[key]['sd']:.4f}" for key in ("dice_after", "sdlogj")}
         print(f"{arguments.model} symmetric {symmetric}, {len(pairs)} pairs: {figures}", flush=True)

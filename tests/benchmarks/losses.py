@@ -19,6 +19,8 @@ sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 import loss_formulas
 import loss_peers
 
+from regzoo.schema.losses import LOSSES
+
 ops = backend.keras.ops
 SPACING = {"spacing": (1.0, 2.0, 1.5)}
 SETTINGS = {"lncc": {"size": 3}, "centroid": SPACING, "elastic": SPACING}
@@ -53,7 +55,8 @@ def milliseconds(loss, arguments, settings):
 def main():
     small, large = example((10, 12, 11)), example((48, 64, 48))
     print(f"{'loss':26}{'regzoo':>12}{'formula':>12}{'peer':>12}{'ms':>8}   ({backend.NAME})")
-    for kind, name, loss in ((kind, name, loss) for kind, all_ in losses.KINDS.items() for name, loss in all_.items()):
+    rows = [(kind, *row) for kind in LOSSES for row in losses.named(kind).items()]
+    for kind, name, loss in rows:
         settings = SETTINGS.get(name, {})
         value = ops.convert_to_numpy(loss(*(x[None].astype("float32") for x in small[kind]), **settings))[0]
         formula = getattr(loss_formulas, loss.__name__)(*small[kind], **settings)

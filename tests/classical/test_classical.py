@@ -7,7 +7,7 @@ import pytest
 from worlds import AFFINES, affine, around, rotation
 
 import regzoo
-from regzoo.classical import METHODS, optimise, refine
+from regzoo.classical import METHODS, Guidance, optimise, refine
 from regzoo.classical.pyramid import level_grid
 from regzoo.errors import InvalidError
 from regzoo.world.images import Grid, Image
@@ -50,7 +50,7 @@ def error(transform, truth):
 @pytest.mark.parametrize(("name", "world"), [("rigid", "LPS"), ("affine", "permuted")])
 def test_finds_a_rigid_motion(name, world):
     fixed, moving = pair(rigid, world)
-    found, (done,) = optimise(fixed, moving, Transform.identity(), [name], loss="ncc")
+    found, (done,) = optimise(fixed, moving, Transform.identity(), [name], Guidance(loss="ncc"))
     assert error(Transform.identity(), rigid) > 2.5
     assert error(found, rigid) < 0.25
     assert found.matrix is not None
@@ -63,7 +63,7 @@ def test_similarity_has_one_scale():
     def grown(points):
         return MIDDLE + 1.1 * (rigid(points) - MIDDLE)
 
-    found, _ = optimise(*pair(grown), Transform.identity(), ["similarity"], loss="ncc")
+    found, _ = optimise(*pair(grown), Transform.identity(), ["similarity"], Guidance(loss="ncc"))
     assert error(found, grown) < 0.3
     np.testing.assert_allclose(np.linalg.svd(found.matrix[:3, :3])[1], 1.1, atol=0.02)
 
@@ -80,7 +80,7 @@ def test_similarity_has_one_scale():
 )
 def test_finds_a_smooth_field(name):
     fixed, moving = pair(bent, "LAS")
-    found, (done,) = optimise(fixed, moving, Transform.identity(), [name], iterations=60)
+    found, (done,) = optimise(fixed, moving, Transform.identity(), [name], Guidance(iterations=60))
     assert error(Transform.identity(), bent) > 2
     assert error(found, bent) < {"convex": 1.4, "demons": 2.1}.get(name, 0.7)  # flat places do not move demons
     assert done["levels"][-1]["after"] < 0.8 * done["levels"][0]["before"]
@@ -110,7 +110,7 @@ def test_a_mask_of_less_than_a_hundredth_of_the_image_is_an_image():
         for shift in (0, (2, -1, 1))
     )
     assert 0 < fixed.array.mean() < 0.009
-    found, _ = optimise(fixed, moving, Transform.identity(), ["rigid"], loss="ssd")
+    found, _ = optimise(fixed, moving, Transform.identity(), ["rigid"], Guidance(loss="ssd"))
     np.testing.assert_allclose(found.apply_points(np.array([[20.0, 20, 20]])), [[22, 19, 21]], atol=0.2)
     with pytest.raises(InvalidError, match="nearly constant"):
         optimise(fixed, Image(np.ones((40, 40, 40), "float32"), np.eye(4)), Transform.identity(), ["rigid"])
@@ -138,8 +138,8 @@ def test_what_a_mask_leaves_out_does_not_count():
     spoilt = Image(np.where(outside, misleading, fixed.array).astype("float32"), fixed.affine)
     mask = Image((~outside).astype("uint8"), fixed.affine)
     # Not by LNCC, whose windows see half their width beyond the mask.
-    found, _ = optimise(spoilt, moving, Transform.identity(), ["rigid"], loss="ncc", fixed_mask=mask)
-    bare, _ = optimise(spoilt, moving, Transform.identity(), ["rigid"], loss="ncc")
+    found, _ = optimise(spoilt, moving, Transform.identity(), ["rigid"], Guidance(loss="ncc", fixed_mask=mask))
+    bare, _ = optimise(spoilt, moving, Transform.identity(), ["rigid"], Guidance(loss="ncc"))
     assert error(found, rigid) < 0.6
     assert error(bare, rigid) > 2 * error(found, rigid)
 
@@ -150,7 +150,7 @@ def test_a_mask_is_not_itself_matched(loss):
     fixed, moving = pair(rigid)
     places = moving.grid.coordinates()
     mask = Image((np.linalg.norm(places - MIDDLE - (4, 0, 0), axis=-1) < 16).astype("uint8"), moving.affine)
-    found, _ = optimise(fixed, moving, Transform.identity(), ["rigid"], loss=loss, moving_mask=mask)
+    found, _ = optimise(fixed, moving, Transform.identity(), ["rigid"], Guidance(loss=loss, moving_mask=mask))
     assert error(found, rigid) < 0.6
 
 
@@ -158,7 +158,7 @@ def test_convex_invents_no_motion_where_there_is_nothing_to_see():
     fixed, _ = pair(rigid)
     ball = np.linalg.norm(fixed.grid.coordinates() - MIDDLE, axis=-1) < 12
     mask = Image(ball.astype("uint8"), fixed.affine)
-    found, _ = optimise(fixed, fixed, Transform.identity(), ["convex"], fixed_mask=mask)
+    found, _ = optimise(fixed, fixed, Transform.identity(), ["convex"], Guidance(fixed_mask=mask))
     assert np.abs(found.displacement(fixed.grid)).max() < 0.01
 
 
@@ -173,7 +173,7 @@ def test_a_slice_is_registered_to_the_place_in_a_volume_where_it_starts(name):
 
     fixed = Image(shown(grid.coordinates() + np.array([2.0, -1.0, 0])), grid.affine)
     moving = Image(shown(volume.coordinates()), volume.affine)
-    found, _ = optimise(fixed, moving, Transform.identity(), [name], loss="ncc")
+    found, _ = optimise(fixed, moving, Transform.identity(), [name], Guidance(loss="ncc"))
     moved = found.displacement(grid)[8:-8, 8:-8]
     np.testing.assert_allclose(moved.reshape(-1, 3).mean(0), (2, -1, 0), atol=0.3)
 
@@ -183,21 +183,21 @@ def test_labels_guide_where_images_say_nothing():
     random = np.random.default_rng(0)
     noise = [Image(random.normal(size=each.shape).astype("float32"), each.affine) for each in (fixed, moving)]
     soft = [Image(np.clip(each.array, 0, 1)[..., None], each.affine) for each in (fixed, moving)]
-    found, _ = optimise(*noise, Transform.identity(), ["rigid"], labels=tuple(soft), loss="ncc")
+    found, _ = optimise(*noise, Transform.identity(), ["rigid"], Guidance(labels=tuple(soft), loss="ncc"))
     assert error(found, rigid) < 0.5
 
 
 class TestRefine:
     def test_improves_a_transform(self):
         fixed, moving = pair(bent)
-        found, facts = refine(fixed, moving, Transform.identity(), 40)
+        found, facts = refine(fixed, moving, Transform.identity(), Guidance(iterations=40))
         assert error(found, bent) < 0.5 * error(Transform.identity(), bent)
         assert facts["after"] < facts["before"]
         assert facts["iterations"] <= 40
 
     def test_never_ends_worse(self):
         fixed, _ = pair(lambda points: points)
-        found, facts = refine(fixed, fixed, Transform.identity(), 5)
+        found, facts = refine(fixed, fixed, Transform.identity(), Guidance(iterations=5))
         assert facts["after"] <= facts["before"]
         assert error(found, lambda points: points) < 0.05
 
@@ -232,8 +232,9 @@ def test_fine_grids_are_bounded():
 )
 def test_bad_arguments(arguments, message):
     fixed, moving = pair(rigid)
+    methods = arguments.pop("methods", ["affine"])
     with pytest.raises(InvalidError, match=message):
-        optimise(fixed, moving, Transform.identity(), arguments.pop("methods", ["affine"]), **arguments)
+        optimise(fixed, moving, Transform.identity(), methods, Guidance(**arguments))
 
 
 class TestRegister:
@@ -297,14 +298,14 @@ def test_what_lies_outside_the_moving_image_does_not_count(loss, bound):
     affine = moving.affine.copy()
     affine[:, 3] = moving.affine @ np.array([0, 0, 10, 1])
     slab = Image(moving.array[:, :, 10:], affine)
-    found, _ = optimise(fixed, slab, Transform.identity(), ["rigid"], loss=loss)
+    found, _ = optimise(fixed, slab, Transform.identity(), ["rigid"], Guidance(loss=loss))
     assert error(found, rigid) < bound
 
 
 def test_a_level_tells_whether_its_loss_was_flat():
     images = pair(rigid)
-    (short,) = optimise(*images, Transform.identity(), ["rigid"], loss="ncc", iterations=3)[1]
-    (whole,) = optimise(*images, Transform.identity(), ["rigid"], loss="ncc", iterations=400)[1]
+    (short,) = optimise(*images, Transform.identity(), ["rigid"], Guidance(loss="ncc", iterations=3))[1]
+    (whole,) = optimise(*images, Transform.identity(), ["rigid"], Guidance(loss="ncc", iterations=400))[1]
     assert [each["levels"][0]["converged"] for each in (short, whole)] == [False, True]
     assert whole["levels"][0]["iterations"] < 400
 
@@ -313,11 +314,11 @@ def test_what_cannot_be_guided_or_has_no_method_is_refused():
     fixed, moving = pair(rigid)
     labels = tuple(Image((each.array > 0.5)[..., None].astype("float32"), each.affine) for each in (fixed, moving))
     with pytest.raises(InvalidError, match="guided: expected a method that looks at labels, received demons"):
-        optimise(fixed, moving, Transform.identity(), ["demons"], labels=labels)
+        optimise(fixed, moving, Transform.identity(), ["demons"], Guidance(labels=labels))
     with pytest.raises(InvalidError, match="method: expected at least one name"):
         optimise(fixed, moving, Transform.identity(), [])
 
 
 def test_each_method_tells_its_loss():
-    _, done = optimise(*pair(rigid), Transform.identity(), ["demons", "rigid"], loss="nmi", iterations=2)
+    _, done = optimise(*pair(rigid), Transform.identity(), ["demons", "rigid"], Guidance(loss="nmi", iterations=2))
     assert [each["loss"] for each in done] == ["ssd", "nmi"]

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from regzoo.hub import cards
-from regzoo.schema.networks import DDFConfig, ModelConfig, UNetConfig
+from regzoo.schema.backbones import UNetConfig
+from regzoo.schema.networks import ModelConfig
+from regzoo.schema.outputs import DDFConfig
 
 SPACING, SHAPE = (2.0, 2.5, 3.0), (16, 12, 12)
 CONFIG = ModelConfig(backbone=UNetConfig(channels=(2, 2), convolutions=1), output=DDFConfig(level=0))

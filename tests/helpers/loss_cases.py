@@ -6,8 +6,10 @@ import numpy as np
 from tensors import array, run, tensor
 
 from regzoo import losses
+from regzoo.schema.losses import LOSSES as ENTRIES
 
-LOSSES = [(kind, name) for kind, named in losses.KINDS.items() for name in named]
+KINDS = {kind: losses.named(kind) for kind in ENTRIES}
+LOSSES = [(kind, name) for kind, all_ in KINDS.items() for name in all_]
 SHAPES = [(7, 9), (6, 5, 7)]
 
 VARIANTS = {
@@ -58,4 +60,4 @@ def inputs(kind, shape, seed=0):
 
 
 def bound(kind, name, settings, dims):
-    return functools.partial(losses.KINDS[kind][name], **spaced(name, settings, dims))
+    return functools.partial(KINDS[kind][name], **spaced(name, settings, dims))

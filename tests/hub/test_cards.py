@@ -11,7 +11,8 @@ from regzoo.errors import InvalidError, MissingError
 from regzoo.hub import cards
 from regzoo.io import yaml_json
 from regzoo.schema.card import Score
-from regzoo.schema.networks import DDFConfig, ModelConfig
+from regzoo.schema.networks import ModelConfig
+from regzoo.schema.outputs import DDFConfig
 
 
 def error_of(call, *args):

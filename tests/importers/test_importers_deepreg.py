@@ -9,7 +9,7 @@ from deepreg_configs import DEMOS, DICE, changed, old
 
 from regzoo.errors import InvalidError, MissingError
 from regzoo.importers.deepreg import import_deepreg, translate
-from regzoo.schema.networks import AffineConfig, ConditionalConfig, DDFConfig, DVFConfig, FFDConfig
+from regzoo.schema.outputs import AffineConfig, ConditionalConfig, DDFConfig, DVFConfig, FFDConfig
 from regzoo.schema.recipe import Recipe
 from regzoo.world.images import Image
 

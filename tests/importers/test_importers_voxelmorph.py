@@ -10,7 +10,8 @@ import regzoo
 from regzoo.errors import InvalidError, MissingError
 from regzoo.hub import cards
 from regzoo.importers.voxelmorph import import_voxelmorph, read
-from regzoo.schema.networks import DDFConfig, VoxelMorphConfig
+from regzoo.schema.backbones import VoxelMorphConfig
+from regzoo.schema.outputs import DDFConfig
 from regzoo.world.images import Image
 from regzoo.world.transforms import Transform
 

@@ -3,7 +3,7 @@ import itertools
 import loss_formulas
 import numpy as np
 import pytest
-from loss_cases import value
+from loss_cases import KINDS, value
 from tensors import grid, tensor
 
 from regzoo import losses
@@ -16,7 +16,7 @@ IN_MM = [losses.gradient, losses.bending, losses.elastic]
 every_dims = pytest.mark.parametrize("dims", [2, 3])
 
 
-@pytest.mark.parametrize("loss", losses.DEFORMATION.values())
+@pytest.mark.parametrize("loss", KINDS["deformation"].values())
 @every_dims
 def test_translations_cost_nothing_and_affine_fields_no_bending(loss, dims):
     shape = (6, 5, 7)[:dims]
@@ -57,7 +57,7 @@ def test_a_small_rotation_is_no_strain(dims):
     assert value(losses.gradient, ddf) > 1e-5
 
 
-@pytest.mark.parametrize("loss", losses.DEFORMATION.values())
+@pytest.mark.parametrize("loss", KINDS["deformation"].values())
 @every_dims
 def test_every_wave_of_two_voxels_is_seen(loss, dims):
     """Central differences are blind to a field that goes up and down from voxel to voxel."""
@@ -96,12 +96,12 @@ def test_smooth_fields_cost_what_central_differences_say(dims):
     np.testing.assert_allclose(found, energy, rtol=0.1)  # at the border, central differences are one-sided
 
 
-@pytest.mark.parametrize("loss", losses.DEFORMATION)
+@pytest.mark.parametrize("loss", KINDS["deformation"])
 @pytest.mark.parametrize("shape", [(1, 5), (2, 1), (1, 1), (4, 1, 2), (2, 2, 2), (1, 3, 1)])
 def test_axes_of_one_or_two_voxels(loss, shape):
     ddf = 2 * RANDOM.normal(size=(2, *shape, len(shape)))
     expected = [getattr(loss_formulas, loss)(item) for item in ddf]
-    np.testing.assert_allclose(value(losses.DEFORMATION[loss], ddf), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(value(KINDS["deformation"][loss], ddf), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_folding_of_known_folds():

@@ -3,7 +3,7 @@ import functools
 import numpy as np
 import pytest
 from keras import ops
-from loss_cases import images, value
+from loss_cases import KINDS, images, value
 from scipy.ndimage import gaussian_filter
 from tensors import array, check_gradient, run, tensor
 
@@ -22,7 +22,7 @@ def textures(shape, seed=0):
     return (image - image.min()) / np.ptp(image)
 
 
-@pytest.mark.parametrize("loss", losses.IMAGE.values())
+@pytest.mark.parametrize("loss", KINDS["image"].values())
 @pytest.mark.parametrize("shape", [(2, 9, 7, 3), (2, 6, 9, 7, 2)])
 def test_range_match_and_symmetry(loss, shape):
     fixed, moved = images(shape)
@@ -49,7 +49,7 @@ def test_contrast_and_offset_do_not_matter(loss, scale, shift):
     np.testing.assert_allclose(value(loss, fixed, scale * fixed + shift), match, atol=2e-3)
 
 
-@pytest.mark.parametrize("loss", losses.IMAGE.values())
+@pytest.mark.parametrize("loss", KINDS["image"].values())
 @pytest.mark.parametrize("dims", [2, 3])
 def test_a_match_is_the_least_of_all_shifts(loss, dims):
     fixed = textures((1, *(16, 14, 12)[:dims], 1))
@@ -128,9 +128,9 @@ def _total(pair, loss):
 @pytest.mark.parametrize("name", ["mi", "mind", "lncc"])
 def test_axes_of_one_or_two_voxels(name):
     fixed, moved = images((1, 9, 1, 2, 1))
-    found = value(losses.IMAGE[name], fixed, moved)
+    found = value(KINDS["image"][name], fixed, moved)
     assert np.isfinite(found).all()
-    assert found > value(losses.IMAGE[name], fixed, fixed)
+    assert found > value(KINDS["image"][name], fixed, fixed)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def half_mask(shape, seed=3):
     return (np.random.default_rng(seed).uniform(size=(*shape[:-1], 1)) < 0.5).astype("float64")
 
 
-@pytest.mark.parametrize("loss", losses.IMAGE.values())
+@pytest.mark.parametrize("loss", KINDS["image"].values())
 @pytest.mark.parametrize("shape", [(2, 8, 9, 2), (2, 5, 6, 7, 1)])
 def test_a_mask_of_ones_is_none(loss, shape):
     pair = images(shape)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from keras import ops
-from loss_cases import value
+from loss_cases import KINDS, value
 from tensors import array, grid, run, tensor
 
 from regzoo import backend, losses
@@ -88,7 +88,7 @@ def test_centroid_in_millimetres(dims):
     np.testing.assert_allclose(value(losses.centroid, fixed, fixed)[0], 0, atol=2e-3)
 
 
-@pytest.mark.parametrize("loss", losses.LABEL.values())
+@pytest.mark.parametrize("loss", KINDS["label"].values())
 @pytest.mark.parametrize("case", ["match", "fixed only", "moved only", "neither"])
 def test_gradients_are_finite_where_a_label_matches_or_is_missing(loss, case):
     labels = np.random.default_rng(4).integers(0, 2, size=(1, 5, 6, 4, 2)).astype(float)
@@ -101,7 +101,7 @@ def test_gradients_are_finite_where_a_label_matches_or_is_missing(loss, case):
         assert (array(total), np.abs(array(gradient)).max()) == (0, 0)
 
 
-@pytest.mark.parametrize("loss", losses.LABEL.values())
+@pytest.mark.parametrize("loss", KINDS["label"].values())
 def test_a_label_that_neither_map_has_changes_nothing(loss):
     fixed, moved = np.random.default_rng(3).random((2, 2, 6, 5, 2))
     expected = value(loss, fixed, moved)

@@ -7,15 +7,17 @@ from tensors import array, grid, run, tensor
 
 from regzoo.errors import InvalidError
 from regzoo.models import build
-from regzoo.models.outputs.fitted import FittedModel
-from regzoo.models.outputs.keypoints import KeypointsModel, centres_of_mass, fitted_matrix
-from regzoo.models.stages import descriptors
+from regzoo.models.base import RegistrationModel
+from regzoo.models.outputs.fitted import Fitted
+from regzoo.models.outputs.keypoints import EachImage, Keypoints, centres_of_mass, fitted_matrix
+from regzoo.models.stages.chain import Chain
 from regzoo.models.stages.coarse import averaged, enlarged_matrix
 from regzoo.models.stages.descriptors import _descriptors
 from regzoo.ops.fields import bspline_field, compose, resize_field
 from regzoo.ops.optical_flow import optical_flow
 from regzoo.ops.warping import sample, warp
-from regzoo.schema.networks import ModelConfig
+from regzoo.schema.networks import DESCRIPTORS, ModelConfig
+from regzoo.schema.outputs import FittedConfig, KeypointsConfig
 
 pytestmark = pytest.mark.backend
 
@@ -184,8 +186,9 @@ def test_a_point_is_the_centre_of_its_map_in_mm(level):
 
 def test_keypoints_lead_from_the_fixed_to_the_moving_image():
     backbone = keras.Sequential([keras.Input((None, None, 1)), keras.layers.AveragePooling2D(2)])
-    model = KeypointsModel(backbone, dims=2, level=1, divisor=2, points=4, spacing=(2.0, 1.0))
-    model.head.kernel.assign(np.full((1, 4), 40.0))  # every point is where it is bright
+    output = Keypoints(KeypointsConfig(points=4, level=1), 2, (2.0, 1.0))
+    model = EachImage(output, backbone, levels=[1], divisor=2)
+    model.heads[0].kernel.assign(np.full((1, 4), 40.0))  # every point is where it is bright
     blob = np.exp(-((grid((32, 40)) - (14, 21)) ** 2).sum(-1) / 12)[None, ..., None].astype("float32")
     matrix = array(model({"fixed": tensor(blob), "moving": tensor(np.roll(blob, (4, -6), (1, 2)))})["matrix"])
     np.testing.assert_allclose(matrix[0, :, :2], np.eye(2), atol=0.02)
@@ -199,25 +202,34 @@ def test_a_matrix_is_fitted_to_the_displacements_of_each_pass():
     noisy = field.copy()
     noisy[:, :8] = 5.0  # where the fixed image shows nothing
 
-    class Seen:
-        def __init__(self):
-            self.moving = []
+    output = Fitted(FittedConfig(), 2, (2.0, 1.0))
+
+    class Seen(RegistrationModel):
+        invertible, moved = True, ()
 
         def field(self, fixed, moving):
-            self.moving.append(array(moving))
-            return {"ddf": tensor(noisy[None])}
+            self.moved = (*self.moved, array(moving))
+            return output.prediction([fixed, tensor(noisy[None])], shape)
 
-    dense, images = Seen(), noise(shape)
+        def inverse(self, prediction):
+            return output.inverse(prediction)
+
+    seen, images = Seen(), noise(shape)
     fixed = tensor(np.where(np.arange(16)[:, None] < 8, 0, array(images["fixed"])[:1]))
     moving = tensor(array(images["moving"])[:1])
-    model = FittedModel(dense, 2, (2.0, 1.0))
-    found = array(model.matrix(fixed, moving))
+    model = Chain([seen, seen])
+    prediction = model.field(fixed, moving)
+    found = array(prediction["matrix"])
+    assert "dense" not in prediction
     whole = np.eye(3)
     whole[:2] = matrix[0]
     np.testing.assert_allclose(found[0], (whole @ whole)[:2], atol=0.05)
-    np.testing.assert_allclose(dense.moving[0], array(moving))
+    inverse = np.eye(3)
+    inverse[:2] = array(model.inverse(prediction)["matrix"])[0]
+    np.testing.assert_allclose(inverse, np.linalg.inv(np.concatenate([found[0], [[0, 0, 1]]])), atol=1e-4)
+    np.testing.assert_allclose(seen.moved[0], array(moving))
     once = array(warp(moving, tensor(field[None])))
-    np.testing.assert_allclose(dense.moving[1][0, 3:-3, 3:-3], once[0, 3:-3, 3:-3], atol=0.05)
+    np.testing.assert_allclose(seen.moved[1][0, 3:-3, 3:-3], once[0, 3:-3, 3:-3], atol=0.05)
 
 
 def test_keypoints_learn_a_shift():
@@ -296,7 +308,7 @@ def test_a_descriptor_hides_which_way_the_contrast_goes(dims, backbone, output):
         key: np.where(np.arange(shape[0]).reshape(-1, *[1] * dims) < 9, 0, array(each)) for key, each in inputs.items()
     }
     seen = array(_descriptors(tensor(flat["fixed"])))
-    assert seen.shape[-1] == descriptors.channels(dims)
+    assert seen.shape[-1] == DESCRIPTORS[dims]
     assert not seen[:, :6].any()
     assert seen[:, 11:].max() == pytest.approx(1, abs=1e-4)
 
@@ -437,8 +449,8 @@ def test_a_conditional_model_learns_from_labels_only():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"backbone": UNET, "output": AFFINE}, "backbone 'global' goes with the output 'affine'"),
-        ({"backbone": GLOBAL, "output": DDF}, "backbone 'global' goes with the output 'affine'"),
+        ({"backbone": UNET, "output": AFFINE}, "backbone: expected global for the output affine, received unet"),
+        ({"backbone": GLOBAL, "output": DDF}, "backbone: expected unet, local or voxelmorph for the output ddf, rec"),
         ({"backbone": UNET | {"extract_levels": [0]}, "output": FFD}, "extract_levels goes with the outputs ddf and"),
         ({"backbone": UNET | {"extract_levels": [3]}, "output": DDF}, "extract_levels: expected output.level to 2"),
         (

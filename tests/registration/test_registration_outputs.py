@@ -9,7 +9,8 @@ from worlds import AFFINES, affine, around, blobs, ramp, rotation
 
 import regzoo
 from regzoo.errors import InvalidError
-from regzoo.models import ConditionalModel, build
+from regzoo.models import build
+from regzoo.models.outputs.conditional import ConditionalModel
 from regzoo.schema.inputs import InputConfig
 from regzoo.schema.networks import ModelConfig
 from regzoo.world.images import Grid, Image

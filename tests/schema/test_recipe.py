@@ -4,8 +4,9 @@ import yaml
 from regzoo.data.tables import PairFiles, read_pairs
 from regzoo.errors import InvalidError, MissingError
 from regzoo.schema.augmentation import Augmentation
+from regzoo.schema.backbones import UNetConfig
 from regzoo.schema.losses import active
-from regzoo.schema.networks import DVFConfig, UNetConfig
+from regzoo.schema.outputs import DVFConfig
 from regzoo.schema.recipe import Recipe, data_home
 
 TEXT = """

@@ -51,24 +51,28 @@ def localnet(
     return keras.Model(pair, [features[level] for level in levels], name="local")
 
 
-def globalnet(dims: int, inputs: int, channels: Sequence[int], pooling: bool, dtype: object = None) -> keras.Model:
-    """Builds a GlobalNet from images to their deepest features.
+def globalnet(
+    dims: int, levels: Sequence[int], inputs: int, channels: Sequence[int], pooling: bool, dtype: object = None
+) -> keras.Model:
+    """Builds a GlobalNet from images to features of its encoder.
 
     Args:
         dims: Spatial dimensions, 2 or 3.
+        levels: Levels of the outputs; the deepest is what a GlobalNet is for.
         inputs: Input channels.
         channels: Features at each resolution level, finest first.
         pooling: As in `localnet`.
         dtype: Keras dtype policy.
 
     Returns:
-        A model from (B, *S, inputs) to (B, *S / 2**(len(channels) - 1), channels[-1]).
+        A model from (B, *S, inputs) to a list of (B, *S / 2**level, channels[level]), one for each of `levels`.
 
     Source: Hu et al., Label-driven weakly-supervised learning for multimodal deformable image registration, 2018.
     """
     blocks = Blocks(dims, dtype)
     pair = blocks.inputs(inputs)
-    return keras.Model(pair, _encoder(blocks, pair, channels, pooling)[-1], name="global")
+    features = _encoder(blocks, pair, channels, pooling)
+    return keras.Model(pair, [features[level] for level in levels], name="global")
 
 
 def _encoder(blocks: Blocks, x: object, channels: Sequence[int], pooling: bool) -> list:

@@ -1,79 +1,50 @@
-"""Models whose network predicts a matrix: rigid, similarity or affine, by its entries."""
+"""Matrices by their entries: rigid, similarity or affine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 from keras import layers, ops
 
-from regzoo import backend
-from regzoo.models.base import RegistrationModel
-from regzoo.models.heads import stacked
+from regzoo.models.heads import predictions
+from regzoo.models.outputs.matrices import Matrices
 from regzoo.ops.filters import along_axes
-from regzoo.ops.grids import affine_grid, identity_grid
-from regzoo.ops.matrices import PARAMETERS, inverse_matrix, linear_matrix
+from regzoo.ops.matrices import PARAMETERS, linear_matrix
+from regzoo.schema.networks import StageConfig
 
 _REGIONS = 4
 """Regions along each axis over which the deepest features are averaged, so that any image size fits the weights."""
 
 
-class MatrixModel(RegistrationModel):
-    """A model whose field is that of a matrix; a subclass says only `matrix(fixed, moving)`."""
+class Linear(Matrices):
+    """A matrix about the image's centre; its value is (B, P), see `regzoo.ops.grids.linear_matrix`."""
 
-    invertible = True
+    def matrix(self, values: Sequence, shape: Sequence[int]) -> object:
+        """Returns the matrix of the parameters."""
+        return linear_matrix(values[0], self.config.constraint, tuple(shape), self.spacing)
 
-    def matrix(self, fixed: object, moving: object) -> object:
-        """Returns the matrix (B, D, D + 1), in voxels about voxel 0."""
-        raise NotImplementedError
+    def levels(self, stage: StageConfig) -> list[int]:
+        """Returns the deepest, whose features are read as a whole."""
+        return [stage.backbone.deepest]
 
-    def field(self, fixed: object, moving: object) -> dict:
-        """Returns `matrix` (B, D, D + 1), in voxels about voxel 0, and its `ddf` (B, *S, D)."""
-        matrix = self.matrix(fixed, moving)
-        return {"ddf": backend.compiled(matrix_field, shape=tuple(fixed.shape[1:-1]))(matrix), "matrix": matrix}
-
-    def inverse(self, prediction: Mapping[str, object]) -> dict:
-        """Returns the field of the inverse matrix."""
-        matrix, shape = inverse_matrix(prediction["matrix"]), tuple(prediction["ddf"].shape[1:-1])
-        return {"ddf": backend.compiled(matrix_field, shape=shape)(matrix), "matrix": matrix}
-
-
-class AffineModel(MatrixModel):
-    """Predicts the entries of a matrix about the image centre.
-
-    Args:
-        backbone: Model from (B, *S, 2) to (B, *s, F).
-        dims: Spatial dimensions, 2 or 3.
-        divisor: What every size must be divisible by; any other size is padded with 0.
-        constraint: `"rigid"`, `"similarity"` or `"affine"`.
-        spacing: Millimetres a voxel, D values; a rigid matrix keeps distances in mm.
-    """
-
-    def __init__(
-        self,
-        backbone: keras.Model,
-        dims: int,
-        divisor: int,
-        constraint: str,
-        spacing: Sequence[float],
-        **kwargs: object,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.backbone, self.divisor, self.constraint, self.spacing = backbone, divisor, constraint, tuple(spacing)
+    def heads(self, features: Sequence[int], levels: Sequence[int]) -> list[keras.Layer]:
+        """Returns one layer that looks at averages over regions, and predicts close to zero."""
         small = keras.initializers.RandomNormal(stddev=1e-5)
-        count = PARAMETERS[constraint][dims]
-        self.head = layers.Dense(count, kernel_initializer=small, name="parameters", dtype="float32")
-        self.head.build((None, _REGIONS**dims * backbone.output_shape[-1]))
-        self.build()
+        layer = layers.Dense(self._count, kernel_initializer=small, name="parameters", dtype="float32")
+        layer.build((None, _REGIONS**self.dims * features[0]))
+        return [layer]
 
-    def matrix(self, fixed: object, moving: object) -> object:
-        """Reads the deepest features of the pair as a whole."""
-        features = _regions(self.backbone(stacked([fixed, moving], self.divisor)))
-        return linear_matrix(self.head(features), self.constraint, tuple(fixed.shape[1:-1]), self.spacing)
+    def read(self, heads: Sequence, features: Sequence, levels: Sequence[int], shape: Sequence[int]) -> list:
+        """Returns the parameters."""
+        return predictions(heads, [_regions(each) for each in features])
 
+    def weights(self, shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
+        """Returns the shape of the parameters."""
+        return {"parameters": (self._count,)}
 
-def matrix_field(matrix: object, shape: Sequence[int]) -> object:
-    """Returns the displacement field (B, *S, D) of matrices (B, D, D + 1)."""
-    return affine_grid(matrix, shape) - ops.convert_to_tensor(identity_grid(shape))
+    @property
+    def _count(self) -> int:
+        return PARAMETERS[self.config.constraint][self.dims]
 
 
 def _regions(features: object) -> object:

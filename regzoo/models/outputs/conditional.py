@@ -7,7 +7,17 @@ import numpy as np
 from keras import layers, ops
 
 from regzoo.models.base import RegistrationModel
-from regzoo.models.heads import cropped, predictions, stacked
+from regzoo.models.heads import cropped, stacked
+from regzoo.models.outputs.output import Backbone, Output
+from regzoo.schema.networks import StageConfig
+
+
+class Conditional(Output):
+    """The label on the fixed image; there is no map."""
+
+    def network(self, stage: StageConfig, backbone: Backbone) -> "ConditionalModel":
+        """Returns a model of labels."""
+        return ConditionalModel(backbone(self.levels(stage)), self.dims, 2**stage.backbone.deepest)
 
 
 class ConditionalModel(RegistrationModel):
@@ -28,9 +38,10 @@ class ConditionalModel(RegistrationModel):
     """
 
     kinds = ("label",)
+    has_field = False
 
-    def __init__(self, backbone: keras.Model, dims: int, divisor: int, **kwargs: object) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, backbone: keras.Model, dims: int, divisor: int) -> None:
+        super().__init__(name="conditional")
         self.backbone, self.divisor = backbone, divisor
         # Not a convolution: torch has no gradient for one with a single filter on a CPU (2.13).
         self.head = layers.Dense(1, name="label", dtype="float32")
@@ -53,8 +64,9 @@ class ConditionalModel(RegistrationModel):
         return np.concatenate(found, axis=-1)
 
     def _label(self, fixed: object, moving: object, label: object) -> object:
-        (logits,) = predictions(self.backbone, [self.head], stacked([fixed, moving, label], self.divisor))
-        return cropped(ops.sigmoid(logits), fixed.shape[1:-1])
+        features = self.backbone(stacked([fixed, moving, label], self.divisor))
+        features = features[0] if isinstance(features, list) else features  # Keras unpacks a list of one
+        return cropped(ops.sigmoid(self.head(features)), fixed.shape[1:-1])
 
     def compared(self, inputs: Mapping[str, object], prediction: Mapping[str, object], labels: bool) -> dict:
         """Returns the arguments of the label losses."""

@@ -1,76 +1,72 @@
-"""Models whose network predicts a dense field: a displacement (ddf) or a stationary velocity (dvf)."""
+"""Dense fields: a displacement (ddf), or a stationary velocity (dvf), at a resolution level."""
 
 from collections.abc import Mapping, Sequence
 
 import keras
-from keras import ops
 
 from regzoo import backend
-from regzoo.models.base import RegistrationModel
-from regzoo.models.heads import cropped, head, predictions, stacked
+from regzoo.models.heads import cropped, head, predictions
+from regzoo.models.outputs.output import Output
 from regzoo.ops.fields import integrate, resize_field
-from regzoo.ops.optical_flow import optical_flow
+from regzoo.ops.filters import smooth
+
+_WINDOW = 5
+"""Voxels of the Gaussian window that smooths a field of trainable weights, whose gradients are those of single ones."""
 
 
-class DenseModel(RegistrationModel):
-    """Predicts a field at resolution levels of a backbone and brings it to full resolution.
+class Displacement(Output):
+    """A displacement field; its value is one field (B, *s, D), in voxels of its own resolution."""
 
-    Args:
-        backbone: Model from (B, *S, channels) to a list of (B, *S / 2**level, F), one for each of `levels`.
-        dims: Spatial dimensions, 2 or 3.
-        levels: Levels that predict; the first is the field's own, to which the others, coarser, are resized before
-            all are averaged.
-        divisor: What every size must be divisible by; any other size is padded with 0 and the field cropped.
-        steps: Squarings that integrate the prediction as a velocity; `None`: the prediction is a displacement.
-        flow: Whether the backbone is also shown the pair's optical flow, (B, *S, D) more.
-        symmetric: Whether the velocity is half of what is predicted for the pair less half of what is predicted for the
-            pair exchanged, as in SynthMorph (Hoffmann et al., Imaging Neuroscience 2, 2024). What the network gains by
-            drawing labels together wherever it is unsure, whichever image is the fixed one, then cancels.
-    """
+    def prediction(self, values: Sequence, shape: Sequence[int], covered: Sequence[int] | None = None) -> dict:
+        """Returns `ddf`."""
+        return {"ddf": _full(values[0], shape, covered)}
 
-    def __init__(
-        self,
-        backbone: keras.Model,
-        dims: int,
-        levels: Sequence[int],
-        divisor: int,
-        steps: int | None = None,
-        flow: bool = False,
-        symmetric: bool = False,
-        **kwargs: object,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.backbone, self.divisor, self.steps, self.flow = backbone, divisor, steps, flow
-        self.invertible, self.symmetric = steps is not None, symmetric
+    def heads(self, features: Sequence[int], levels: Sequence[int]) -> list[keras.Layer]:
+        """Returns one convolution a level: the field's own, then coarser ones."""
         names = ["field", *(f"field{level}" for level in levels[1:])]
-        features = [x.shape[-1] for x in backbone.outputs]
-        self.heads = [head(dims, each, dims, name) for each, name in zip(features, names, strict=True)]
-        self.build()
+        return [head(self.dims, each, self.dims, name) for each, name in zip(features, names, strict=True)]
 
-    def field(self, fixed: object, moving: object) -> dict:
-        """Returns `ddf` (B, *S, D) in voxels and, for a dvf, `velocity` at its own resolution and in its voxels."""
-        shape = tuple(fixed.shape[1:-1])
-        prediction = self._predicted(fixed, moving)
-        if self.symmetric:
-            prediction = (prediction - self._predicted(moving, fixed)) / 2
-        if self.steps is None:
-            return {"ddf": self._full(prediction, shape)}
-        return {"ddf": self._full(integrate(prediction, self.steps), shape), "velocity": prediction}
-
-    def _predicted(self, fixed: object, moving: object) -> object:
-        """Returns the mean of what the heads predict, at the resolution of the first."""
-        shown = [fixed, moving]
-        if self.flow:
-            shown.append(ops.stop_gradient(backend.compiled(optical_flow)(*map(ops.stop_gradient, shown))))
-        first, *coarser = predictions(self.backbone, self.heads, stacked(shown, self.divisor))
+    def read(self, heads: Sequence, features: Sequence, levels: Sequence[int], shape: Sequence[int]) -> list:
+        """Returns the mean of what is predicted at each level, at the resolution of the first."""
+        first, *coarser = predictions(heads, features)
         resized = [backend.compiled(resize_field, shape=first.shape[1:-1])(each) for each in coarser]
-        return sum(resized, first) / len(self.heads) if coarser else first
+        return [sum(resized, first) / len(heads) if coarser else first]
 
-    def inverse(self, prediction: Mapping[str, object]) -> dict:
+    def weights(self, shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
+        """Returns the field's shape."""
+        return {"field": (*(-(-n // 2**self.config.level) for n in shape), self.dims)}
+
+    def read_weights(self, weights: Sequence) -> list:
+        """Smooths the field by a small window."""
+        return [backend.compiled(smooth, size=_WINDOW, window="gaussian")(weights[0])]
+
+    def carried(self, values: Sequence, shape: Sequence[int], coarser: Output) -> list:
+        """Returns the field, resized."""
+        return [resize_field(values[0], self.weights(shape)["field"][:-1])]
+
+
+class Velocity(Displacement):
+    """A stationary velocity field, integrated by scaling and squaring."""
+
+    has_inverse = True
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether a network sees the pair both ways."""
+        return self.config.symmetric
+
+    def prediction(self, values: Sequence, shape: Sequence[int], covered: Sequence[int] | None = None) -> dict:
+        """Returns `ddf` and `velocity`, at its own resolution and in its voxels."""
+        return {"ddf": self._integrated(values[0], shape, covered), "velocity": values[0]}
+
+    def inverse(self, prediction: Mapping[str, object], covered: Sequence[int] | None = None) -> dict:
         """Returns the field of the negated velocity."""
-        ddf = integrate(-prediction["velocity"], self.steps)
-        return {"ddf": self._full(ddf, prediction["ddf"].shape[1:-1])}
+        return {"ddf": self._integrated(-prediction["velocity"], prediction["ddf"].shape[1:-1], covered)}
 
-    def _full(self, field: object, shape: Sequence[int]) -> object:
-        padded = tuple(-(-n // self.divisor) * self.divisor for n in shape)
-        return cropped(backend.compiled(resize_field, shape=padded)(field), shape)
+    def _integrated(self, velocity: object, shape: Sequence[int], covered: Sequence[int] | None) -> object:
+        return _full(integrate(velocity, self.config.steps), shape, covered)
+
+
+def _full(field: object, shape: Sequence[int], covered: Sequence[int] | None) -> object:
+    """Returns a field at full resolution, cropped from what it covers."""
+    return cropped(backend.compiled(resize_field, shape=tuple(covered or shape))(field), shape)

@@ -1,53 +1,64 @@
-"""Free-form deformation: the network predicts control points of cubic B-splines, of one spacing or several."""
+"""Free-form deformation: control points of cubic B-splines, of one spacing or several that add up."""
 
+import math
 from collections.abc import Sequence
 
 import keras
+import numpy as np
+from keras import ops
 
 from regzoo import backend
-from regzoo.models.base import RegistrationModel
-from regzoo.models.heads import head, predictions, stacked
+from regzoo.models.heads import head, predictions
+from regzoo.models.outputs.output import Output
 from regzoo.ops.fields import bspline_field, control_positions
 from regzoo.ops.filters import along_axes, interpolation_matrix
+from regzoo.schema.networks import StageConfig
 
 
-class FFDModel(RegistrationModel):
-    """Predicts displacements of control points; their B-splines, summed over the spacings, are the field.
+class FreeForm(Output):
+    """The sum of B-splines; its values are displacements of control points, (B, *points, D) in voxels, a spacing."""
 
-    Args:
-        backbone: Model from (B, *S, 2) to a list of (B, *S / 2**level, F), one for each of `levels`.
-        dims: Spatial dimensions, 2 or 3.
-        levels: One for each of `spacings`: where its control points are predicted.
-        divisor: What every size must be divisible by; any other size is padded with 0.
-        spacings: Distances between control points along each axis, in voxels, D values each.
-    """
+    @property
+    def spacings(self) -> list[tuple[float, ...]]:
+        """Distances between control points along each axis, in voxels."""
+        return [tuple(each / step for step in self.spacing) for each in self.config.spacing]
 
-    def __init__(
-        self,
-        backbone: keras.Model,
-        dims: int,
-        levels: Sequence[int],
-        divisor: int,
-        spacings: Sequence[Sequence[float]],
-        **kwargs: object,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.backbone, self.levels, self.divisor = backbone, tuple(levels), divisor
-        self.spacings = tuple(tuple(spacing) for spacing in spacings)
-        features = [x.shape[-1] for x in backbone.outputs]
-        self.heads = [head(dims, each, dims, f"control{i}") for i, each in enumerate(features)]
-        self.build()
+    def prediction(self, values: Sequence, shape: Sequence[int], covered: Sequence[int] | None = None) -> dict:
+        """Returns `ddf` and the values as `control`."""
+        splines = [
+            backend.compiled(bspline_field, shape=tuple(shape), spacing=spacing)(points)
+            for points, spacing in zip(values, self.spacings, strict=True)
+        ]
+        return {"ddf": sum(splines[1:], splines[0]), "control": list(values)}
 
-    def field(self, fixed: object, moving: object) -> dict:
-        """Returns `ddf` (B, *S, D) and `control`, for each spacing (B, *control points, D), in voxels."""
-        shape = tuple(fixed.shape[1:-1])
-        predicted = predictions(self.backbone, self.heads, stacked([fixed, moving], self.divisor))
-        control, parts = [], []
-        for each, level, spacing in zip(predicted, self.levels, self.spacings, strict=True):
-            points = backend.compiled(_at_control_points, shape=shape, level=level, spacing=spacing)(each)
-            control.append(points)
-            parts.append(backend.compiled(bspline_field, shape=shape, spacing=spacing)(points))
-        return {"ddf": sum(parts[1:], parts[0]), "control": control}
+    def levels(self, stage: StageConfig) -> list[int]:
+        """Returns the coarsest level whose voxels are not larger than the distance of control points, a spacing."""
+        nearest = (math.floor(math.log2(min(spacing))) for spacing in self.spacings)
+        return [min(max(level, 0), stage.backbone.deepest) for level in nearest]
+
+    def heads(self, features: Sequence[int], levels: Sequence[int]) -> list[keras.Layer]:
+        """Returns one convolution a spacing."""
+        return [head(self.dims, each, self.dims, f"control{i}") for i, each in enumerate(features)]
+
+    def read(self, heads: Sequence, features: Sequence, levels: Sequence[int], shape: Sequence[int]) -> list:
+        """Samples what is predicted at the control points."""
+        rows = zip(predictions(heads, features), levels, self.spacings, strict=True)
+        return [
+            backend.compiled(_at_control_points, shape=tuple(shape), level=level, spacing=spacing)(each)
+            for each, level, spacing in rows
+        ]
+
+    def weights(self, shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
+        """Returns the shapes of the control points."""
+        return {
+            f"control{i}": (*(len(control_positions(*each)) for each in zip(shape, spacing, strict=True)), self.dims)
+            for i, spacing in enumerate(self.spacings)
+        }
+
+    def carried(self, values: Sequence, shape: Sequence[int], coarser: Output) -> list:
+        """Returns the same control points, in the voxels of the finer grid."""
+        scale = ops.convert_to_tensor(np.divide(coarser.spacing, self.spacing).astype("float32"))
+        return [ops.stop_gradient(each) * scale for each in values]
 
 
 def _at_control_points(field: object, shape: tuple, level: int, spacing: tuple) -> object:

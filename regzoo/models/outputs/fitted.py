@@ -1,45 +1,61 @@
-"""Models that fit an affine matrix to the displacements that a network sees, again and again."""
+"""An affine matrix fitted to the displacements that a network sees."""
 
 from collections.abc import Sequence
 
+import keras
 import numpy as np
 from keras import ops
 
 from regzoo import backend
-from regzoo.models.outputs.affine import MatrixModel, matrix_field
-from regzoo.models.outputs.dense import DenseModel
+from regzoo.models.network import Network
+from regzoo.models.outputs.dense import Displacement
 from regzoo.models.outputs.keypoints import fitted_matrix
+from regzoo.models.outputs.matrices import Matrices
+from regzoo.models.outputs.output import Backbone
 from regzoo.ops.grids import identity_grid
-from regzoo.ops.warping import warp
+from regzoo.schema.networks import StageConfig
+from regzoo.schema.outputs import FittedConfig
 
 
-class FittedModel(MatrixModel):
-    """Gives the affine matrix that explains a network's displacements best, by least squares.
+class Fitted(Matrices):
+    """The affine matrix that explains displacements best, by least squares.
 
+    Its values are the fixed image, since only where it shows something a displacement counts, and the displacements.
     Where a network sees a little of the way at each place, the matrix knows it of the image as a whole; what is left is
     seen on the next pass.
-
-    Args:
-        dense: Model with a displacement field.
-        passes: How often the network looks, each time at the moving image as moved so far.
-        spacing: Millimetres a voxel, D values; distances are fitted in mm.
     """
 
-    def __init__(self, dense: DenseModel, passes: int, spacing: Sequence[float], **kwargs: object) -> None:
-        super().__init__(**kwargs)
-        self.dense, self.passes, self.spacing = dense, passes, tuple(spacing)
-        self.build()
+    def __init__(self, config: FittedConfig, dims: int, spacing: Sequence[float]) -> None:
+        super().__init__(config, dims, spacing)
+        self.displacement = Displacement(config, dims, spacing)
 
-    def matrix(self, fixed: object, moving: object) -> object:
-        """Fits a matrix on each pass and returns that of all, the last first."""
+    def matrix(self, values: Sequence, shape: Sequence[int]) -> object:
+        """Returns the matrix that is fitted to the displacements."""
+        return backend.compiled(_fitted, shape=tuple(shape), spacing=self.spacing)(*values)
+
+    def network(self, stage: StageConfig, backbone: Backbone) -> "BesideFixed":
+        """Returns a network of displacements."""
+        levels = self.levels(stage)
+        divisor = 2**stage.backbone.deepest
+        return BesideFixed(self, backbone(levels), levels, divisor, stage.flow, name=self.config.name)
+
+    def heads(self, features: Sequence[int], levels: Sequence[int]) -> list[keras.Layer]:
+        """Returns the convolution that predicts displacements."""
+        return self.displacement.heads(features, levels)
+
+    def read(self, heads: Sequence, features: Sequence, levels: Sequence[int], shape: Sequence[int]) -> list:
+        """Returns the displacements, at their own resolution."""
+        return self.displacement.read(heads, features, levels, shape)
+
+
+class BesideFixed(Network):
+    """Gives the displacements that its network sees at the images' resolution, and the fixed image."""
+
+    def values(self, fixed: object, moving: object) -> list:
+        """Returns the fixed image and the displacements."""
         shape = tuple(fixed.shape[1:-1])
-        matrix, moved = None, moving
-        for _ in range(self.passes):
-            ddf = self.dense.field(fixed, moved)["ddf"]
-            found = backend.compiled(_fitted, shape=shape, spacing=self.spacing)(fixed, ddf)
-            matrix = found if matrix is None else _product(matrix, found)
-            moved = backend.compiled(warp)(moving, backend.compiled(matrix_field, shape=shape)(matrix))
-        return matrix
+        seen = self.meaning.displacement.prediction(super().values(fixed, moving), shape, self.covered(shape))
+        return [fixed, seen["ddf"]]
 
 
 def _fitted(fixed: object, ddf: object, shape: Sequence[int], spacing: Sequence[float]) -> object:
@@ -52,10 +68,3 @@ def _fitted(fixed: object, ddf: object, shape: Sequence[int], spacing: Sequence[
     places = ops.broadcast_to(ops.convert_to_tensor(places), ops.shape(ways))
     ends = places + ways
     return fitted_matrix(places, ends, shape, spacing, ops.reshape(shown, (-1, places.shape[1])))
-
-
-def _product(first: object, then: object) -> object:
-    """Returns the matrices of `x -> first(then(x))`."""
-    linear = ops.matmul(first[..., :-1], then[..., :-1])
-    offset = ops.matmul(first[..., :-1], then[..., -1:]) + first[..., -1:]
-    return ops.concatenate([linear, offset], axis=-1)

@@ -1,4 +1,4 @@
-"""Models that find the same points in both images, each image by itself, and fit an affine matrix to them."""
+"""The same points found in both images, each image by itself, and an affine matrix fitted to them."""
 
 from collections.abc import Sequence
 
@@ -7,59 +7,60 @@ import numpy as np
 from keras import layers, ops
 
 from regzoo import backend
-from regzoo.models.heads import cropped, predictions, stacked
-from regzoo.models.outputs.affine import MatrixModel
+from regzoo.models.heads import cropped, predictions
+from regzoo.models.network import Network
+from regzoo.models.outputs.matrices import Matrices
+from regzoo.models.outputs.output import Backbone
 from regzoo.ops.matrices import inverse_linear
+from regzoo.schema.networks import StageConfig
 
 _RIDGE = 0.005
 """How far from each other, as a share of the image's size, points must lie to say more than the identity."""
 
 
-class KeypointsModel(MatrixModel):
-    """Gives the affine matrix that best maps the fixed image's points to the moving image's.
+class Keypoints(Matrices):
+    """The affine matrix that best maps the fixed image's points to the moving image's.
 
-    The same backbone looks at each image alone and answers with one map a point; a point is the centre of mass of the
-    softmax of its map. What it says of an image does not hang on the other one, and an image that is shifted has
-    its points shifted: such a network needs fewer pairs than one that reads twelve numbers off both images.
-
-    Args:
-        backbone: Model from (B, *S, 1) to a list of one (B, *S / 2**level, F).
-        dims: Spatial dimensions, 2 or 3.
-        level: The backbone's level.
-        divisor: What every size must be divisible by; any other size is padded with 0 and the maps cropped.
-        points: How many points.
-        spacing: Millimetres a voxel, D values; distances are fitted in mm.
+    Its values are the points of both images, (B, K, D) each, in mm about the image's centre. A point is the centre of
+    mass of the softmax of its map. What is said of an image does not hang on the other one, and an image that is
+    shifted has its points shifted: such a network needs fewer pairs than one that reads twelve numbers off both images.
 
     Source: Wang et al., A robust and interpretable deep learning framework for multi-modal registration via keypoints,
     2023.
     """
 
-    def __init__(
-        self,
-        backbone: keras.Model,
-        dims: int,
-        level: int,
-        divisor: int,
-        points: int,
-        spacing: Sequence[float],
-        **kwargs: object,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.backbone, self.level, self.divisor, self.spacing = backbone, level, divisor, tuple(spacing)
-        # A usual start, not one near zero: points that all begin in the middle do not learn a linear part.
-        self.head = layers.Dense(points, name="points", dtype="float32")
-        self.head.build((None, *(None,) * dims, backbone.outputs[0].shape[-1]))
-        self.build()
+    def matrix(self, values: Sequence, shape: Sequence[int]) -> object:
+        """Returns the matrix that is fitted to the points."""
+        return fitted_matrix(*values, shape, self.spacing)
 
-    def matrix(self, fixed: object, moving: object) -> object:
-        """Finds the points of both images and fits the matrix."""
-        shape = tuple(fixed.shape[1:-1])
+    def network(self, stage: StageConfig, backbone: Backbone) -> "EachImage":
+        """Returns a network that is shown one image at a time."""
+        levels = self.levels(stage)
+        return EachImage(self, backbone(levels), levels, 2**stage.backbone.deepest, name=self.config.name)
+
+    def heads(self, features: Sequence[int], levels: Sequence[int]) -> list[keras.Layer]:
+        """Returns the layer that makes one map a point."""
+        # A usual start, not one near zero: points that all begin in the middle do not learn a linear part.
+        layer = layers.Dense(self.config.points, name="points", dtype="float32")
+        layer.build((None, *(None,) * self.dims, features[0]))
+        return [layer]
+
+    def read(self, heads: Sequence, features: Sequence, levels: Sequence[int], shape: Sequence[int]) -> list:
+        """Returns the points of each image."""
+        (maps,) = predictions(heads, features)
+        maps = cropped(maps, [-(-n // 2 ** levels[0]) for n in shape])
+        settings = {"shape": tuple(shape), "level": levels[0], "spacing": self.spacing}
+        return [backend.compiled(centres_of_mass, **settings)(maps)]
+
+
+class EachImage(Network):
+    """Shows each image of a pair to the backbone by itself."""
+
+    def values(self, fixed: object, moving: object) -> list:
+        """Returns what the heads make of the fixed and of the moving images, seen at once."""
         images = ops.concatenate([fixed, moving], axis=0)
-        (maps,) = predictions(self.backbone, [self.head], stacked([images], self.divisor))
-        maps = cropped(maps, [-(-n // 2**self.level) for n in shape])
-        settings = {"shape": shape, "level": self.level, "spacing": self.spacing}
-        points = backend.compiled(centres_of_mass, **settings)(maps)
-        return fitted_matrix(*ops.split(points, 2, axis=0), shape, self.spacing)
+        found = self.meaning.read(self.heads, self.features([images]), self.levels, tuple(fixed.shape[1:-1]))
+        return [half for each in found for half in ops.split(each, 2, axis=0)]
 
 
 def centres_of_mass(maps: object, shape: Sequence[int], level: int, spacing: Sequence[float]) -> object:

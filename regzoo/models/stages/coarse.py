@@ -7,7 +7,7 @@ from keras import ops
 from regzoo import backend
 from regzoo.models.base import RegistrationModel
 from regzoo.models.heads import cropped
-from regzoo.models.outputs.affine import matrix_field
+from regzoo.models.outputs.matrices import as_prediction, is_linear
 from regzoo.ops.fields import resize_field
 
 
@@ -35,9 +35,8 @@ class Shrunk(RegistrationModel):
         return self._enlarged(self.network.inverse(prediction["small"]), tuple(prediction["ddf"].shape[1:-1]))
 
     def _enlarged(self, small: Mapping[str, object], shape: Sequence[int]) -> dict:
-        if "matrix" in small:
-            matrix = enlarged_matrix(small["matrix"], self.factor)
-            return {"ddf": backend.compiled(matrix_field, shape=shape)(matrix), "matrix": matrix}
+        if is_linear(small):
+            return as_prediction(enlarged_matrix(small["matrix"], self.factor), shape)
         padded = tuple(self.factor * n for n in small["ddf"].shape[1:-1])
         return {"ddf": cropped(backend.compiled(resize_field, shape=padded)(small["ddf"]), shape)}
 

@@ -1,6 +1,5 @@
 """A network that is shown what is like what in each image, and not how bright it is."""
 
-import math
 from collections.abc import Mapping
 
 from keras import ops
@@ -10,16 +9,11 @@ from regzoo.models.base import RegistrationModel
 from regzoo.ops.descriptors import self_similarity
 
 
-def channels(dims: int) -> int:
-    """Returns how many channels describe a voxel: one for each pair of neighbours along two different axes."""
-    return 4 * math.comb(dims, 2)
-
-
 class Described(RegistrationModel):
     """Shows a network MIND descriptors of both images, which hardly change where bright becomes dark.
 
     Args:
-        network: Model with a field, of images with `channels` channels each.
+        network: Model with a field, of images with `regzoo.schema.networks.DESCRIPTORS` channels each.
 
     Source: Heinrich et al., Towards realtime multimodal fusion for image-guided interventions using self-similarities,
     2013.

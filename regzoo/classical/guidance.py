@@ -1,0 +1,64 @@
+"""What a registration by optimisation looks at."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from regzoo.classical.pyramid import Pair
+from regzoo.errors import invalid, unknown
+from regzoo.schema.losses import LOSSES
+from regzoo.world.images import Image
+
+IMAGE_LOSSES = LOSSES["image"].keys()
+
+
+@dataclass(frozen=True, eq=False)
+class Guidance:
+    """What an optimisation compares, where, and for how long.
+
+    Args:
+        loss: Image loss, one of `IMAGE_LOSSES`.
+        iterations: Most steps on each level of the pyramid; a level ends early once its loss no longer falls.
+        fixed_mask: Label map on the fixed image's grid; only what is not 0 counts. The windows of `lncc` see half their
+            width beyond it.
+        moving_mask: The same on the moving image's grid.
+        labels: Labels of the fixed and of the moving image, one channel each, in [0, 1]; their Dice loss then counts
+            as much as the images do.
+
+    Raises:
+        InvalidError: If the loss is unknown, `iterations` is below 1 or a mask is empty.
+    """
+
+    loss: str = "lncc"
+    iterations: int = 100
+    fixed_mask: Image | None = None
+    moving_mask: Image | None = None
+    labels: tuple[Image, Image] | None = None
+
+    def __post_init__(self) -> None:
+        if self.loss not in IMAGE_LOSSES:
+            raise unknown("image loss", self.loss, IMAGE_LOSSES)
+        if self.iterations < 1:
+            raise invalid("iterations", "at least 1", self.iterations)
+        for name, mask in self.masks.items():
+            if not np.any(mask.array):
+                raise invalid(name, "a mask with something inside", "only 0")
+
+    @property
+    def masks(self) -> dict[str, Image]:
+        """The masks that there are."""
+        both = {"fixed_mask": self.fixed_mask, "moving_mask": self.moving_mask}
+        return {name: mask for name, mask in both.items() if mask is not None}
+
+    @property
+    def objective(self) -> Mapping[str, Mapping[str, Mapping]]:
+        """Image and label losses."""
+        return {"image": {self.loss: {}}} | ({"label": {"dice": {}}} if self.labels else {})
+
+    def pair(self, fixed: Image, moving: Image) -> Pair:
+        """Returns both images with what says more of them."""
+        masks = self.masks
+        if self.moving_mask is None and not LOSSES["image"][self.loss].config.skips_flat:
+            masks["moving_mask"] = Image(np.ones(moving.shape, "uint8"), moving.affine)
+        return Pair.of(fixed, moving, masks, self.labels)

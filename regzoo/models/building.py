@@ -1,0 +1,75 @@
+"""build: a config becomes a model with new weights; what it names is looked up in the dicts of the schema."""
+
+from collections.abc import Mapping, Sequence
+
+import keras
+
+from regzoo.models.base import RegistrationModel
+from regzoo.models.outputs.output import Output
+from regzoo.models.stages.chain import Chain
+from regzoo.models.stages.coarse import Shrunk
+from regzoo.models.stages.descriptors import Described
+from regzoo.schema.backbones import BACKBONES
+from regzoo.schema.networks import ModelConfig, StageConfig
+from regzoo.schema.outputs import OUTPUTS, OutputConfig
+from regzoo.schema.strict import validate
+
+
+def build(
+    config: ModelConfig | Mapping, spacing: Sequence[float] | None = None, precision: str = "float32"
+) -> RegistrationModel:
+    """Builds a registration model with new weights.
+
+    Args:
+        config: Backbone, output and dimensions; a plain dict as in a recipe's `model`, or what is read from it.
+        spacing: Millimetres a voxel of the network's grid, D values; 1 by default. What a config says in mm (control
+            points, rigidity) depends on it.
+        precision: Keras dtype policy of the convolutions; fields and losses stay in float32.
+
+    Returns:
+        The model, ready for `supervise`, `compile` and `fit`, or for `load_weights`.
+
+    Raises:
+        InvalidError: If a plain dict is no config; the message says where and why.
+    """
+    config = config if isinstance(config, ModelConfig) else validate(ModelConfig, dict(config), "config")
+    spacing = tuple(spacing or (1.0,) * config.dims)
+    if not config.before:
+        return _stage(config, config.dims, spacing, precision)
+    stages = []
+    for i, stage in enumerate(config.row):
+        with keras.name_scope(f"stage{i}"):
+            stages.append(_stage(stage, config.dims, spacing, precision))
+    return Chain(stages, name=config.output.name)
+
+
+def output_of(config: OutputConfig, dims: int, spacing: Sequence[float]) -> Output:
+    """Returns what turns values into a map, for images with so many dimensions and mm a voxel."""
+    return OUTPUTS[config.name].function()(config, dims, spacing)
+
+
+def _stage(
+    stage: ModelConfig | StageConfig, dims: int, spacing: tuple[float, ...], precision: str
+) -> RegistrationModel:
+    """Builds one network with its passes, for the resolution at which it works."""
+    network = _network(stage, dims, tuple(stage.shrink * step for step in spacing), precision)
+    name = network.name
+    if stage.passes > 1:
+        network = Chain([network] * stage.passes, name=name)
+    if stage.shrink > 1:
+        network = Shrunk(network, stage.shrink, name=name)
+    # Last: descriptors of finer voxels, averaged, tell more than descriptors of coarser ones.
+    return Described(network, name=name) if stage.descriptor else network
+
+
+def _network(
+    stage: ModelConfig | StageConfig, dims: int, spacing: tuple[float, ...], precision: str
+) -> RegistrationModel:
+    config = stage.backbone
+    settings = config.model_dump(exclude={"name", "extract_levels"})
+
+    def backbone(levels: Sequence[int]) -> keras.Model:
+        make = BACKBONES[config.name].function()
+        return make(dims=dims, levels=levels, inputs=stage.inputs(dims), dtype=precision, **settings)
+
+    return output_of(stage.output, dims, spacing).network(stage, backbone)
