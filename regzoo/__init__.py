@@ -12,6 +12,7 @@ from regzoo import installed
 if TYPE_CHECKING:
     from regzoo import hub, layers, losses, models, ops
     from regzoo.hub import models as list
+    from regzoo.models.saving import save
     from regzoo.models.zoo import load
     from regzoo.points.registration import register_points
     from regzoo.registration.candidates import candidates
@@ -42,6 +43,7 @@ __all__ = [
     "ops",
     "register",
     "register_points",
+    "save",
 ]
 
 _LIGHT = {
@@ -63,6 +65,7 @@ _WITH_KERAS = {
     "models": "models",
     "ops": "ops",
     "register": "registration.register:register",
+    "save": "models.saving:save",
 }
 
 installed.choose()

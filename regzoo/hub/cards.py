@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
-from regzoo.errors import InvalidError, MissingError
+from regzoo.errors import InvalidError, MissingError, invalid
 from regzoo.io.files import atomic_file, expanded, sha256
 from regzoo.io.yaml_json import dump_yaml, parse_json, parse_yaml, read_text
 from regzoo.schema.card import (
@@ -25,6 +25,7 @@ from regzoo.schema.card import (
     FileEntry,
 )
 from regzoo.schema.networks import ModelConfig
+from regzoo.schema.own import OwnConfig
 from regzoo.schema.strict import validate
 
 SAMPLE, WORST = "sample.png", "worst.png"
@@ -122,7 +123,18 @@ def manifest(folder: str | os.PathLike) -> tuple[FileEntry, ...]:
 def read_config(folder: str | os.PathLike) -> ModelConfig:
     """Reads and checks the `config.json` of a zoo entry; raises MissingError or InvalidError."""
     path = Path(folder) / CONFIG
+    own = read_own(folder)
+    if own:
+        advice = "Only register, evaluate, push and load take another."
+        raise invalid(str(path), "a network of regzoo's", f"'{own.network}', its user's own", advice)
     return validate(ModelConfig, parse_json(read_text(path, CONFIG_LIMIT), str(path)), str(path))
+
+
+def read_own(folder: str | os.PathLike) -> OwnConfig | None:
+    """Reads the `config.json` of an entry whose network is its user's own; None if it is one of regzoo's."""
+    path = Path(folder) / CONFIG
+    value = parse_json(read_text(path, CONFIG_LIMIT), str(path))
+    return validate(OwnConfig, value, str(path)) if "network" in value else None
 
 
 def publishable(card: Card) -> list[str]:

@@ -2,12 +2,14 @@
 
 from regzoo.losses.deformation import bending, elastic, folding, gradient
 from regzoo.losses.image import lncc, ncc, ssd
+from regzoo.losses.keras_loss import Loss
 from regzoo.losses.known import distance
 from regzoo.losses.label import centroid, cross_entropy, dice, jaccard, label_ssd
 from regzoo.losses.multimodal import mi, mind, nmi
 from regzoo.losses.objective import named, weighted_terms
 
 __all__ = [
+    "Loss",
     "bending",
     "centroid",
     "cross_entropy",

@@ -27,6 +27,10 @@ def gradient(ddf: Tensor, spacing: Sequence[float] | None = None, norm: str = "l
 
     Raises:
         ValueError: If `spacing` has not D values, or `norm` is unknown.
+
+    Example:
+        >>> float(gradient(ops.ones((1, 4, 4, 2)))[0])  # a translation
+        0.0
     """
     if norm not in ("l1", "l2"):
         raise invalid("norm", "'l1' or 'l2'", norm)
@@ -47,6 +51,10 @@ def bending(ddf: Tensor, spacing: Sequence[float] | None = None) -> Tensor:
 
     Raises:
         ValueError: If `spacing` has not D values.
+
+    Example:
+        >>> float(bending(ops.ones((1, 4, 4, 2)))[0])
+        0.0
 
     Source: Rueckert et al., Nonrigid registration using free-form deformations, 1999, eq. 8.
     """
@@ -77,6 +85,10 @@ def elastic(ddf: Tensor, spacing: Sequence[float] | None = None, mu: float = 1.0
     Raises:
         ValueError: If `spacing` has not D values.
 
+    Example:
+        >>> float(elastic(ops.ones((1, 4, 4, 2)))[0])
+        0.0
+
     Source: Broit, Optimal registration of deformed images, 1981. Its Navier equations are those of the least energy.
     """
     dims = ddf.shape[-1]
@@ -103,6 +115,10 @@ def folding(ddf: Tensor, margin: float = 0.0) -> Tensor:
 
     Returns:
         Shape (B,), from 0 (no determinant below the margin).
+
+    Example:
+        >>> float(folding(ops.zeros((1, 3, 3, 2)))[0])
+        0.0
 
     Source: Liu et al., On finite difference Jacobian computation in deformable image registration, 2022.
     """

@@ -17,6 +17,10 @@ def ssd(fixed: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
 
     Returns:
         Shape (B,), from 0 (match).
+
+    Example:
+        >>> float(ssd([[[0.0], [2.0]]], [[[0.0], [1.0]]])[0])
+        0.5
     """
     return mean(ops.square(float32(fixed) - float32(moved)), mask)
 
@@ -31,6 +35,11 @@ def ncc(fixed: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
 
     Returns:
         Shape (B,), from 0 (match, in one contrast or its negative) to 1 (unrelated, or a constant image).
+
+    Example:
+        >>> image = ops.convert_to_tensor([[[0.0], [1.0], [3.0]]])
+        >>> round(abs(float(ncc(image, 5 - 2 * image)[0])), 4)  # a match, in the negative
+        0.0
     """
     return 1 - ops.square(mean(standardised(fixed, mask) * standardised(moved, mask), mask))
 
@@ -62,6 +71,11 @@ def lncc(
 
     Raises:
         ValueError: If `size` is even or less than 1, or `window` is unknown.
+
+    Example:
+        >>> image = ops.reshape(ops.arange(64, dtype="float32") % 7, (1, 8, 8, 1))
+        >>> round(float(lncc(image, 3 * image + 1, size=5)[0]), 4), float(lncc(image, ops.zeros_like(image))[0])
+        (0.0, 1.0)
 
     Source: Avants et al., Symmetric diffeomorphic image registration with cross-correlation, 2008. Unlike most
     implementations, means are taken inside the image only and flat windows are no match.

@@ -30,6 +30,11 @@ def distance(
 
     Raises:
         ValueError: If `spacing` has not D values.
+
+    Example:
+        >>> still = ops.zeros((1, 4, 4, 2))
+        >>> round(float(distance(still, still + 1.0, spacing=(3.0, 4.0))[0]), 4)
+        5.0
     """
     known, ddf = float32(known), float32(ddf)
     step = ops.convert_to_tensor(millimetres(spacing, ddf.shape[-1]), dtype="float32")

@@ -30,6 +30,11 @@ def dice(fixed: Tensor, moved: Tensor, scales: Sequence[float] = (0,), kernel: K
     Raises:
         ValueError: If `scales` is empty or has a negative value, or `kernel` is unknown.
 
+    Example:
+        >>> one, other = np.array([1.0, 1.0, 0.0]).reshape(1, 3, 1), np.array([0.0, 1.0, 1.0]).reshape(1, 3, 1)
+        >>> float(dice(one, one)[0]), float(dice(one, other)[0])
+        (0.0, 0.5)
+
     Source: Milletari et al., V-Net, 2016; over scales, Hu et al., Weakly-supervised convolutional neural networks for
     multimodal image registration, 2018.
     """
@@ -59,6 +64,11 @@ def jaccard(fixed: Tensor, moved: Tensor, scales: Sequence[float] = (0,), kernel
 
     Raises:
         ValueError: If `scales` is empty or has a negative value, or `kernel` is unknown.
+
+    Example:
+        >>> one, other = np.array([1.0, 1.0, 0.0]).reshape(1, 3, 1), np.array([0.0, 1.0, 1.0]).reshape(1, 3, 1)
+        >>> round(float(jaccard(one, other)[0]), 4)
+        0.6667
     """
     return _over_scales(_jaccard, fixed, moved, scales, kernel)
 
@@ -94,6 +104,11 @@ def cross_entropy(
     Raises:
         ValueError: If `background_weight` is outside 0 to 1, `scales` is empty or has a negative value, or `kernel` is
             unknown.
+
+    Example:
+        >>> one = np.array([1.0, 0.0]).reshape(1, 2, 1)
+        >>> round(abs(float(cross_entropy(one, one)[0])), 4), round(float(cross_entropy(one, 1 - one)[0]), 2)
+        (0.0, 4.61)
     """
     if not 0 <= background_weight <= 1:
         raise invalid("background_weight", "a number from 0 to 1", background_weight)
@@ -124,6 +139,11 @@ def label_ssd(fixed: Tensor, moved: Tensor, scales: Sequence[float] = (0,), kern
 
     Raises:
         ValueError: If `scales` is empty or has a negative value, or `kernel` is unknown.
+
+    Example:
+        >>> one = np.array([1.0, 0.0]).reshape(1, 2, 1)
+        >>> float(label_ssd(one, 1 - one)[0])
+        1.0
     """
     return _over_scales(_ssd, fixed, moved, scales, kernel)
 
@@ -148,6 +168,11 @@ def centroid(fixed: Tensor, moved: Tensor, spacing: Sequence[float] | None = Non
 
     Raises:
         ValueError: If `spacing` has not one value an axis.
+
+    Example:
+        >>> one, other = np.array([1.0, 0.0, 0.0]).reshape(1, 3, 1), np.array([0.0, 0.0, 1.0]).reshape(1, 3, 1)
+        >>> round(float(centroid(one, other, spacing=(1.5,))[0]), 4)
+        3.0
     """
     fixed, moved = float32(fixed), float32(moved)
     (place_f, mass_f), (place_m, mass_m) = (_centroids(labels, spacing) for labels in (fixed, moved))

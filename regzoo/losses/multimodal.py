@@ -32,6 +32,11 @@ def mi(
     Raises:
         ValueError: If `num_bins` is below 2 or `sigma_ratio` is not above 0.
 
+    Example:
+        >>> image = np.arange(64.0).reshape(1, 8, 8, 1) % 7
+        >>> bool(mi(image, -image)[0] < mi(image, image // 2 % 2)[0])  # the negative tells all
+        True
+
     Source: Guo, Multi-modal image registration with unsupervised deep learning, 2019, section 3.1.
     """
     entropy_f, entropy_m, joint = _entropies(fixed, moved, mask, num_bins, sigma_ratio)
@@ -56,6 +61,11 @@ def nmi(
 
     Raises:
         ValueError: If `num_bins` is below 2 or `sigma_ratio` is not above 0.
+
+    Example:
+        >>> image = np.arange(64.0).reshape(1, 8, 8, 1) % 7
+        >>> round(float(nmi(image, 0 * image)[0]), 3)  # a constant image tells nothing
+        1.0
 
     Source: Studholme et al., An overlap invariant entropy measure of 3D medical image alignment, 1999.
     """
@@ -126,6 +136,11 @@ def mind(
 
     Raises:
         ValueError: If `radius` or `dilation` is below 1.
+
+    Example:
+        >>> image = np.random.default_rng(0).random((1, 8, 8, 1)).astype("float32")
+        >>> round(float(mind(image, 2 * image + 1)[0]), 3)
+        0.0
 
     Source: Heinrich et al., Towards realtime multimodal fusion for image-guided interventions using self-similarities,
     2013.

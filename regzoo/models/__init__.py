@@ -1,6 +1,7 @@
-"""Registration models, built from a config."""
+"""Registration models, built from a config, or around a network of one's own."""
 
 from regzoo.models.base import RegistrationModel
 from regzoo.models.building import build, output_of
+from regzoo.models.own import NETWORKS, OwnModel
 
-__all__ = ["RegistrationModel", "build", "output_of"]
+__all__ = ["NETWORKS", "OwnModel", "RegistrationModel", "build", "output_of"]

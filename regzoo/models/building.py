@@ -27,13 +27,19 @@ def build(
         precision: Keras dtype policy of the convolutions; fields and losses stay in float32.
 
     Returns:
-        The model, ready for `supervise`, `compile` and `fit`, or for `load_weights`.
+        The model, ready for `supervise`, `compile` and `fit`, and for `regzoo.save`.
 
     Raises:
         InvalidError: If a plain dict is no config; the message says where and why.
     """
     config = config if isinstance(config, ModelConfig) else validate(ModelConfig, dict(config), "config")
     spacing = tuple(spacing or (1.0,) * config.dims)
+    model = _row(config, spacing, precision)
+    model.config, model.spacing_mm = config, spacing  # what `regzoo.save` writes
+    return model
+
+
+def _row(config: ModelConfig, spacing: tuple[float, ...], precision: str) -> RegistrationModel:
     if not config.before:
         return _stage(config, config.dims, spacing, precision)
     stages = []

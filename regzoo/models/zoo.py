@@ -1,11 +1,15 @@
 """load: a name becomes a model with verified weights, under whatever backend Keras runs."""
 
 import os
+from pathlib import Path
 
 from regzoo import hub
 from regzoo.errors import invalid
 from regzoo.hub import cards
 from regzoo.models import RegistrationModel, build, weights
+from regzoo.models.own import OwnModel, build_own
+from regzoo.schema.networks import WEIGHTS_LIMIT
+from regzoo.schema.own import OwnConfig
 
 Model = str | os.PathLike | hub.Entry | RegistrationModel
 """What a model may be given as."""
@@ -29,9 +33,25 @@ def load(name: Model) -> RegistrationModel:
     if not isinstance(name, str | os.PathLike | hub.Entry):
         raise invalid("model", "a name, a folder, hf://owner/repo or a loaded model", f"a {type(name).__name__}")
     entry = hub.take(name)
-    card, config = entry.card, cards.read_config(entry.folder)
-    card.input.check(config)
-    model = build(config, card.input.spacing)
-    weights.load(model, entry.folder / cards.WEIGHTS)
+    card, own = entry.card, cards.read_own(entry.folder)
+    if own:
+        model = _own(own, card.input.shape, entry.folder / cards.WEIGHTS)
+    else:
+        config = cards.read_config(entry.folder)
+        card.input.check(config)
+        model = build(config, card.input.spacing)
+        weights.load(model, entry.folder / cards.WEIGHTS)
     model.card, model.source = card, entry.pin
+    return model
+
+
+def _own(config: OwnConfig, shape: tuple[int, ...], path: Path) -> OwnModel:
+    """Builds a network of one's own and gives it its weights, which are kept by their place."""
+    if config.dims != len(shape):
+        raise invalid("input.shape", f"{config.dims} values, as dims of config.json says", list(shape))
+    weights.check_size(path, WEIGHTS_LIMIT)
+    model = build_own(config)
+    places = {f"{i:04d}": variable.path for i, variable in enumerate(model.variables)}
+    values = {places.get(name, name): value for name, value in weights.read(path)[0].items()}
+    weights.assign(model.variables, values, source=str(path))
     return model

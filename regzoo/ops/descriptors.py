@@ -10,7 +10,15 @@ from regzoo.ops.statistics import standardised
 
 
 def self_similarity(image: Tensor, radius: int, dilation: int, floor: float) -> tuple:
-    """Returns the descriptor, shape (B, *S, pairs, C), and 1 where the image is not flat, shape (B, *S, C)."""
+    """Returns the descriptor, shape (B, *S, pairs, C), and 1 where the image is not flat, shape (B, *S, C).
+
+    Example:
+        >>> import numpy as np
+        >>> image = np.random.default_rng(0).random((1, 8, 6, 7, 1)).astype("float32")
+        >>> descriptor, content = self_similarity(image, radius=1, dilation=2, floor=1e-3)
+        >>> tuple(descriptor.shape), tuple(content.shape)
+        ((1, 8, 6, 7, 12, 1), (1, 8, 6, 7, 1))
+    """
     image = standardised(image)
     *spatial, channels = image.shape[1:]
     beside = [[shift(image, axis, step) for step in (-dilation, dilation)] for axis in range(len(spatial))]

@@ -26,6 +26,11 @@ def compose(outer: Tensor, inner: Tensor) -> Tensor:
 
     Returns:
         Shape (B, *S, D).
+
+    Example:
+        >>> one, two = np.full((1, 4, 1), 1.0), np.full((1, 4, 1), 2.0)
+        >>> ops.convert_to_numpy(compose(one, two))[0, :, 0].tolist()
+        [3.0, 3.0, 3.0, 3.0]
     """
     inner = _field(inner)
     return inner + warp(_field(outer), inner)
@@ -40,6 +45,10 @@ def integrate(velocity: Tensor, steps: int = 7) -> Tensor:
 
     Returns:
         Displacement field, shape (B, *S, D).
+
+    Example:
+        >>> ops.convert_to_numpy(integrate(np.full((1, 4, 1), 0.5)))[0, :, 0].tolist()
+        [0.5, 0.5, 0.5, 0.5]
 
     Source: Arsigny et al., A log-Euclidean framework for statistics on diffeomorphisms, 2006.
     """
@@ -59,6 +68,11 @@ def invert(ddf: Tensor, iterations: int = 20) -> tuple[Tensor, Tensor]:
 
     Returns:
         The inverse, shape (B, *S, D), and its residual, the largest `|v(x) + ddf(x + v(x))|` in voxels, shape (B,).
+
+    Example:
+        >>> inverse, residual = invert(np.full((1, 4, 1), 0.5))
+        >>> ops.convert_to_numpy(inverse)[0, :, 0].tolist(), float(residual[0])
+        ([-0.5, -0.5, -0.5, -0.5], 0.0)
 
     Source: Chen et al., A simple fixed-point approach to invert a deformation field, 2008.
     """
@@ -81,6 +95,10 @@ def resize_field(field: Tensor, shape: Sequence[int]) -> Tensor:
 
     Returns:
         Shape (B, *shape, D).
+
+    Example:
+        >>> ops.convert_to_numpy(resize_field(np.full((1, 2, 1), 1.0), (4,)))[0, :, 0].tolist()  # finer voxels
+        [2.0, 2.0, 2.0, 2.0]
     """
     field = _field(field)
     factor = np.array(shape) / np.array(field.shape[1:-1])
@@ -96,6 +114,10 @@ def control_positions(length: int, spacing: float) -> np.ndarray:
     """Returns where the control points along an axis are, in voxels: from one spacing before the image to one behind.
 
     The second one is on the image's edge, at -0.5: in mm, they are the same for an image in any resolution.
+
+    Example:
+        >>> control_positions(8, 4.0).tolist()
+        [-4.5, -0.5, 3.5, 7.5, 11.5]
     """
     return spacing * (np.arange(math.ceil(length / spacing - 1e-6) + 3) - 1) - 0.5
 
@@ -114,6 +136,11 @@ def bspline_field(control: Tensor, shape: Sequence[int], spacing: Sequence[float
     Raises:
         ValueError: If the control points do not span the grid.
 
+    Example:
+        >>> field = bspline_field(np.full((1, 5, 1), 2.0), (8,), (4.0,))
+        >>> ops.convert_to_numpy(field)[0, :, 0].round(4).tolist()
+        [2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
+
     Source: Rueckert et al., Nonrigid registration using free-form deformations, 1999, eq. 2.
     """
     control = _field(control)
@@ -126,7 +153,12 @@ def bspline_field(control: Tensor, shape: Sequence[int], spacing: Sequence[float
 
 
 def cubic_bspline(x: np.ndarray) -> np.ndarray:
-    """Returns the cubic B-spline, which is 0 from |x| = 2 on."""
+    """Returns the cubic B-spline, which is 0 from |x| = 2 on.
+
+    Example:
+        >>> cubic_bspline(np.array([0.0, 1.0, 2.0])).round(4).tolist()
+        [0.6667, 0.1667, 0.0]
+    """
     x = np.abs(x)
     return np.where(x < 1, 2 / 3 - x**2 + x**3 / 2, np.maximum(2 - x, 0) ** 3 / 6)
 
@@ -141,6 +173,12 @@ def jacobian_determinant(ddf: Tensor) -> Tensor:
 
     Returns:
         Shape (B, *S); below 0 where the field folds.
+
+    Example:
+        >>> along = np.meshgrid([0.0, 0.5, 1.0], [0.0, 0.0, 0.0], indexing="ij")  # stretched along axis 0
+        >>> ddf = np.stack(along, axis=-1)[None]
+        >>> ops.convert_to_numpy(jacobian_determinant(ddf))[0, 1].tolist()
+        [1.5, 1.5, 1.5]
     """
     ddf = _field(ddf)
     return determinant([difference(ddf, axis) for axis in range(ddf.shape[-1])])
@@ -154,6 +192,11 @@ def determinant(slopes: Sequence[Tensor]) -> Tensor:
 
     Returns:
         Shape (B, *S).
+
+    Example:
+        >>> still = np.zeros((1, 2, 2, 2), "float32")
+        >>> ops.convert_to_numpy(determinant([still, still])).tolist()
+        [[[1.0, 1.0], [1.0, 1.0]]]
     """
     dims, j = len(slopes), slopes
     m = [[j[b][..., a] + float(a == b) for b in range(dims)] for a in range(dims)]

@@ -22,6 +22,11 @@ def along_axes(x: Tensor, matrices: Sequence[np.ndarray | None]) -> Tensor:
 
     Returns:
         Shape (B, *S_out, C).
+
+    Example:
+        >>> x = np.arange(3.0).reshape(1, 3, 1)
+        >>> ops.convert_to_numpy(along_axes(x, [np.eye(3)[::-1]]))[0, :, 0].tolist()
+        [2.0, 1.0, 0.0]
     """
     x = ops.convert_to_tensor(x, dtype="float32")
     for axis, matrix in enumerate(matrices, start=1):
@@ -55,6 +60,10 @@ def window_matrix(length: int, size: int, window: Window = "box") -> np.ndarray:
 
     Raises:
         ValueError: If `size` is even or less than 1, or `window` is unknown.
+
+    Example:
+        >>> window_matrix(3, 3).round(2).tolist()
+        [[0.5, 0.5, 0.0], [0.33, 0.33, 0.33], [0.0, 0.5, 0.5]]
     """
     if size < 1 or size % 2 == 0:
         raise invalid("size", "an odd number of voxels of at least 1", size)
@@ -81,6 +90,11 @@ def smooth(x: Tensor, size: int, window: Window = "box") -> Tensor:
 
     Returns:
         Shape (B, *S, C).
+
+    Example:
+        >>> x = np.array([0.0, 3.0, 0.0]).reshape(1, 3, 1)
+        >>> ops.convert_to_numpy(smooth(x, 3))[0, :, 0].tolist()
+        [1.5, 1.0, 1.5]
     """
     return along_axes(x, [window_matrix(length, size, window) for length in x.shape[1:-1]])
 
@@ -99,6 +113,10 @@ def blur_matrix(length: int, sigma: float, kernel: Kernel = "gaussian") -> np.nd
 
     Raises:
         ValueError: If `kernel` is unknown.
+
+    Example:
+        >>> blur_matrix(7, 1.0)[3].round(3).tolist()
+        [0.004, 0.054, 0.242, 0.399, 0.242, 0.054, 0.004]
     """
     shapes = {"gaussian": (3, lambda x: np.exp(-0.5 * x**2)), "cauchy": (5, lambda x: 1 / (1 + x**2))}
     if kernel not in shapes:
@@ -123,6 +141,11 @@ def blur(x: Tensor, sigma: float, kernel: Kernel = "gaussian") -> Tensor:
 
     Raises:
         ValueError: If `sigma` is negative or `kernel` is unknown.
+
+    Example:
+        >>> x = np.ones((1, 9, 1))
+        >>> float(ops.convert_to_numpy(blur(x, 1.0))[0, 4, 0].round(4))
+        1.0
     """
     if sigma < 0:
         raise invalid("sigma", "a width in voxels of at least 0", sigma)
@@ -139,6 +162,10 @@ def interpolation_matrix(places: np.ndarray, length: int) -> np.ndarray:
 
     Returns:
         Shape (N, length), for `along_axes`.
+
+    Example:
+        >>> interpolation_matrix(np.array([0.25, 9.0]), 3).tolist()
+        [[0.75, 0.25, 0.0], [0.0, 0.0, 1.0]]
     """
     places = np.clip(places, 0, length - 1)
     return np.maximum(0, 1 - np.abs(places[:, None] - np.arange(length)[None, :]))
@@ -154,6 +181,11 @@ def shift(x: Tensor, axis: int, step: int) -> Tensor:
 
     Returns:
         Shape (B, *S, C).
+
+    Example:
+        >>> x = np.arange(3.0).reshape(1, 3, 1)
+        >>> ops.convert_to_numpy(shift(x, 0, 1))[0, :, 0].tolist()
+        [1.0, 2.0, 2.0]
     """
     length = x.shape[axis + 1]
     source = np.clip(np.arange(length) + step, 0, length - 1)
@@ -171,6 +203,11 @@ def forward_difference(x: Tensor, axis: int) -> Tensor:
 
     Returns:
         One value fewer along the axis; along an axis of length 1, one zero.
+
+    Example:
+        >>> x = np.array([0.0, 1.0, 4.0]).reshape(1, 3, 1)
+        >>> ops.convert_to_numpy(forward_difference(x, 0))[0, :, 0].tolist()
+        [1.0, 3.0]
     """
     x = ops.convert_to_tensor(x, dtype="float32")
     before = (slice(None),) * (axis + 1)
@@ -188,6 +225,11 @@ def difference(x: Tensor, axis: int) -> Tensor:
 
     Returns:
         Shape (B, *S, C); zero along an axis of length 1.
+
+    Example:
+        >>> x = np.array([0.0, 1.0, 4.0]).reshape(1, 3, 1)
+        >>> ops.convert_to_numpy(difference(x, 0))[0, :, 0].tolist()
+        [1.0, 2.0, 3.0]
     """
     x = ops.convert_to_tensor(x, dtype="float32")
     axis += 1

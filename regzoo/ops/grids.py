@@ -17,6 +17,10 @@ def identity_grid(shape: Sequence[int]) -> np.ndarray:
 
     Returns:
         Shape (*S, D), float32; component d is the coordinate along axis d.
+
+    Example:
+        >>> identity_grid((2, 3))[1, 2].tolist()
+        [1.0, 2.0]
     """
     return np.stack(np.meshgrid(*(np.arange(n, dtype="float32") for n in shape), indexing="ij"), axis=-1)
 
@@ -33,6 +37,11 @@ def affine_grid(matrix: Tensor, shape: Sequence[int]) -> Tensor:
 
     Raises:
         ValueError: If the matrices do not fit the grid.
+
+    Example:
+        >>> grid = affine_grid([[[1.0, 0.0, 0.5], [0.0, 2.0, 0.0]]], (2, 3))
+        >>> ops.convert_to_numpy(grid)[0, 1, 2].tolist()
+        [1.5, 4.0]
     """
     matrix = ops.convert_to_tensor(matrix, dtype="float32")
     dims = len(shape)
@@ -48,6 +57,10 @@ def millimetres(spacing: Sequence[float] | None, dims: int) -> list[float]:
 
     Raises:
         ValueError: If `spacing` has not `dims` values.
+
+    Example:
+        >>> millimetres(None, 3)
+        [1.0, 1.0, 1.0]
     """
     spacing = [1.0] * dims if spacing is None else list(spacing)
     if len(spacing) != dims:

@@ -18,6 +18,10 @@ def about_centre(matrix: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 
     Returns:
         Shape (..., D, D + 1).
+
+    Example:
+        >>> about_centre([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]], (5, 3)).tolist()  # twice as large about voxel (2, 1)
+        [[2.0, 0.0, -2.0], [0.0, 2.0, -1.0]]
     """
     matrix = np.array(matrix, dtype="float64")
     centre = (np.asarray(shape) - 1) / 2
@@ -42,6 +46,10 @@ def random_affine(seed: int | np.random.Generator, shape: Sequence[int], scale: 
 
     Raises:
         ValueError: If `scale` is out of range.
+
+    Example:
+        >>> random_affine(0, (5, 3), scale=0.0).tolist()
+        [[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]
     """
     if not 0 <= scale <= 0.33:
         raise invalid("scale", "a number from 0 to 0.33", scale)
@@ -80,6 +88,10 @@ def random_rigid(
 
     Raises:
         ValueError: If `degrees` or `shift` is out of range.
+
+    Example:
+        >>> (random_rigid(0, (5, 3), (1.0, 2.0), degrees=0.0) + 0.0).tolist()
+        [[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]
     """
     if not 0 <= degrees <= 180:
         raise invalid("degrees", "a number from 0 to 180", degrees)
@@ -124,6 +136,11 @@ def linear_matrix(parameters: Tensor, constraint: str, shape: Sequence[int], spa
 
     Raises:
         ValueError: If the constraint is unknown or the parameters do not fit it.
+
+    Example:
+        >>> matrix = linear_matrix([[0.5, 0.0, 0.0]], "rigid", (4, 6), (1.0, 1.0))  # by a quarter of axis 0
+        >>> (ops.convert_to_numpy(matrix)[0] + 0.0).tolist()
+        [[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]
     """
     dims = len(shape)
     if constraint not in PARAMETERS:
@@ -164,14 +181,25 @@ def _rotation(vector: Tensor) -> Tensor:
 
 
 def inverse_matrix(matrix: Tensor) -> Tensor:
-    """Inverts matrices (B, D, D + 1): `x = A^-1 (y - b)`."""
+    """Inverts matrices (B, D, D + 1): `x = A^-1 (y - b)`.
+
+    Example:
+        >>> (ops.convert_to_numpy(inverse_matrix([[[2.0, 0.0, 1.0], [0.0, 4.0, 2.0]]]))[0] + 0.0).tolist()
+        [[0.5, 0.0, -0.5], [0.0, 0.25, -0.5]]
+    """
     matrix = ops.convert_to_tensor(matrix, dtype="float32")
     inverse = inverse_linear(matrix[..., :-1])
     return ops.concatenate([inverse, -ops.matmul(inverse, matrix[..., -1:])], axis=-1)
 
 
 def inverse_linear(linear: Tensor) -> Tensor:
-    """Inverts matrices (B, D, D), D of 2 or 3, by their cofactors, which every format of a model can express."""
+    """Inverts matrices (B, D, D), D of 2 or 3, by their cofactors, which every format of a model can express.
+
+    Example:
+        >>> linear = ops.convert_to_tensor([[[2.0, 0.0], [0.0, 4.0]]])
+        >>> ops.convert_to_numpy(inverse_linear(linear))[0].diagonal().tolist()
+        [0.5, 0.25]
+    """
     dims = linear.shape[-1]
     entry = [[linear[..., i, j] for j in range(dims)] for i in range(dims)]
     if dims == 2:

@@ -11,7 +11,13 @@ def float32(x: Tensor) -> Tensor:
 
 
 def mean(x: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Averages all but the batch axis, shape (B, *S, C) to (B,), by the weights of a mask, shape (B, *S, 1)."""
+    """Averages all but the batch axis, shape (B, *S, C) to (B,), by the weights of a mask, shape (B, *S, 1).
+
+    Example:
+        >>> x, mask = ops.convert_to_tensor([[[1.0], [3.0]]]), ops.convert_to_tensor([[[1.0], [0.0]]])
+        >>> float(mean(x)[0]), float(mean(x, mask)[0])
+        (2.0, 1.0)
+    """
     axes = tuple(range(1, len(x.shape)))
     if mask is None:
         return ops.mean(x, axis=axes)
@@ -19,7 +25,12 @@ def mean(x: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def standardised(image: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Gives every image mean 0 and variance 1, by the weights of a mask (B, *S, 1); a constant image becomes 0."""
+    """Gives every image mean 0 and variance 1, by the weights of a mask (B, *S, 1); a constant image becomes 0.
+
+    Example:
+        >>> ops.convert_to_numpy(standardised(ops.convert_to_tensor([[[1.0], [3.0]]])))[0, :, 0].round(4).tolist()
+        [-1.0, 1.0]
+    """
     axes = tuple(range(1, len(image.shape)))
     image = float32(image)
 

@@ -30,6 +30,11 @@ def sample(image: Tensor, coordinates: Tensor, boundary: Boundary = "edge", meth
     Raises:
         ValueError: If the shapes do not fit, or `boundary` or `method` is unknown.
 
+    Example:
+        >>> image = np.arange(4.0).reshape(1, 4, 1)
+        >>> ops.convert_to_numpy(sample(image, [[[0.5], [9.0]]]))[0, :, 0].tolist()
+        [0.5, 3.0]
+
     Source: Jaderberg et al., Spatial transformer networks, 2015, eq. 4. Checked against scipy (`nearest` and
     `grid-constant`).
     """
@@ -115,6 +120,11 @@ def warp(image: Tensor, ddf: Tensor, boundary: Boundary = "edge", method: Method
 
     Raises:
         ValueError: If the last axis of `ddf` is not the number of spatial axes.
+
+    Example:
+        >>> image = np.array([0.0, 1.0, 4.0, 9.0], "float32").reshape(1, 4, 1)
+        >>> ops.convert_to_numpy(warp(image, np.full((1, 4, 1), 1.0)))[0, :, 0].tolist()
+        [1.0, 4.0, 9.0, 9.0]
     """
     ddf = ops.convert_to_tensor(ddf, dtype="float32")
     grid = ops.convert_to_tensor(identity_grid(ddf.shape[1:-1]))

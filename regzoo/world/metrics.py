@@ -26,6 +26,10 @@ def dice(fixed: np.ndarray, moved: np.ndarray, labels: Iterable[int] | None = No
     Raises:
         InvalidError: If the shapes differ or a map does not hold integers.
 
+    Example:
+        >>> dice([1, 1, 0, 2], [0, 1, 1, 2])
+        {1: 0.5, 2: 1.0}
+
     Source: Dice, Measures of the amount of ecologic association between species, 1945.
     """
     return {label: _ratio(2 * both, f + m) for label, (f, m, both) in _counts(fixed, moved, labels).items()}
@@ -43,6 +47,10 @@ def soft_dice(fixed: np.ndarray, moved: np.ndarray) -> float:
 
     Raises:
         InvalidError: If the shapes differ.
+
+    Example:
+        >>> float(soft_dice([1.0, 0.5], [1.0, 0.0]))
+        0.8
     """
     fixed, moved = np.asarray(fixed, np.float64), np.asarray(moved, np.float64)
     _check_shapes(fixed, moved)
@@ -50,7 +58,12 @@ def soft_dice(fixed: np.ndarray, moved: np.ndarray) -> float:
 
 
 def jaccard(fixed: np.ndarray, moved: np.ndarray, labels: Iterable[int] | None = None) -> dict[int, float]:
-    """Returns `|F ∩ M| / |F ∪ M|` of each label; arguments, nan and errors as in `dice`."""
+    """Returns `|F ∩ M| / |F ∪ M|` of each label; arguments, nan and errors as in `dice`.
+
+    Example:
+        >>> jaccard([1, 1, 0, 2], [0, 1, 1, 2])
+        {1: 0.3333333333333333, 2: 1.0}
+    """
     return {label: _ratio(both, f + m - both) for label, (f, m, both) in _counts(fixed, moved, labels).items()}
 
 
@@ -71,6 +84,10 @@ def hd95(fixed_mask: np.ndarray, moved_mask: np.ndarray, spacing: Iterable[float
 
     Raises:
         InvalidError: If the shapes or the number of axes differ.
+
+    Example:
+        >>> hd95([1, 0, 0], [0, 0, 1], spacing=[1.5])
+        3.0
     """
     masks = [np.asarray(mask) != 0 for mask in (fixed_mask, moved_mask)]
     spacing = np.array(tuple(spacing), dtype=np.float64)
@@ -99,6 +116,10 @@ def centroid_distance(fixed_mask: np.ndarray, moved_mask: np.ndarray, affine: np
 
     Raises:
         InvalidError: If the shapes differ.
+
+    Example:
+        >>> centroid_distance([1, 0, 0], [0, 0, 1], np.diag([1.5, 1.0]))
+        3.0
     """
     masks = [np.asarray(mask) != 0 for mask in (fixed_mask, moved_mask)]
     _check_shapes(*masks)
@@ -118,6 +139,10 @@ def tre(fixed_points: np.ndarray, moving_points: np.ndarray, transform: _MapsPoi
 
     Raises:
         InvalidError: If the shapes differ or are not (N, 3).
+
+    Example:
+        >>> tre([[0.0, 0.0, 0.0]], [[3.0, 4.0, 0.0]]).tolist()
+        [5.0]
     """
     fixed_points, moving_points = np.asarray(fixed_points, np.float64), np.asarray(moving_points, np.float64)
     _check_shapes(fixed_points, moving_points)
@@ -140,6 +165,10 @@ def jacobian_statistics(jacobian: np.ndarray, mask: np.ndarray | None = None) ->
 
     Raises:
         InvalidError: If the mask is empty or has another shape.
+
+    Example:
+        >>> jacobian_statistics([1.0, 1.0, -0.5, 1.0])
+        {'folds': 0.25, 'sdlogj': 0.0, 'min': -0.5, 'max': 1.0}
     """
     values = np.asarray(jacobian, dtype=np.float64)
     if mask is not None:

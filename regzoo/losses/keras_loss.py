@@ -1,0 +1,53 @@
+"""A loss with its parameters for `compile(loss=...)`, which a compiled model is saved and loaded with."""
+
+import inspect
+
+import keras
+
+from regzoo.backend import Tensor
+from regzoo.errors import unknown
+from regzoo.losses.deformation import bending, elastic, folding, gradient
+from regzoo.losses.image import lncc, ncc, ssd
+from regzoo.losses.known import distance
+from regzoo.losses.label import centroid, cross_entropy, dice, jaccard, label_ssd
+from regzoo.losses.multimodal import mi, mind, nmi
+
+_FUNCTIONS = (ssd, ncc, lncc, mi, nmi, mind, dice, jaccard, cross_entropy, label_ssd, centroid, distance)
+_FUNCTIONS = {each.__name__: each for each in (*_FUNCTIONS, gradient, bending, elastic, folding)}
+
+
+@keras.saving.register_keras_serializable("regzoo")
+class Loss(keras.losses.Loss):
+    """One of regzoo's losses with its parameters: `compile(loss=Loss("lncc", size=7))`.
+
+    The target is the fixed image, label map or known field; a loss of a field alone, as `gradient`, looks at the
+    output only.
+
+    Args:
+        function: Name of a function of `regzoo.losses`.
+        settings: Its parameters, such as `size` or `spacing`.
+
+    Raises:
+        InvalidError: If there is no such loss, or it has no such parameter.
+    """
+
+    def __init__(self, function: str, **settings: object) -> None:
+        own = {key: settings.pop(key) for key in ("name", "reduction", "dtype") if key in settings}
+        super().__init__(**{"name": function, "dtype": "float32"} | own)
+        if function not in _FUNCTIONS:
+            raise unknown("loss", function, _FUNCTIONS)
+        parameters = inspect.signature(_FUNCTIONS[function]).parameters
+        for key in settings:
+            if key not in parameters:
+                raise unknown(f"parameter of {function}", key, list(parameters)[1:])
+        self.function, self.settings = function, settings
+        self._of_pairs = next(iter(parameters)) != "ddf"
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """Returns one value a batch item."""
+        given = (y_true, y_pred) if self._of_pairs else (y_pred,)
+        return _FUNCTIONS[self.function](*given, **self.settings)
+
+    def get_config(self) -> dict:
+        """Returns what makes this loss again."""
+        return super().get_config() | {"function": self.function} | self.settings

@@ -1,0 +1,54 @@
+"""Networks of one's own: any Keras model that maps two images to a ddf, and the functions that build them."""
+
+from collections.abc import Callable
+
+import keras
+
+from regzoo.backend import Tensor
+from regzoo.errors import InvalidError, invalid
+from regzoo.models.base import RegistrationModel
+from regzoo.schema.own import OwnConfig
+
+NETWORKS: dict[str, Callable[..., keras.Model]] = {}
+"""Name -> function that builds the network, from its settings; a user's entries, which zoo entries name."""
+
+
+class OwnModel(RegistrationModel):
+    """A Keras model of two inputs, `[fixed, moving]`, whose output is the ddf, as a registration model.
+
+    Args:
+        network: From two (B, *S, 1) to (B, *S, D), in voxels.
+    """
+
+    def __init__(self, network: keras.Model, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.network = network
+        self.build()
+
+    def field(self, fixed: Tensor, moving: Tensor) -> dict:
+        """Returns `ddf`."""
+        ddf = self.network([fixed, moving])
+        if tuple(getattr(ddf, "shape", ()))[1:] != (*fixed.shape[1:-1], len(fixed.shape) - 2):
+            expected = f"a tensor (B, {', '.join(map(str, fixed.shape[1:-1]))}, {len(fixed.shape) - 2}), the ddf"
+            raise invalid("output of the network", expected, getattr(ddf, "shape", type(ddf).__name__))
+        return {"ddf": ddf}
+
+
+def build_own(config: OwnConfig) -> OwnModel:
+    """Builds a network of one's own by its function.
+
+    Args:
+        config: Its name in `NETWORKS`, and its settings.
+
+    Returns:
+        The model, with new weights.
+
+    Raises:
+        InvalidError: If nobody has said which function builds it.
+    """
+    if config.network not in NETWORKS:
+        raise InvalidError(
+            f"The network '{config.network}' is not known here, and a zoo entry holds no code. Say first, in Python, "
+            f"which function builds it: regzoo.models.NETWORKS['{config.network}'] = function."
+        )
+    return OwnModel(NETWORKS[config.network](**config.settings), name="own")
