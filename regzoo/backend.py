@@ -132,6 +132,33 @@ def value_and_grad(function: Callable) -> Callable:
     return tensorflow if NAME == "tensorflow" else pytorch
 
 
+def has_sampler(image: Tensor) -> bool:
+    """Tells whether the backend samples an image (B, *S, C) by itself, faster than eight gathers and a sum.
+
+    PyTorch does, 2-D and 3-D images; but ONNX files, which it writes, hold gathers.
+    """
+    return NAME == "torch" and image.ndim in (4, 5) and not torch.compiler.is_exporting()
+
+
+def linear_sample(image: Tensor, coordinates: Tensor, boundary: str) -> Tensor:
+    """Samples linearly by `torch.nn.functional.grid_sample`; arguments and result are those of `warping.sample`."""
+    dims = image.ndim - 2
+    dtype = torch.promote_types(image.dtype, torch.float32)
+    batch = max(image.shape[0], coordinates.shape[0])
+    coordinates = coordinates.to(dtype)
+    if boundary == "zero":  # two voxels outside is as good as anywhere; `grid_sample` makes NaN of infinity
+        coordinates = coordinates.clamp(-2, max(image.shape[1:-1]) + 1)
+    # Edge to edge is -1 to 1 (for an axis of one voxel has no other length), and the last axis comes first.
+    places = torch.stack(
+        [(coordinates[..., d] * 2 + 1) / image.shape[d + 1] - 1 for d in reversed(range(dims))], dim=-1
+    )
+    flat = places.reshape(places.shape[0], -1, *(1,) * (dims - 1), dims).expand(batch, *(-1,) * (dims + 1))
+    source = image.to(dtype).movedim(-1, 1).expand(batch, *(-1,) * (dims + 1))
+    padding = {"edge": "border", "zero": "zeros"}[boundary]
+    found = torch.nn.functional.grid_sample(source, flat, padding_mode=padding, align_corners=False)
+    return found.reshape(batch, image.shape[-1], *coordinates.shape[1:-1]).movedim(1, -1).to(image.dtype)
+
+
 def inference(function: Callable, *args: object) -> object:
     """Calls `function` without keeping what gradients need."""
     if NAME == "torch":

@@ -25,6 +25,19 @@ def identity_grid(shape: Sequence[int]) -> np.ndarray:
     return np.stack(np.meshgrid(*(np.arange(n, dtype="float32") for n in shape), indexing="ij"), axis=-1)
 
 
+def voxel_places(shape: Sequence[int]) -> Tensor:
+    """Returns `identity_grid` as a tensor that is made where it is used, and not carried to the device.
+
+    Args:
+        shape: Spatial shape `S`.
+
+    Returns:
+        Shape (*S, D), float32.
+    """
+    steps = [ops.arange(n, dtype="float32") for n in shape]
+    return ops.stack(ops.meshgrid(*steps, indexing="ij"), axis=-1)
+
+
 def affine_grid(matrix: Tensor, shape: Sequence[int]) -> Tensor:
     """Returns the coordinates that matrices send every voxel to: `y = A x + b`, with `matrix = [A | b]`.
 

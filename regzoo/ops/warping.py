@@ -7,9 +7,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from regzoo import backend
 from regzoo.backend import Tensor
 from regzoo.errors import invalid, unknown
-from regzoo.ops.grids import identity_grid
+from regzoo.ops.grids import voxel_places
 
 Boundary = Literal["edge", "zero"]
 Method = Literal["linear", "nearest"]
@@ -30,6 +31,8 @@ def sample(image: Tensor, coordinates: Tensor, boundary: Boundary = "edge", meth
     Raises:
         ValueError: If the shapes do not fit, or `boundary` or `method` is unknown.
 
+    On a border between cells the gradient is the slope of one of them; which one, the backend chooses.
+
     Example:
         >>> image = np.arange(4.0).reshape(1, 4, 1)
         >>> ops.convert_to_numpy(sample(image, [[[0.5], [9.0]]]))[0, :, 0].tolist()
@@ -42,6 +45,8 @@ def sample(image: Tensor, coordinates: Tensor, boundary: Boundary = "edge", meth
     _check(image, coordinates, boundary, method)
     if method == "linear" and not keras.backend.is_float_dtype(image.dtype):
         image = ops.cast(image, "float32")  # weights cast to integers would all be 0
+    if method == "linear" and backend.has_sampler(image):
+        return backend.linear_sample(image, coordinates, boundary)
     size = np.array(image.shape[1:-1])
     x = _bounded(coordinates, size, boundary)
     low = ops.floor(x + 0.5) if method == "nearest" else ops.floor(x)
@@ -127,7 +132,6 @@ def warp(image: Tensor, ddf: Tensor, boundary: Boundary = "edge", method: Method
         [1.0, 4.0, 9.0, 9.0]
     """
     ddf = ops.convert_to_tensor(ddf, dtype="float32")
-    grid = ops.convert_to_tensor(identity_grid(ddf.shape[1:-1]))
-    if len(grid.shape) != len(ddf.shape) - 1 or ddf.shape[-1] != len(ddf.shape) - 2:
+    if ddf.shape[-1] != len(ddf.shape) - 2:
         raise invalid("ddf", f"shape (B, *S, {len(ddf.shape) - 2})", tuple(ddf.shape))
-    return sample(image, grid + ddf, boundary, method)
+    return sample(image, voxel_places(ddf.shape[1:-1]) + ddf, boundary, method)

@@ -126,10 +126,51 @@ def test_gradients_equal_finite_differences(size, boundary):
 
 def test_gradient_of_a_ramp_is_its_slope_inside_and_nothing_beyond_the_edge():
     image = (grid((5, 6)) @ [2.0, -3.0])[None, ..., None]
-    places = np.array([[[1.3, 2.6], [0.0, 0.0], [2.0, 3.0], [-1.5, 2.5], [9.0, 2.5], [9.0, 9.0]]])
+    places = np.array([[[1.3, 2.6], [0.001, 0.001], [2.0, 3.0], [-1.5, 2.5], [9.0, 2.5], [9.0, 9.0]]])
     _, gradient = backend.value_and_grad(lambda x: ops.sum(sample(tensor(image), x)))(tensor(places))
     expected = [[2, -3], [2, -3], [2, -3], [0, -3], [0, -3], [0, 0]]
     np.testing.assert_allclose(array(gradient)[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("boundary", ["edge", "zero"])
+def test_gradient_on_a_border_between_cells_is_the_slope_of_one_of_them(boundary):
+    image = np.array([1.0, 3.0, 2.0, 6.0])[None, :, None, None] * np.ones((1, 1, 3, 1))
+    _, gradient = backend.value_and_grad(lambda u: ops.sum(warp(tensor(image), u, boundary)))(
+        tensor(np.zeros((1, 4, 3, 2)))
+    )
+    outside = 0.0 if boundary == "edge" else 1.0
+    slopes = [outside * 1, 2, -1, 4, outside * -6]
+    for row, found in enumerate(array(gradient)[0, :, 1, 0]):
+        assert min(abs(found - slope) for slope in slopes[row : row + 2]) < 1e-4
+
+
+def common(*arguments, **settings):
+    """Samples by gathers, as backends without a sampler of their own do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend, "has_sampler", lambda image: False)
+        return run(sample, *arguments, **settings)
+
+
+@pytest.mark.skipif(backend.NAME != "torch", reason="other backends have no sampler of their own")
+@pytest.mark.parametrize("boundary", ["edge", "zero"])
+@pytest.mark.parametrize("shape", [(9, 6), (1, 7), (7, 10, 5), (6, 1, 8), (128, 3, 90)])
+def test_torchs_own_sampler_equals_the_common_one(shape, boundary):
+    dims, last = len(shape), np.array(shape) - 1
+    image = RANDOM.uniform(size=(2, *shape, 3))
+    cells = RANDOM.integers(-3, last + 3, size=(2, 300, dims))
+    inside = cells + RANDOM.uniform(1e-3, 1 - 1e-3, size=cells.shape)  # a gradient is that of one cell
+    whole = np.concatenate([RANDOM.integers(-1, last + 2, size=(2, 60, dims)), np.zeros((2, 1, dims)) + last], axis=1)
+    for places in (inside, whole, np.where(RANDOM.random(whole.shape) < 0.3, RANDOM.choice([-1e9, 1e9]), whole)):
+        found, expected = (by(tensor(image), tensor(places), boundary) for by in (sample, common))
+        np.testing.assert_allclose(array(found), array(expected), atol=1e-5)
+    weights = tensor(RANDOM.normal(size=(2, 300, 3)))
+    gradients = []
+    for by in (sample, common):
+        by_place = backend.value_and_grad(lambda x, by=by: ops.sum(weights * by(tensor(image), x, boundary)))
+        by_value = backend.value_and_grad(lambda x, by=by: ops.sum(weights * by(x, tensor(inside), boundary)))
+        gradients.append([array(by_place(tensor(inside))[1]), array(by_value(tensor(image))[1])])
+    for found, expected in zip(*gradients, strict=True):
+        np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
 
 
 def test_compiled_warp_equals_eager():
