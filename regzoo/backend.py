@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
-from regzoo import installed
+from regzoo import cache, installed
 from regzoo.errors import invalid
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # warnings only; read when TensorFlow is imported
@@ -50,6 +50,9 @@ with _quiet():
         import torch
     elif NAME == "jax":
         import jax
+
+        if (folder := cache.compiled_folder()) is not None:
+            jax.config.update("jax_compilation_cache_dir", str(folder))
 
 Tensor: TypeAlias = Any
 """What a function of tensors takes and gives: a tensor of the running backend, or where one goes in, an array."""
@@ -174,6 +177,23 @@ def device() -> str:
     if NAME == "jax":
         return jax.default_backend()
     return torch.get_default_device().type if not torch.cuda.is_available() else "gpu"
+
+
+def devices() -> list[str]:
+    """Returns all devices that the running backend can use, in its own words."""
+    if NAME == "tensorflow":
+        return [each.name for each in tf.config.list_physical_devices()]
+    if NAME == "jax":
+        return [f"{each} {each.device_kind}" for each in jax.devices()]
+    return ["cpu", *(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))]
+
+
+def threads() -> str:
+    """Returns how many threads of the processor the running backend takes, where it tells."""
+    if NAME == "torch":
+        return str(torch.get_num_threads())
+    variable = {"tensorflow": "TF_NUM_INTRAOP_THREADS", "jax": "NPROC"}[NAME]
+    return os.environ.get(variable, "one a core")
 
 
 @contextlib.contextmanager

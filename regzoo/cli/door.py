@@ -10,6 +10,10 @@ from regzoo.cli.once import Once
 from regzoo.cli.output import visible
 from regzoo.errors import RegzooError
 
+NO_MEMORY = (
+    "The memory was too small. On a GPU, run again with --device cpu; in training, or lower training.batch_size."
+)
+
 
 class Door(Once):
     """Runs a command and turns the user's errors into one line; a fault of regzoo itself keeps its traceback."""
@@ -34,6 +38,17 @@ class Door(Once):
                 raise
             typer.echo(f"error: {message(error)}", err=True)
             ctx.exit(1)
+        except Exception as error:
+            if ctx.params.get("debug") or not _is_out_of_memory(error):
+                raise
+            typer.echo(f"error: {NO_MEMORY}", err=True)
+            ctx.exit(1)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Tells whether memory, of the computer or of a device, was too small, in the words of NumPy and each backend."""
+    words = ("RESOURCE_EXHAUSTED", "OOM when allocating", "out of memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(each in str(error) for each in words)
 
 
 def message(error: Exception) -> str:

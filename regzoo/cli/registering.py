@@ -7,6 +7,7 @@ import typer
 
 import regzoo
 from regzoo import hub
+from regzoo.cli.machine import Device, Threads, take
 from regzoo.cli.options import Json, Output, Start, Volume
 from regzoo.cli.output import print_table
 
@@ -72,6 +73,8 @@ def register(
     moving_volume: Volume = None,
     alignment: Start = None,
     output: Output = Path("out"),
+    device: Device = None,
+    threads: Threads = None,
     as_json: Json = False,
 ) -> None:
     """Register MOVING to FIXED and write the moved image, the transform, figures and a picture."""
@@ -85,6 +88,7 @@ def register(
         _print_candidates(*images)
         typer.echo("Choose a model by --model NAME (regzoo show NAME), or --method affine,dvf without one.", err=True)
         raise typer.Exit(2)
+    take(device, threads)
     result = regzoo.register(
         *images,
         entry,

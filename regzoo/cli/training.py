@@ -7,6 +7,7 @@ import typer
 
 import regzoo
 from regzoo import hub
+from regzoo.cli.machine import Device, Threads, take
 from regzoo.cli.options import Data, Json, Model, Output, Start
 from regzoo.cli.output import print_json, print_table
 from regzoo.errors import invalid
@@ -89,11 +90,14 @@ def finetune(
     recipe: Annotated[Path, typer.Argument(help="Recipe, a YAML file.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Run folder; runs/NAME by default.")] = None,
     data: Data = None,
+    device: Device = None,
+    threads: Threads = None,
 ) -> None:
     """Train by a recipe, from its parent or from scratch; the same command resumes a stopped run."""
     from regzoo.schema.recipe import Recipe
 
     checked = Recipe.read(recipe)  # before Keras, which takes seconds
+    take(device, threads)
     typer.echo(regzoo.finetune(checked, output, data))
 
 

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
+from regzoo.cache import expanded
 from regzoo.errors import InvalidError, MissingError, invalid
-from regzoo.io.files import atomic_file, expanded, sha256
+from regzoo.io.files import atomic_file, sha256
 from regzoo.io.yaml_json import dump_yaml, parse_json, parse_yaml, read_text
 from regzoo.schema.card import (
     CONFIG,

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from regzoo.cache import expanded
 from regzoo.errors import MissingError
 from regzoo.hub import cards
 from regzoo.hub.address import Address
 from regzoo.hub.entry import Entry
-from regzoo.io.files import expanded
 from regzoo.schema.card import Card
 
 

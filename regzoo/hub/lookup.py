@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from regzoo.cache import expanded
 from regzoo.errors import InvalidError, MissingError, RegzooError, invalid, unknown
 from regzoo.hub import cards, kinds, remote
 from regzoo.hub.address import Address, parse
 from regzoo.hub.entry import Entry, pulled_entry
 from regzoo.hub.store import cache_folder, verify
-from regzoo.io.files import expanded
 from regzoo.schema.card import Card
 
 NAME = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]*)(@(?P<version>[0-9.]+))?")

@@ -4,29 +4,18 @@ import contextlib
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from regzoo.cache import cache_folder
 from regzoo.errors import InvalidError, RegzooError
 from regzoo.hub import cards
-from regzoo.io.files import expanded, sha256
+from regzoo.io.files import sha256
 from regzoo.schema.card import Card, FileEntry
 
 
 class DamagedError(InvalidError):
     """Bytes of a model that are not the ones its card lists."""
-
-
-def cache_folder() -> Path:
-    """Returns the folder of pulled models: `REGZOO_CACHE`, or the user's cache folder of the system."""
-    if os.environ.get("REGZOO_CACHE"):
-        return expanded(os.environ["REGZOO_CACHE"])
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "regzoo"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "regzoo" / "Cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "regzoo"
 
 
 def verify(folder: str | os.PathLike, card: Card, advice: str = "") -> None:

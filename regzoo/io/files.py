@@ -13,14 +13,6 @@ from regzoo.errors import InvalidError
 from regzoo.io.yaml_json import parse_json, read_text
 
 
-def expanded(path: str | os.PathLike) -> Path:
-    """Returns a path with a leading `~` or `~user` replaced, where there is such a user; never raises."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:  # no such user
-        return Path(path)
-
-
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     """Gives a temporary path beside `path` (same suffixes) and renames it to `path` if the block succeeds.

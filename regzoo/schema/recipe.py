@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from regzoo.cache import expanded
 from regzoo.errors import invalid
-from regzoo.io.files import atomic_file, expanded
+from regzoo.io.files import atomic_file
 from regzoo.io.yaml_json import dump_yaml, parse_yaml, read_text
 from regzoo.schema.augmentation import Augmentation
 from regzoo.schema.card import About, Line, Name, Version

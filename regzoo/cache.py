@@ -1,0 +1,33 @@
+"""Where regzoo keeps what it can get or make again."""
+
+import os
+import sys
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Returns the folder of pulled models: `REGZOO_CACHE`, or the user's cache folder of the system."""
+    if os.environ.get("REGZOO_CACHE"):
+        return expanded(os.environ["REGZOO_CACHE"])
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "regzoo"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "regzoo" / "Cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "regzoo"
+
+
+def compiled_folder() -> Path | None:
+    """Returns where JAX keeps what it compiled, for later processes; None where the user chose otherwise.
+
+    `JAX_COMPILATION_CACHE_DIR` names another folder, and `JAX_ENABLE_COMPILATION_CACHE=false` keeps nothing.
+    """
+    off = os.environ.get("JAX_ENABLE_COMPILATION_CACHE", "true").lower() in ("0", "false", "f", "no", "n", "off")
+    return None if off or os.environ.get("JAX_COMPILATION_CACHE_DIR") else cache_folder() / "compiled"
+
+
+def expanded(path: str | os.PathLike) -> Path:
+    """Returns a path with a leading `~` or `~user` replaced, where there is such a user; never raises."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no such user
+        return Path(path)
