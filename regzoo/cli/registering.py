@@ -146,12 +146,14 @@ def _print_result(facts: dict) -> None:
     rows = [("correlation", before["ncc"], after["ncc"])] if "ncc" in after else []
     for key, unit in (("dice", ""), ("hd95", " mm"), ("centroid", " mm")):
         labels = list(after.get(key, {}))
-        if len(labels) > 1 and f"mean_{key}" in after:
-            rows.append((f"mean {key}{unit}", before[f"mean_{key}"], after[f"mean_{key}"]))
+        for way, name in _ways(f"mean_{key}", f"mean {key}").items():
+            if way in after:
+                rows.append((f"{name}{unit}", before[way], after[way]))
         if len(labels) <= _LABELS_SHOWN:
             rows += [(f"{key} of label {label}{unit}", before[key][label], after[key][label]) for label in labels]
-    if "tre" in after:
-        rows.append(("landmark error (TRE) mm", before["tre"]["mean"], after["tre"]["mean"]))
+    for way, name in _ways("tre", "landmark error (TRE) mm").items():
+        if way in after:
+            rows.append((name, before[way]["mean"], after[way]["mean"]))
     if rows:
         print_table([{"figure": name, "before": f"{old:.3f}", "after": f"{new:.3f}"} for name, old, new in rows])
     if len(after.get("dice", {})) > _LABELS_SHOWN:
@@ -159,6 +161,12 @@ def _print_result(facts: dict) -> None:
     if "jacobian" in facts:
         jacobian = facts["jacobian"]
         typer.echo(f"folds {100 * jacobian['folds']:.4f} % of voxels, SDlogJ {jacobian['sdlogj']:.3f}")
+        if "squeezed" in jacobian:
+            shares = (f"{key} {100 * jacobian[key]:.1f} %" for key in ("squeezed", "stretched"))
+            typer.echo(f"of the label voxels: {', '.join(shares)}")
+    if "inverse_residual" in after:
+        missed = after["inverse_residual"]
+        typer.echo(f"inverse: misses by {missed['mean']:.4f} mm on average, {missed['max']:.3f} mm at most")
     for step in [*facts.get("optimisation", []), *([facts["refinement"]] if "refinement" in facts else [])]:
         for level in step.get("levels", [step]):
             typer.echo(_descent(step.get("method", "refinement"), level))
@@ -168,6 +176,11 @@ def _print_result(facts: dict) -> None:
     typer.echo("seconds " + ", ".join(f"{step} {value:.2f}" for step, value in seconds.items()))
     for text in facts["warnings"]:
         typer.echo(f"warning: {text}", err=True)
+
+
+def _ways(key: str, name: str) -> dict[str, str]:
+    """Names a figure and the same by the map and by its inverse."""
+    return {key: name, f"{key}_forward": f"{name}, by the map", f"{key}_inverse": f"{name}, by its inverse"}
 
 
 def _descent(name: str, level: dict) -> str:

@@ -182,17 +182,27 @@ def row(card: Card) -> dict[str, str]:
 
 
 def _headline(card: Card) -> str:
-    """Returns a card's first score and what it was without the model: `dice 0.852 ± 0.021, before 0.560`."""
-    if not card.scores:
+    """Returns a card's first score: `dice 0.744 ± 0.021 (map 0.833, inverse 0.656), before 0.560`."""
+    return _told(card, card.scores[0].metric) if card.scores else ""
+
+
+def _told(card: Card, metric: str) -> str:
+    """Returns a figure, the same by the map and by its inverse, and what it was without the model; or nothing."""
+    scores = {score.metric: score for score in reversed(card.scores)}
+    if metric not in scores:
         return ""
-    before = card.scores[0].baseline.get("unregistered")
-    return card.scores[0].text() + ("" if before is None else f", before {before:.3f}")
+    found = scores[metric].text()
+    ways = {"map": f"{metric}_forward", "inverse": f"{metric}_inverse"}
+    known = [f"{way} {scores[key].value:.3f}" for way, key in ways.items() if key in scores]
+    before = scores[metric].baseline.get("unregistered")
+    return found + (f" ({', '.join(known)})" if known else "") + ("" if before is None else f", before {before:.3f}")
 
 
 def model_table(cards: Iterable[Card]) -> str:
     """Returns the Markdown table of models for the README, between its `<!-- models -->` markers."""
-    rows = [row(card) for card in sorted(cards, key=lambda card: (card.name, card.version))]
-    header = ("name", "version", "anatomy", "modality", "size", "licence", "score")
+    ordered = sorted(cards, key=lambda card: (card.name, card.version))
+    rows = [row(card) | {"HD95": _told(card, "hd95").removeprefix("hd95 ")} for card in ordered]
+    header = ("name", "version", "anatomy", "modality", "size", "licence", "score", "HD95")
     lines = [header, ["---"] * len(header)]
     lines += [[_link(entry["name"]), *(_cell(entry[column]) for column in header[1:])] for entry in rows]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

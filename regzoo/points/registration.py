@@ -21,6 +21,7 @@ from regzoo.points import PointResult, cpd, icp, surface
 from regzoo.points.coherent_drift import LAM, OUTLIERS, default_beta
 from regzoo.world import metrics
 from regzoo.world.images import Grid, Image
+from regzoo.world.jacobians import statistics
 from regzoo.world.labels import mask, present
 from regzoo.world.overlay import point_picture
 from regzoo.world.transforms import Transform
@@ -160,7 +161,7 @@ def register_points(
         "seconds": {"registration": seconds},
     }
     if transform.matrix is None:
-        facts["jacobian"] = jacobian = metrics.jacobian_statistics(transform.jacobian_determinant(transform.grid))
+        facts["jacobian"] = jacobian = statistics(transform.displacement(transform.grid), transform.grid)
         if jacobian["folds"]:
             facts["warnings"].append(f"The field folds at {100 * jacobian['folds']:.2f} % of the voxels.")
     elif np.linalg.det(transform.matrix[:3, :3]) <= 0:

@@ -37,7 +37,8 @@ def run(output: Path, data: Path | None = None) -> Iterator[str]:
     before, after, facts = result.facts["scores"]["before"], result.facts["scores"]["after"], result.facts
     yield f"correlation of the images: {before['ncc']:.3f} before, {after['ncc']:.3f} after"
     if "mean_dice" in after:
-        yield f"Dice of the labels: {before['mean_dice']:.3f} before, {after['mean_dice']:.3f} after"
+        yield f"Dice of the labels: {before['mean_dice']:.3f} before, {after['mean_dice']:.3f} after, the mean of"
+        yield f"    by the map {after['mean_dice_forward']:.3f} and by its inverse {after['mean_dice_inverse']:.3f}"
     seconds = facts["seconds"]["network"]
     yield f"folds: {100 * facts['jacobian']['folds']:.4f} % of voxels; network {seconds:.2f} s, with its compilation"
     yield from (f"warning: {text}" for text in facts["warnings"])

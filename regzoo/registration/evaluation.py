@@ -107,13 +107,22 @@ class Evaluation:
         return list(dict.fromkeys(key for row in self.rows for key in row))
 
 
-# The figures that a card shows: overlap, distances and regularity after registration, and the time.
-_ON_CARD = re.compile(r"(dice|tre|hd95)(_\d+)?_after|centroid_after|folds|sdlogj|network_seconds")
+_VOLUME = ("folds", "folded_volume", "sdlogj", "sdlogj_l2r", "squeezed", "stretched")
+"""What the field does to volume."""
+# The figures that a card shows: overlap and distances both ways, regularity, and the time.
+_ON_CARD = re.compile(
+    rf"(dice|hd95)(_forward|_inverse|_\d+)?_after|tre(_inverse)?_after|centroid_after|inverse_residual|"
+    rf"{'|'.join(_VOLUME)}|network_seconds"
+)
 _LABEL = re.compile(r"(dice|hd95)_\d+_after")
 _LABELS_ON_CARD = 16
 """Figures of single labels that a card shows; those of more are in scores.json alone."""
-_UNITS = {"tre": "mm", "hd95": "mm", "centroid": "mm", "network": "s", "folds": "of voxels"}
-_TOLERANCES = {"folds": 1e-4}
+_UNITS = {
+    **dict.fromkeys(("tre", "hd95", "centroid", "inverse"), "mm"),
+    **{"network": "s", "folds": "of voxels", "folded": "of the volume"},
+    **dict.fromkeys(("squeezed", "stretched"), "of label voxels"),
+}
+_TOLERANCES = {"folds": 1e-4, "folded_volume": 1e-4}
 """The largest difference where a card's default is too much."""
 SCORES_LIMIT = 2**24
 
@@ -177,6 +186,11 @@ def evaluate(
     return Evaluation({"name": model.card.name, "version": model.card.version}, tuple(rows))
 
 
+def _ways(name: str) -> tuple[str, ...]:
+    """Names a figure, which is the mean of both ways, or for points that of the map; and the figure each way."""
+    return name, f"{name}_forward", f"{name}_inverse"
+
+
 def _row(result: Result) -> dict[str, float]:
     """Returns the figures of one registration under flat names."""
     row: dict[str, float] = {}
@@ -184,15 +198,13 @@ def _row(result: Result) -> dict[str, float]:
         scores = result.facts["scores"][when]
         if "ncc" in scores:
             row[f"ncc_{when}"] = scores["ncc"]
-        if "dice" in scores:
-            row[f"dice_{when}"] = scores["mean_dice"]
-            row[f"centroid_{when}"] = scores["mean_centroid"]
-            row |= {f"dice_{label}_{when}": value for label, value in scores["dice"].items()}
-            row |= {f"hd95_{label}_{when}": value for label, value in scores["hd95"].items()}
-            row |= {f"centroid_{label}_{when}": value for label, value in scores["centroid"].items()}
-        if "tre" in scores:
-            row[f"tre_{when}"] = scores["tre"]["mean"]
-    row |= {key: result.facts["jacobian"][key] for key in ("folds", "sdlogj") if "jacobian" in result.facts}
+        for name in ("dice", "hd95", "centroid"):
+            row |= {f"{way}_{when}": scores[f"mean_{way}"] for way in _ways(name) if way in scores}
+            row |= {f"{name}_{label}_{when}": value for label, value in scores.get(name, {}).items()}
+        row |= {f"{way}_{when}": scores[way]["mean"] for way in _ways("tre") if way in scores}
+    row |= {key: value for key, value in result.facts.get("jacobian", {}).items() if key in _VOLUME}
+    if "inverse_residual" in scores:
+        row |= {"inverse_residual": scores["inverse_residual"]["mean"]}
     seconds = result.facts["seconds"]
     row |= {f"{step}_seconds": seconds[step] for step in ("network", "warp") if step in seconds}
     return row | {"warnings": " ".join(result.facts["warnings"])}

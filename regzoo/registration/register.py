@@ -21,10 +21,10 @@ from regzoo.registration.sides import (
     read_side,
 )
 from regzoo.schema.losses import any_contrast
-from regzoo.world import metrics
 from regzoo.world.alignment import Alignment, aligned
 from regzoo.world.images import Grid, Image, Source
-from regzoo.world.labels import mask, shared_labels
+from regzoo.world.jacobians import statistics
+from regzoo.world.labels import anywhere, mask, shared_labels
 from regzoo.world.transforms import Transform
 
 
@@ -195,10 +195,13 @@ def _result(
         moved = _moved(transform, moving.image, grid)
         labels = moving.labels and transform.apply_labels(moving.labels, grid)
     with clock(seconds, "scores"):
-        seen = in_view(start, moving.image, grid) & in_view(transform, moving.image, grid)
+        vectors = transform.displacement(grid)
+        # Of a field the places are known now; of a matrix they are cheaper anew.
+        laid = Transform.from_field(vectors, grid) if transform.matrix is None else transform
+        seen = in_view(start, moving.image, grid) & in_view(laid, moving.image, grid)
         before = score(fixed, moving, start, _moved(start, moving.image, grid), seen)
-        scores = alike(before, score(fixed, moving, transform, moved, seen))
-        jacobian = metrics.jacobian_statistics(transform.jacobian_determinant(grid))
+        scores = alike(before, score(fixed, moving, transform, moved, seen, labels))
+        jacobian = statistics(vectors, grid, fixed.labels and anywhere(fixed.labels))
     beyond = 0 if fixed.points is None else int((~transform.covers(fixed.points)).sum())
     if beyond:
         told = f"{beyond} of {len(fixed.points)} fixed landmarks lie beyond the fixed image, where no field moves them."

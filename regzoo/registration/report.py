@@ -198,11 +198,13 @@ def _caption(result: Result) -> list[str]:
     before, after = facts["scores"]["before"], facts["scores"]["after"]
     name = "{name} version {version}".format(**facts["model"]) if "model" in facts else facts["method"]
     lines = [f"{name}{', refined' if 'refinement' in facts else ''}, start: {facts['start']}"]
-    names = {"mean_dice": "Dice", "tre": "TRE (mm)", "ncc": "correlation"}
+    names = {"mean_dice": "Dice", "mean_hd95": "HD95 (mm)", "tre": "TRE (mm)", "ncc": "correlation"}
     for key, name in names.items():
         if key in after:
-            values = [score[key]["mean"] if key == "tre" else score[key] for score in (before, after)]
-            lines.append(f"{name} {values[0]:.3f} before, {values[1]:.3f} after")
+            shown = [f"{_value(before[key]):.3f} before, {_value(after[key]):.3f} after"]
+            ways = {"map": f"{key}_forward", "inverse": f"{key}_inverse"}
+            shown += [f"by the {way} {_value(after[each]):.3f}" for way, each in ways.items() if each in after]
+            lines.append(f"{name} {', '.join(shown)}")
     if "jacobian" in facts:
         jacobian = facts["jacobian"]
         lines.append(f"folds {100 * jacobian['folds']:.3f} % of voxels, SDlogJ {jacobian['sdlogj']:.3f}")
@@ -210,3 +212,7 @@ def _caption(result: Result) -> list[str]:
         lines.append("No transform: labels predicted on the fixed image, in cyan.")
     warnings = (textwrap.wrap(f"WARNING: {text}", 105, subsequent_indent="    ") for text in facts["warnings"])
     return lines + [line for wrapped in warnings for line in wrapped]
+
+
+def _value(score: float | dict) -> float:
+    return score["mean"] if isinstance(score, dict) else score

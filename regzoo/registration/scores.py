@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from regzoo.world import metrics
-from regzoo.world.images import Grid, Image
-from regzoo.world.labels import mask, present, shared_labels
+from regzoo.world.images import Grid, Image, sample_points
+from regzoo.world.jacobians import SQUEEZED, STRETCHED
+from regzoo.world.labels import anywhere, mask, present, shared_labels
+from regzoo.world.matrices import map_points
 from regzoo.world.transforms import Transform
 
 
@@ -28,59 +31,165 @@ def in_view(transform: Transform, moving: Image, grid: Grid) -> np.ndarray:
     return transform.apply_image(ones, grid).array > 0.999
 
 
-def score(fixed: Side, moving: Side, transform: Transform, moved: Image, seen: np.ndarray) -> dict:
-    """Returns what the given labels and points allow to say, and the correlation of the images where `seen`."""
+def score(
+    fixed: Side, moving: Side, transform: Transform, moved: Image, seen: np.ndarray, moved_labels: Image | None = None
+) -> dict:
+    """Returns what labels and points of both sides allow to say, both ways, and the correlation where `seen`.
+
+    Args:
+        fixed: The fixed side.
+        moving: The moving side.
+        transform: From fixed to moving space.
+        moved: The moving image on the fixed image's grid.
+        seen: Where to correlate the images.
+        moved_labels: The moving labels on the fixed image's grid, if they were moved already.
+    """
     found: dict = {"ncc": _correlation(fixed.image.array[seen], moved.array[seen])}
     if fixed.labels is not None and moving.labels is not None:
-        labels = transform.apply_labels(moving.labels, fixed.image.grid)
-        found |= overlap(fixed.labels, labels, shared_labels(fixed.labels, moving.labels))
+        shared = shared_labels(fixed.labels, moving.labels)
+        there = moved_labels or transform.apply_labels(moving.labels, fixed.image.grid)
+        found |= overlap(fixed.labels, there, shared)
+        if shared and _flat(fixed.image) == _flat(moving.image):  # a slice says nothing of a volume
+            back, found["inverse_residual"] = carried_back(transform, fixed.labels, moving.labels)
+            found |= both_ways(found, overlap(moving.labels, back, shared))
     if fixed.points is not None and moving.points is not None:
-        errors = metrics.tre(fixed.points, moving.points, transform)
-        found["tre"] = {"mean": float(errors.mean()), "sd": float(errors.std()), "max": float(errors.max())}
+        found["tre"] = _errors(metrics.tre(fixed.points, moving.points, transform))
+        found["tre_inverse"] = _errors(metrics.tre(inverted(transform, moving.points), fixed.points))
     return found
 
 
-def overlap(fixed: Image, moved: Image, labels: list[int]) -> dict:
-    """Returns Dice, HD95 and the distance of the centroids (mm) of labels, and the means of the first and the last.
+def _flat(image: Image) -> bool:
+    return image.shape[2] == 1
 
-    A label of which nothing is left has Dice 0 and no distance, and is absent from the mean distance.
+
+def inverted(transform: Transform, points: np.ndarray) -> np.ndarray:
+    """Maps points of moving space (N, 3) to fixed space by the inverse of the same map, whatever gave it.
+
+    Linear steps are inverted exactly and fields numerically, at the points themselves, to 0.001 mm; never is a network
+    asked for the exchanged pair, which would be another map. Where a field folds there is no inverse: the residual
+    tells.
+    """
+    parts = np.array_split(points, len(points) // _AT_A_TIME + 1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "inverse: ")
+        return np.concatenate([transform.invert_points(part) for part in parts])
+
+
+_AT_A_TIME = 2**18  # points: 6 MB a copy
+
+
+def carried_back(transform: Transform, labels: Image, onto: Image) -> tuple[Image, dict[str, float]]:
+    """Moves fixed labels by the inverse map onto the moving labels' grid.
+
+    Args:
+        transform: From fixed to moving space.
+        labels: Fixed labels.
+        onto: Moving labels, of the same kind.
+
+    Returns:
+        The labels, and `|T(T^-1(y)) - y|` in mm over the voxels y that have a label of either image: mean and max.
+    """
+    grid, affine = onto.grid, np.linalg.inv(onto.affine)
+    reached = map_points(affine, transform.apply_points(map_points(labels.affine, np.argwhere(anywhere(labels)))))
+    ends = np.concatenate([reached, np.argwhere(anywhere(onto))])
+    margin = 2 + np.ceil(np.linalg.norm(labels.spacing) / onto.spacing)
+    low = np.clip(np.floor(ends.min(0) - margin), 0, np.array(grid.shape) - 1).astype(int)
+    high = np.clip(np.ceil(ends.max(0) + margin) + 1, low + 1, grid.shape).astype(int)
+    box = tuple(slice(*each) for each in zip(low, high, strict=True))
+    points = grid.coordinates(low[0], high[0])[:, box[1], box[2]]
+    back = inverted(transform, points.reshape(-1, 3))
+    missed = np.linalg.norm(transform.apply_points(back) - points.reshape(-1, 3), axis=-1)
+    order = 0 if labels.channels is None else 1
+    values = sample_points(labels, back.reshape(points.shape), order)
+    # Where no place of the fixed image leads to, beyond its box or in a fold, nothing is carried.
+    values[(missed > 0.1 * onto.spacing.min()).reshape(points.shape[:3])] = 0
+    array = np.zeros((*grid.shape, *values.shape[3:]), values.dtype)
+    array[box] = values
+    moved = Image(array, onto.affine)
+    inside = (anywhere(moved) | anywhere(onto))[box].ravel()
+    return moved, {"mean": float(missed[inside].mean()), "max": float(missed[inside].max())}
+
+
+def overlap(fixed: Image, moved: Image, labels: list[int]) -> dict:
+    """Returns Dice, HD95 and the distance of the centroids (mm) of labels, and their means.
+
+    A label of which nothing is left has Dice 0 and no distance, and is absent from the mean distances.
 
     Args:
         fixed: Label map; or one channel a label, which are numbered from 1 and inside from 0.5 on.
         moved: Labels of the same kind on the same grid.
         labels: Which ones.
     """
+    found: dict[str, dict] = {"dice": {}, "hd95": {}, "centroid": {}}
+    for chosen, *maps in _integer_maps(fixed, moved, labels):
+        outlines = [metrics.surfaces(each, fixed.spacing) for each in maps]
+        centres = [metrics.centroids(each, fixed.affine) for each in maps]
+        dice = metrics.dice(*maps, chosen.values())
+        for label, value in chosen.items():
+            found["dice"][label] = dice[value]
+            lost = any(value not in outline for outline in outlines)
+            apart = (float("nan"),) * 2 if lost else _distances(value, outlines, centres)
+            found["hd95"][label], found["centroid"][label] = apart
+    known = {name: [value for value in values.values() if np.isfinite(value)] for name, values in found.items()}
+    return found | {f"mean_{name}": _mean(values) for name, values in known.items()}
+
+
+def _integer_maps(fixed: Image, moved: Image, labels: list[int]) -> Iterator[tuple]:
+    """Yields labels with their value in two maps of integers, and these: one pair of maps, or one a channel."""
     if fixed.channels is None:
-        dice = metrics.dice(fixed.array, moved.array, labels)
-    else:
-        masks = [(mask(fixed, each).astype("uint8"), mask(moved, each).astype("uint8")) for each in labels]
-        dice = {each: metrics.dice(*pair, [1])[1] for each, pair in zip(labels, masks, strict=True)}
-    hd95 = {each: metrics.hd95(mask(fixed, each), mask(moved, each), fixed.spacing) for each in labels}
-    centroid = {each: metrics.centroid_distance(mask(fixed, each), mask(moved, each), fixed.affine) for each in labels}
-    return {
-        "dice": dice,
-        "hd95": hd95,
-        "centroid": centroid,
-        "mean_dice": _mean(dice.values()),
-        "mean_centroid": _mean(value for value in centroid.values() if np.isfinite(value)),
-    }
+        yield {label: label for label in labels}, fixed.array, moved.array
+        return
+    for label in labels:
+        yield {label: 1}, *(mask(each, label).astype(np.uint8) for each in (fixed, moved))
+
+
+def _distances(value: int, outlines: list[dict], centres: list[dict]) -> tuple[float, float]:
+    fixed, moved = (centre[value] for centre in centres)
+    return metrics.hausdorff95(*(each[value] for each in outlines)), float(np.linalg.norm(moved - fixed))
+
+
+def both_ways(forward: dict, inverse: dict) -> dict:
+    """Returns the mean of `overlap` on the fixed image, by the map, and on the moving image, by its inverse; and both.
+
+    A map that draws the moving labels together wins the first and loses the second.
+
+    Args:
+        forward: Of the moving labels, moved by the map, with the fixed ones.
+        inverse: Of the fixed labels, moved by the inverse map, with the moving ones.
+
+    Returns:
+        `dice`, `dice_forward`, `dice_inverse` by label, `mean_dice` and so on, as for `hd95` and `centroid`. A label
+        that is lost one way has no distance.
+    """
+    found = {}
+    for name in inverse:
+        pair = forward[name], inverse[name]
+        whole = {each: _mean(side[each] for side in pair) for each in pair[0]} if isinstance(pair[0], dict) else None
+        found[name] = _mean(pair) if whole is None else whole
+        found |= {f"{name}_forward": pair[0], f"{name}_inverse": pair[1]}
+    return found
 
 
 def alike(before: dict, after: dict) -> dict[str, dict]:
-    """Returns both scores as `before` and `after`, with the mean distance of the centroids over the same labels.
+    """Returns both scores as `before` and `after`, with the mean distances over the same labels.
 
     Otherwise a registration that loses a label, and its distance with it, would look like a better one.
     """
-    if "centroid" not in after:
-        return {"before": before, "after": after}
-    kept = [
-        label
-        for label, distance in after["centroid"].items()
-        if np.isfinite([distance, before["centroid"][label]]).all()
-    ]
-    means = [_mean(side["centroid"][label] for label in kept) for side in (before, after)]
-    both = zip(("before", "after"), (before, after), means, strict=True)
-    return {when: side | {"mean_centroid": mean} for when, side, mean in both}
+    sides = {"before": before, "after": after}
+    for name in ("hd95", "centroid"):
+        if name not in after:
+            continue
+        kept = [label for label in after[name] if np.isfinite([side[name][label] for side in (before, after)]).all()]
+        ways = [way for way in (name, f"{name}_forward", f"{name}_inverse") if way in after]
+        sides = {
+            when: side | {f"mean_{way}": _mean(side[way][label] for label in kept) for way in ways}
+            for when, side in sides.items()
+        }
+    return sides
+
+
+def _errors(errors: np.ndarray) -> dict[str, float]:
+    return {"mean": float(errors.mean()), "sd": float(errors.std()), "max": float(errors.max())}
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -111,6 +220,8 @@ def unscored(fixed: Side, moving: Side) -> list[str]:
 
 # SDlogJ of 0.35: a third of the voxels change their volume by more than a factor of 1.4.
 _STRONG = 0.35
+# Share of the label voxels whose volume changes more than threefold: anatomy of one kind does so nowhere.
+_MANY = 0.03
 
 
 def doubts(scores: dict, jacobian: dict, one_contrast: bool = True) -> list[str]:
@@ -129,6 +240,12 @@ def doubts(scores: dict, jacobian: dict, one_contrast: bool = True) -> list[str]
         found.append(
             f"The field compresses and stretches strongly (SDlogJ {jacobian['sdlogj']:.2f}); "
             "do not measure volumes by it."
+        )
+    squeezed, stretched = (jacobian.get(key, 0.0) for key in ("squeezed", "stretched"))
+    if squeezed + stretched > _MANY:
+        found.append(
+            f"Of the label voxels {100 * squeezed:.0f} % are squeezed (Jacobian below {SQUEEZED:g}) and "
+            f"{100 * stretched:.0f} % stretched (above {STRETCHED:g}): labels are drawn together, not registered."
         )
     if np.isnan(after["ncc"]):
         found.append("The images cannot be compared: nothing of the moving image is in view, or it is constant there.")

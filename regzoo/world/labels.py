@@ -12,6 +12,11 @@ def mask(labels: Image, label: int) -> np.ndarray:
     return labels.array == label if labels.channels is None else labels.array[..., label - 1] >= 0.5
 
 
+def anywhere(labels: Image) -> np.ndarray:
+    """Returns where any label is, bool, shape (I, J, K)."""
+    return labels.array != 0 if labels.channels is None else (labels.array >= 0.5).any(axis=-1)
+
+
 def present(labels: Image) -> list[int]:
     """Returns the labels that a map has: its values but 0, or the numbers, from 1, of the channels with a voxel."""
     if labels.channels is None:

@@ -1,4 +1,4 @@
-"""How good a registration is: overlap and surface distance of labels, landmark error, regularity of the transform."""
+"""How good a registration is: overlap and surface distance of labels, landmark error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
-from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from regzoo.errors import invalid
 
@@ -89,18 +89,70 @@ def hd95(fixed_mask: np.ndarray, moved_mask: np.ndarray, spacing: Iterable[float
         >>> hd95([1, 0, 0], [0, 0, 1], spacing=[1.5])
         3.0
     """
-    masks = [np.asarray(mask) != 0 for mask in (fixed_mask, moved_mask)]
-    spacing = np.array(tuple(spacing), dtype=np.float64)
+    masks = [(np.asarray(mask) != 0).view(np.uint8) for mask in (fixed_mask, moved_mask)]
     _check_shapes(*masks)
-    if spacing.shape != (masks[0].ndim,):
-        raise invalid("spacing", f"{masks[0].ndim} numbers", spacing.tolist())
-    if not all(mask.any() for mask in masks):
+    return hausdorff95(*(surfaces(mask, spacing).get(1, _NOWHERE) for mask in masks))
+
+
+_NOWHERE = np.empty((0, 3))
+
+
+def surfaces(labels: np.ndarray, spacing: Iterable[float]) -> dict[int, np.ndarray]:
+    """Returns the surface voxels (see `hd95`) of each label but 0, all in one pass.
+
+    Args:
+        labels: Integer label map, any shape of n axes.
+        spacing: Voxel size in mm, n numbers.
+
+    Returns:
+        Their places along the axes in mm, shape (N, n), by label.
+
+    Raises:
+        InvalidError: If the number of axes differs.
+    """
+    spacing = np.array(tuple(spacing), dtype=np.float64)
+    if spacing.shape != (labels.ndim,):
+        raise invalid("spacing", f"{labels.ndim} numbers", spacing.tolist())
+    borders = np.zeros(labels.shape, bool)
+    for axis, size in enumerate(labels.shape):
+        if size > 1:
+            along, border = np.moveaxis(labels, axis, 0), np.moveaxis(borders, axis, 0)
+            differ = along[1:] != along[:-1]
+            border[1:] |= differ
+            border[:-1] |= differ
+            border[[0, -1]] = True
+    places, values = _placed(labels, borders & (labels != 0))
+    order = np.argsort(values, kind="stable")
+    found, starts = np.unique(values[order], return_index=True)
+    groups = np.split(places[order] * spacing, starts[1:])
+    return dict(zip(found.tolist(), groups, strict=False))
+
+
+def hausdorff95(fixed: np.ndarray, moved: np.ndarray) -> float:
+    """Returns the larger 95th percentile of the distances from each point (N, n) to the nearest of the other set."""
+    if not len(fixed) or not len(moved):
         return float("nan")
-    flat = tuple(axis for axis, size in enumerate(masks[0].shape) if size == 1)
-    box = ndimage.find_objects((masks[0] | masks[1]).astype(np.uint8))[0]
-    surfaces = [_surface(mask[box].squeeze(flat)) for mask in masks]
-    steps = np.delete(spacing, flat)
-    return max(_directed95(*surfaces, steps), _directed95(*surfaces[::-1], steps))
+    trees = {"balanced_tree": False, "compact_nodes": False}  # surfaces are spread evenly: built faster, as fast to ask
+    directed = (cKDTree(end, **trees).query(start)[0] for start, end in ((fixed, moved), (moved, fixed)))
+    return float(max(np.percentile(distances, 95) for distances in directed))
+
+
+def centroids(labels: np.ndarray, affine: np.ndarray) -> dict[int, np.ndarray]:
+    """Returns the centre of mass of each label but 0.
+
+    Args:
+        labels: Integer label map, any shape of n axes.
+        affine: From voxels to mm, shape (n + 1, n + 1).
+
+    Returns:
+        Points in mm, shape (n,), by label.
+    """
+    places, values = _placed(labels, labels != 0)
+    found, numbers, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    sums = np.stack([np.bincount(numbers, column, len(found)) for column in places.T], axis=-1)
+    affine = np.asarray(affine)
+    centres = (sums / sizes[:, None]) @ affine[:-1, :-1].T + affine[:-1, -1]
+    return dict(zip(found.tolist(), centres, strict=True))
 
 
 def centroid_distance(fixed_mask: np.ndarray, moved_mask: np.ndarray, affine: np.ndarray) -> float:
@@ -121,12 +173,10 @@ def centroid_distance(fixed_mask: np.ndarray, moved_mask: np.ndarray, affine: np
         >>> centroid_distance([1, 0, 0], [0, 0, 1], np.diag([1.5, 1.0]))
         3.0
     """
-    masks = [np.asarray(mask) != 0 for mask in (fixed_mask, moved_mask)]
+    masks = [(np.asarray(mask) != 0).view(np.uint8) for mask in (fixed_mask, moved_mask)]
     _check_shapes(*masks)
-    if not all(mask.any() for mask in masks):
-        return float("nan")
-    fixed, moved = (np.argwhere(mask).mean(0) for mask in masks)
-    return float(np.linalg.norm(np.asarray(affine)[:-1, :-1] @ (moved - fixed)))
+    fixed, moved = (centroids(mask, affine).get(1, np.nan) for mask in masks)
+    return float(np.linalg.norm(moved - fixed))
 
 
 def tre(fixed_points: np.ndarray, moving_points: np.ndarray, transform: _MapsPoints | None = None) -> np.ndarray:
@@ -152,39 +202,6 @@ def tre(fixed_points: np.ndarray, moving_points: np.ndarray, transform: _MapsPoi
     return np.linalg.norm(mapped - moving_points, axis=1)
 
 
-def jacobian_statistics(jacobian: np.ndarray, mask: np.ndarray | None = None) -> dict[str, float]:
-    """Summarises Jacobian determinants.
-
-    Args:
-        jacobian: Determinants, any shape.
-        mask: Where to look, same shape; everywhere by default.
-
-    Returns:
-        `folds`: share of determinants <= 0; `sdlogj`: standard deviation of their log where they are > 0 (nan if
-        nowhere); `min`; `max`.
-
-    Raises:
-        InvalidError: If the mask is empty or has another shape.
-
-    Example:
-        >>> jacobian_statistics([1.0, 1.0, -0.5, 1.0])
-        {'folds': 0.25, 'sdlogj': 0.0, 'min': -0.5, 'max': 1.0}
-    """
-    values = np.asarray(jacobian, dtype=np.float64)
-    if mask is not None:
-        _check_shapes(values, np.asarray(mask))
-        values = values[np.asarray(mask) != 0]
-    if not values.size:
-        raise invalid("mask", "at least one voxel", "an empty mask")
-    positive = values[values > 0]
-    return {
-        "folds": float((values <= 0).mean()),
-        "sdlogj": float(np.log(positive).std()) if positive.size else float("nan"),
-        "min": float(values.min()),
-        "max": float(values.max()),
-    }
-
-
 def _check_shapes(fixed: np.ndarray, moved: np.ndarray) -> None:
     if fixed.shape != moved.shape:
         raise invalid("fixed and moved", "equal shapes", f"{fixed.shape} and {moved.shape}")
@@ -197,19 +214,25 @@ def _counts(fixed: np.ndarray, moved: np.ndarray, labels: Iterable[int] | None) 
     for array in (fixed, moved):
         if array.dtype.kind not in "biu":
             raise invalid("label map", "integers", f"type {array.dtype}")
-    sizes = [dict(zip(*np.unique(a, return_counts=True), strict=True)) for a in (fixed, moved, fixed[fixed == moved])]
+    sizes = [_sizes(array) for array in (fixed, moved, fixed[fixed == moved])]
     wanted = sorted({*sizes[0], *sizes[1]} - {0}) if labels is None else labels
     return {int(label): tuple(int(size.get(label, 0)) for size in sizes) for label in wanted}
 
 
+def _sizes(labels: np.ndarray) -> dict[int, int]:
+    """Returns the voxels of each label; counted, not sorted, where labels are small."""
+    labels = labels.ravel().view(np.uint8) if labels.dtype == bool else labels.ravel()
+    if labels.size and labels.min() >= 0 and labels.max() < 2**16:
+        counts = np.bincount(labels)
+        return {int(label): int(counts[label]) for label in np.flatnonzero(counts)}
+    return dict(zip(*(each.tolist() for each in np.unique(labels, return_counts=True)), strict=True))
+
+
+def _placed(labels: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the voxels (N, n) that are chosen and their labels (N,)."""
+    chosen = np.flatnonzero(where)
+    return np.stack(np.unravel_index(chosen, labels.shape), axis=-1), labels.ravel()[chosen]
+
+
 def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else float("nan")
-
-
-def _surface(mask: np.ndarray) -> np.ndarray:
-    return mask & ~ndimage.binary_erosion(mask)
-
-
-def _directed95(start: np.ndarray, end: np.ndarray, spacing: np.ndarray) -> float:
-    distance = ndimage.distance_transform_edt(~end, sampling=spacing)
-    return float(np.percentile(distance[start], 95))

@@ -5,7 +5,8 @@
         [--pairs CSV]
 
 Where the test pairs have labels, images come to the peers as they come to the network: its grid, intensities, start;
-labels are moved by nearest neighbour and scored on that grid, 2-D ones slice by slice. Where pairs are of breathing,
+labels are moved by nearest neighbour and scored on that grid, 2-D ones slice by slice, both ways: moving labels by the
+map, fixed labels by its inverse. Where pairs are of breathing,
 ANTs reads the files and is scored by the landmarks' error, with and without lung masks beside the images
 (NAME_lungmask.nii.gz). `--own model affine,dvf` does the same pairs by the model and by this project's classical
 methods, `--own refine:60` by the model and as many steps of refinement, `--own labels:affine` by a method that is shown
@@ -37,34 +38,52 @@ from regzoo.world.views import View
 ANTS = {"ANTs affine": "Affine", "ANTs SyN": "SyN"}
 
 
-def ants(fixed, moving, labels, kind):
+def ants(fixed, moving, kind):
+    """Registers; returns what carries labels to the fixed image, what carries them back, and the seconds."""
     import ants as library
 
-    images = [library.from_numpy(array) for array in (fixed, moving, labels.astype("float32"))]
+    images = [library.from_numpy(array) for array in (fixed, moving)]
     start = time.perf_counter()
-    found = library.registration(images[0], images[1], type_of_transform=ANTS[kind])["fwdtransforms"]
+    found = library.registration(*images, type_of_transform=ANTS[kind])
     seconds = time.perf_counter() - start
-    moved = library.apply_transforms(images[0], images[2], found, interpolator="genericLabel")
-    return moved.numpy().round().astype("int16"), seconds
+
+    def carry(labels, onto, steps, inverted):
+        image = library.from_numpy(labels.astype("float32"))
+        settings = {"interpolator": "genericLabel", "whichtoinvert": inverted}
+        return library.apply_transforms(onto, image, steps, **settings).numpy().round().astype("int16")
+
+    forward, back = found["fwdtransforms"], found["invtransforms"]
+    return (
+        lambda labels: carry(labels, images[0], forward, [False] * len(forward)),
+        lambda labels: carry(labels, images[1], back, [step.endswith(".mat") for step in back]),
+        seconds,
+    )
 
 
-def greedy(fixed, moving, labels, kind):
+def greedy(fixed, moving, kind):
+    """As `ants`."""
     import SimpleITK as sitk
     from picsl_greedy import Greedy3D
 
-    images = [sitk.GetImageFromArray(array.T.astype("float32").copy()) for array in (fixed, moving, labels)]
+    def image(array):
+        return sitk.GetImageFromArray(array.T.astype("float32").copy())
+
     tool, start = Greedy3D(), time.perf_counter()
-    tool.execute(
-        "-d 3 -a -i f m -m NCC 2x2x2 -n 100x50 -ia-image-centers -o aff -V 0", f=images[0], m=images[1], aff=None
-    )
-    tool.execute("-d 3 -i f m -it aff -n 100x50x20 -m NCC 2x2x2 -s 1.0vox 0.5vox -o warp -V 0", warp=None)
+    given = {"f": image(fixed), "m": image(moving)}
+    tool.execute("-d 3 -a -i f m -m NCC 2x2x2 -n 100x50 -ia-image-centers -o aff -V 0", **given, aff=None)
+    bend = "-d 3 -i f m -it aff -n 100x50x20 -m NCC 2x2x2 -s 1.0vox 0.5vox -o warp -oinv back -V 0"
+    tool.execute(bend, warp=None, back=None)
     seconds = time.perf_counter() - start
-    tool.execute("-d 3 -rf f -ri NN -rm l moved -r warp aff", l=images[2], moved=None)
-    return np.asarray(sitk.GetArrayFromImage(tool["moved"])).T.round().astype("int16"), seconds
+
+    def carry(labels, onto, steps):
+        tool.execute(f"-d 3 -rf {onto} -ri NN -rm l moved -r {steps}", l=image(labels), moved=None)
+        return np.asarray(sitk.GetArrayFromImage(tool["moved"])).T.round().astype("int16")
+
+    return lambda labels: carry(labels, "f", "warp aff"), lambda labels: carry(labels, "m", "aff,-1 back"), seconds
 
 
-def unregistered(fixed, moving, labels, kind):
-    return labels, 0.0
+def unregistered(fixed, moving, kind):
+    return (lambda labels: labels.astype("int16")), (lambda labels: labels.astype("int16")), 0.0
 
 
 PEERS = {"unregistered": unregistered} | dict.fromkeys(ANTS, ants) | {"Greedy affine + diffeomorphic": greedy}
@@ -132,16 +151,25 @@ def main() -> None:
         scores, times = [], []
         for record in records:
             fixed, moving = reader.pair(*sides(record))
-            maps = [label_map(side) for side in (fixed, moving)]
-            arrays = fixed.image[..., 0], moving.image[..., 0], maps[1]
-            if config.dims == 2:
-                slices = [PEERS[name](*(a[:, :, k] for a in arrays), name) for k in range(maps[0].shape[2])]
-                moved, seconds = np.stack([each for each, _ in slices], axis=2), sum(each for _, each in slices)
-            else:
-                moved, seconds = PEERS[name](*arrays, name)
-            scores.append(overlap(maps[0].astype("int16"), moved, maps[1], arguments.smallest))
+            maps = [label_map(side).astype("int16") for side in (fixed, moving)]
+            images = [side.image[..., 0] for side in (fixed, moving)]
+            *carried, seconds = (by_slice if config.dims == 2 else one)(name, images, maps)
+            scores.append(both_ways(*maps, *carried, arguments.smallest))
             times.append(seconds)
         print(f"{name}: {told(scores, times)}", flush=True)
+
+
+def one(name: str, images: list[np.ndarray], maps: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, float]:
+    """Moving labels on the fixed image, fixed labels on the moving image, seconds."""
+    there, back, seconds = PEERS[name](*images, name)
+    return there(maps[1]), back(maps[0]), seconds
+
+
+def by_slice(name: str, images: list[np.ndarray], maps: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, float]:
+    count = maps[0].shape[2]
+    found = [one(name, [each[:, :, k] for each in images], [each[:, :, k] for each in maps]) for k in range(count)]
+    there, back, seconds = zip(*found, strict=True)
+    return np.stack(there, axis=2), np.stack(back, axis=2), sum(seconds)
 
 
 def label_map(side: View) -> np.ndarray:
@@ -151,16 +179,20 @@ def label_map(side: View) -> np.ndarray:
     return ((side.labels >= 0.5) * np.arange(1, side.labels.shape[-1] + 1)).max(-1)
 
 
-def overlap(fixed: np.ndarray, moved: np.ndarray, moving: np.ndarray, smallest: int) -> float:
-    """Mean Dice of the labels that the fixed image has in so many voxels, and the moving one at all."""
+def both_ways(
+    fixed: np.ndarray, moving: np.ndarray, moved: np.ndarray, back: np.ndarray, smallest: int
+) -> tuple[float, float]:
+    """Mean Dice of the labels that the fixed image has in so many voxels, and the moving one at all: each way."""
     labels = [int(k) for k in np.unique(fixed) if k and (fixed == k).sum() >= smallest and (moving == k).any()]
-    return statistics.mean(metrics.dice(fixed, moved, labels).values())
+    pairs = (fixed, moved), (moving, back)
+    return tuple(statistics.mean(metrics.dice(*pair, labels).values()) for pair in pairs)
 
 
-def told(scores: list[float], times: list[float]) -> str:
+def told(scores: list[tuple[float, float]], times: list[float]) -> str:
+    means, (forward, inverse) = np.mean(scores, axis=1), np.mean(scores, axis=0)
     return (
-        f"{len(scores)} pairs, Dice {np.mean(scores):.4f} ± {np.std(scores):.4f} (worst {min(scores):.4f}), "
-        f"median {np.median(times):.2f} s"
+        f"{len(scores)} pairs, Dice both ways {np.mean(means):.4f} ± {np.std(means):.4f} (worst {min(means):.4f}; "
+        f"map {forward:.4f}, inverse {inverse:.4f}), median {np.median(times):.2f} s"
     )
 
 
@@ -182,14 +214,11 @@ def own(name: str, records: list[PairFiles], way: str, smallest: int) -> str:
         after = facts["scores"]["after"]
         tre, centroid = after.get("tre", {}).get("mean", np.nan), after.get("mean_centroid", np.nan)
         rows.append((100 * facts["jacobian"]["folds"], facts["jacobian"]["sdlogj"], tre, centroid))
+        dice = [after.get(f"dice_{way}", {}) for way in ("forward", "inverse")]
         if found.fixed_labels is not None and found.fixed_labels.channels is None:
-            maps = [
-                each.array.round().astype("int16")
-                for each in (found.fixed_labels, found.moved_labels, found.moving_labels)
-            ]
-            scores.append(overlap(*maps, smallest))
-        else:
-            scores.append(facts["scores"]["after"].get("mean_dice", np.nan))
+            large = [k for k in dice[0] if (found.fixed_labels.array == k).sum() >= smallest]
+            dice = [{k: side[k] for k in large} for side in dice]
+        scores.append(tuple(np.mean(list(side.values())) if side else np.nan for side in dice))
     folds, sdlogj, tre, centroid = np.mean(rows, axis=0)
     each = "" if np.isnan(tre) else f" ({' '.join(f'{row[2]:.2f}' for row in rows)})"
     distances = f"TRE {tre:.2f} mm{each}, centroids {centroid:.2f} mm"

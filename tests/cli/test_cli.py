@@ -86,7 +86,11 @@ class TestModels:
         assert {path.name for path in (files / "a/out").iterdir()} == {
             *("moved.nii.gz", "moved_labels.nii.gz", "transform.nii.gz", "report.png", "result.json")
         }
-        assert [line.split()[-1] for line in out.splitlines() if "dice of label 1" in line] == ["1.000"]
+        after = {line[: line.index("  ")].strip(): line.split()[-1] for line in out.splitlines() if "dice" in line}
+        ways = [after[f"mean dice, by {way}"] for way in ("the map", "its inverse")]
+        assert ways[0] == "1.000"
+        assert 0.9 < float(ways[1]) < 1  # of the moving label a part lies outside the fixed image
+        assert float(after["dice of label 1"]) == pytest.approx((1 + float(ways[1])) / 2, abs=1e-3)
         assert "folds 0.0000 % of voxels" in out
         assert err.endswith("Written to a/out: report.png, result.json and what was moved.\n")
         moved, fixed = Image.read("a/out/moved.nii.gz"), Image.read("fixed.nii.gz")

@@ -45,10 +45,14 @@ def test_rows(found):
     assert labelled["dice_5_after"] == 0  # moved from voxels 2 and 3 to 0 and 1
     assert labelled["dice_before"] == 5 / 8
     assert labelled["dice_after"] == 3 / 8
+    assert (labelled["dice_forward_after"], labelled["dice_inverse_after"]) == (3 / 8, 3 / 8)
+    assert (labelled["hd95_before"], labelled["hd95_after"]) == ((6 + 0) / 2, (2 + 4) / 2)
+    assert labelled["inverse_residual"] <= 0.01
     assert "tre_after" not in labelled
     assert "dice_after" not in landmarked
     assert landmarked["tre_before"] == pytest.approx(8)
     assert landmarked["tre_after"] == pytest.approx(4, abs=1e-5)
+    assert landmarked["tre_inverse_after"] == pytest.approx(4, abs=0.01)
     assert labelled["folds"] == landmarked["folds"] == 0
     assert {"ncc_before", "ncc_after", "sdlogj", "network_seconds", "warp_seconds"} <= set(landmarked)
 
@@ -104,6 +108,25 @@ def test_record(home, tmp_path):
     metrics = [(score.metric, score.data.split()[0]) for score in regzoo.load(folder).card.scores]
     tested = [("dice", "test"), ("hd95_1", "test"), ("folds", "test")]
     assert metrics == [*tested, ("dice", "valid"), ("folds", "valid")]  # the headline stays
+
+
+def test_a_card_shows_both_ways_their_mean_first(tmp_path):
+    folder = constant_model(tmp_path / "model", (4, 0, 0))
+    row = {"dice_after": 0.7, "dice_forward_after": 0.8, "dice_inverse_after": 0.6, "hd95_after": 1.5}
+    row |= {"hd95_forward_after": 1.0, "hd95_inverse_after": 2.0, "squeezed": 0.3, "stretched": 0.01, "sdlogj_l2r": 0.1}
+    row |= {"folded_volume": 1e-5, "inverse_residual": 0.002, "tre_after": 1.0, "tre_inverse_after": 2.0}
+    Evaluation({}, (row,)).record(folder, "test", "regzoo evaluate x --split test")
+    scores = {score.metric: score for score in cards.read(folder).scores}
+    assert list(scores) == [key.removesuffix("_after") for key in row]
+    units = {key: score.unit for key, score in scores.items() if score.unit}
+    distances = ("hd95", "hd95_forward", "hd95_inverse", "inverse_residual", "tre", "tre_inverse")
+    assert units == dict.fromkeys(distances, "mm") | {
+        **dict.fromkeys(("squeezed", "stretched"), "of label voxels"),
+        "folded_volume": "of the volume",
+    }
+    assert [found["agrees"] for found in Evaluation({}, (row,)).check(tuple(scores.values()))] == [True] * len(row)
+    (changed,) = Evaluation({}, (row | {"dice_inverse_after": 0.5},)).check([scores["dice_inverse"]])
+    assert not changed["agrees"]
 
 
 def test_figures_of_many_labels_are_not_on_the_card(tmp_path):

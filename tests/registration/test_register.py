@@ -91,7 +91,8 @@ def test_known_shift_in_every_orientation(model, fixed_name, moving_name, alignm
     assert np.abs(result.moved.array - fixed.array)[seen].max() <= 1e-3 * np.ptp(fixed.array)
     before, after = (result.facts["scores"][when]["ncc"] for when in ("before", "after"))
     assert before < 0.9999 < after
-    assert result.facts["jacobian"] == pytest.approx({"folds": 0, "sdlogj": 0, "min": 1, "max": 1}, abs=1e-4)
+    still = dict.fromkeys(("folds", "folded_volume", "sdlogj", "sdlogj_l2r"), 0) | {"min": 1, "max": 1}
+    assert result.facts["jacobian"] == pytest.approx(still, abs=1e-4)
 
 
 def with_axes(folder, axes):
@@ -204,7 +205,8 @@ def test_result_json(scored):
     assert facts["start"] == "world"
     assert facts["scores"]["after"]["hd95"] == {"3": 2.0, "7": None}
     assert facts["scores"]["before"]["dice"]["3"] == 0.25
-    assert set(facts["jacobian"]) == {"folds", "sdlogj", "min", "max"}
+    shares = {"folds", "folded_volume", "squeezed", "stretched"}
+    assert set(facts["jacobian"]) == shares | {"sdlogj", "sdlogj_l2r", "min", "max"}
     assert isinstance(facts["warnings"], list)
 
 

@@ -5,11 +5,12 @@ import pytest
 
 from regzoo.errors import InvalidError, MissingError
 from regzoo.io.landmarks import read_points, write_points
-from regzoo.world.metrics import centroid_distance, dice, hd95, jaccard, jacobian_statistics, tre
+from regzoo.world.metrics import centroid_distance, centroids, dice, hausdorff95, hd95, jaccard, surfaces, tre
 from regzoo.world.transforms import Transform
 
 FIXED = np.array([[0, 1, 1, 1], [2, 2, 0, 0], [3, 0, 0, 7]])
 MOVED = np.array([[0, 1, 1, 0], [2, 1, 2, 2], [0, 0, 5, 7]])
+SPACING = (0.8, 1.7, 2.5)
 
 
 def test_dice_against_hand_counts():
@@ -118,20 +119,24 @@ def test_tre_is_from_fixed_to_moving():
         tre(fixed[:, :2], moving[:, :2])
 
 
-def test_jacobian_statistics():
-    jacobian = np.array([[1, np.e, np.e**-1], [-2, 0, 1]])
-    statistics = jacobian_statistics(jacobian)
-    assert statistics == {
-        "folds": 2 / 6,
-        "sdlogj": pytest.approx(np.sqrt(2 / 4)),
-        "min": -2,
-        "max": pytest.approx(np.e),
-    }
-    inside = jacobian_statistics(jacobian, np.array([[1, 1, 1], [1, 0, 0]]))
-    assert inside["folds"] == 1 / 4
-    assert np.isnan(jacobian_statistics(-np.ones(3))["sdlogj"])
-    with pytest.raises(InvalidError, match="mask: expected at least one voxel"):
-        jacobian_statistics(jacobian, np.zeros((2, 3)))
+def test_labels_of_one_pass_are_those_of_each_alone():
+    """Touching labels, one at the border of the image, one of a single voxel, on a sheared grid."""
+    random = np.random.default_rng(1)
+    maps = [random.integers(0, 5, (9, 8, 7)).repeat(2, 0).astype(np.int16) for _ in range(2)]
+    maps[0][maps[0] == 4], maps[1][maps[1] == 3] = 2035, 0
+    maps[0][5, 4, 3] = 7
+    sheared = np.array([[0.5, 2, 0, 4], [1, 0, 0, -3], [0, 0, 3, 2], [0, 0, 0, 1.0]])
+    outlines, centres = (
+        [of(each, with_) for each in maps] for of, with_ in ((surfaces, SPACING), (centroids, sheared))
+    )
+    assert set(outlines[0]) == set(centres[0]) == {1, 2, 3, 7, 2035}
+    assert set(outlines[1]) == {1, 2, 4}
+    for label in (1, 2):
+        masks = [each == label for each in maps]
+        assert hausdorff95(*(each[label] for each in outlines)) == pytest.approx(brute_hd95(*masks, SPACING))
+        means = [np.append(np.argwhere(mask).mean(0), 1) @ sheared.T for mask in masks]
+        np.testing.assert_allclose([each[label] for each in centres], np.array(means)[:, :3])
+    np.testing.assert_allclose(outlines[0][7], [np.array([5, 4, 3]) * SPACING])
 
 
 class TestPoints:
