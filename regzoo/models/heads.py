@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 
-def stacked(images: Sequence[object], divisor: int) -> object:
+def stacked(images: Sequence[object], divisor: int | Sequence[int]) -> object:
     """Stacks images as channels and pads them with 0 behind the last voxel, to sizes divisible by `divisor`."""
     shape = images[0].shape[1:-1]
     stack = ops.concatenate(images, axis=-1)
-    padding = [(0, -n % divisor) for n in shape]
+    padding = [(0, -n % each) for n, each in zip(shape, np.broadcast_to(divisor, len(shape)), strict=True)]
     return ops.pad(stack, [(0, 0), *padding, (0, 0)]) if any(after for _, after in padding) else stack
 
 
@@ -19,14 +20,14 @@ def cropped(x: object, shape: Sequence[int]) -> object:
     return x[(slice(None), *(slice(0, n) for n in shape))]
 
 
-def head(dims: int, features: int, channels: int, name: str) -> keras.Layer:
+def head(dims: int, features: int, channels: int, name: str, bias: bool = True) -> keras.Layer:
     """Makes the convolution that predicts, built, in float32.
 
     Its predictions are close to zero at the start; a normal start makes the training of fields diverge.
     """
     convolution = {2: layers.Conv2D, 3: layers.Conv3D}[dims]
     small = keras.initializers.RandomNormal(stddev=1e-5)
-    own = {"data_format": "channels_last", "dtype": "float32"}
+    own = {"data_format": "channels_last", "dtype": "float32", "use_bias": bias}
     layer = convolution(channels, 3, padding="same", kernel_initializer=small, name=name, **own)
     layer.build((None, *(None,) * dims, features))
     return layer

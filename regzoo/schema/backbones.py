@@ -23,7 +23,8 @@ class BackboneConfig(Strict):
     """
 
     gives: ClassVar[str] = "levels"
-    """What an output finds: `levels`, features at any level; `whole`, the deepest ones alone, to be read as a whole."""
+    """What an output finds: `levels`, features at any level; `whole`, the deepest ones alone, to be read as a whole;
+    `streams`, an encoder of each image by itself and decoders of both."""
 
     @property
     def deepest(self) -> int:
@@ -123,11 +124,59 @@ class VoxelMorphConfig(BackboneConfig):
         return convolved((*self.encoder, *self.decoder), 2, dims)
 
 
+class PyramidConfig(BackboneConfig):
+    """Two streams, coarse to fine: an encoder for each image, and on every level a decoder that bends both further.
+
+    The output's `level` is the finest with a decoder. Of a dvf, a velocity is antisymmetric in the pair on each level,
+    so that exchanging the images inverts the map.
+    """
+
+    gives: ClassVar[str] = "streams"
+    name: Literal["pyramid"] = "pyramid"
+    channels: Widths = (8, 16, 32, 64, 64)
+    """The encoder's features at each level, finest first."""
+    decoder: Widths = (8, 32, 48, 64, 64)
+    """The decoders' features at each level, finest first."""
+    correlated: Level = 1
+    """The finest level whose decoder also sees how each voxel's features correlate with the other image's around it."""
+    norm: Literal["instance", "none"] = "instance"
+    """Whether the encoder gives each channel of each image mean 0 and variance 1 after every convolution."""
+    halvings: Annotated[tuple[Level, ...], Field(min_length=2, max_length=3)] | None = None
+    """How often each axis is halved on the way to the deepest level, an axis with fewer times last; for stacks of few
+    slices. None: every axis on each level."""
+
+    @model_validator(mode="after")
+    def _levels_agree(self) -> "PyramidConfig":
+        depth = len(self.channels)
+        if len(self.decoder) != depth:
+            raise ValueError(f"decoder: expected {depth} values, as channels has, received {len(self.decoder)}")
+        if self.halvings and max(self.halvings) != depth - 1:
+            raise ValueError(f"halvings: expected {depth - 1} for one axis at least, received {self.halvings}")
+        return self
+
+    @property
+    def widest(self) -> int:
+        """Values for each voxel on the finest level: both images', of what a decoder sees."""
+        return 2 * (3 * self.channels[0] + 27 * (self.correlated == 0))
+
+    def weights(self, dims: int) -> int:
+        """Returns roughly how many weights it has, rather more than less."""
+        encoder = sum(wide * (wide + narrow) for narrow, wide in itertools.pairwise((self.channels[0], *self.channels)))
+        pairs = zip(self.channels, self.decoder, strict=True)
+        return 3**dims * (encoder + sum(wide * (3 * seen + 3**dims + wide + dims) for seen, wide in pairs))
+
+    def strides(self, dims: int) -> tuple[tuple[int, ...], ...]:
+        """Returns how many voxels along each axis become one on the next level, for each level but the deepest."""
+        last = self.deepest
+        return tuple(tuple(1 + (n >= last - step) for n in self.halvings or (last,) * dims) for step in range(last))
+
+
 BACKBONES: Entries = {
     "unet": Entry(UNetConfig, "regzoo.models.backbones.unet:unet"),
     "local": Entry(LocalNetConfig, "regzoo.models.backbones.localnet:localnet"),
     "global": Entry(GlobalNetConfig, "regzoo.models.backbones.localnet:globalnet"),
     "voxelmorph": Entry(VoxelMorphConfig, "regzoo.models.backbones.voxelmorph:voxelmorph"),
+    "pyramid": Entry(PyramidConfig, "regzoo.models.backbones.pyramid:pyramid"),
 }
 """Name -> config, and the function `(dims, levels, inputs, dtype, **settings) -> keras.Model` from images to a list of
 features at `levels`."""

@@ -58,6 +58,19 @@ class _Network(Strict):
             raise ValueError(f"backbone.extract_levels: expected output.level to {deepest}, received {wrong[0]}")
         return self
 
+    @model_validator(mode="after")
+    def _streams_are_alike(self) -> "_Network":
+        backbone, steps, streams = self.backbone, getattr(self.output, "steps", 1), self.backbone.gives == "streams"
+        if isinstance(steps, tuple) and not streams:
+            raise ValueError("output.steps: expected one number, unless the backbone is pyramid")
+        if isinstance(steps, tuple) and len(steps) != backbone.deepest + 1:
+            raise ValueError(f"output.steps: expected {backbone.deepest + 1} numbers, not {len(steps)}")
+        if streams and self.flow:
+            raise ValueError(f"flow: expected false, since the backbone {backbone.name} sees each image by itself")
+        if streams and getattr(self.output, "symmetric", False):
+            raise ValueError(f"output.symmetric: expected false, since the backbone {backbone.name} is so by itself")
+        return self
+
     def inputs(self, dims: int) -> int:
         """Returns how many channels the network is shown."""
         each = DESCRIPTORS[dims] if self.descriptor else 1
@@ -94,6 +107,13 @@ class ModelConfig(_Network):
         count = sum(stage.backbone.weights(self.dims) for stage in self.row)
         if count > WEIGHTS_LIMIT:
             raise ValueError(f"channels: expected a network of at most {WEIGHTS_LIMIT} weights, received about {count}")
+        return self
+
+    @model_validator(mode="after")
+    def _halves_every_axis(self) -> "ModelConfig":
+        for halvings in (getattr(stage.backbone, "halvings", None) for stage in self.row):
+            if halvings and len(halvings) != self.dims:
+                raise ValueError(f"backbone.halvings: expected {self.dims} numbers, received {len(halvings)}")
         return self
 
     @model_validator(mode="after")

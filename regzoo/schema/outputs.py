@@ -8,6 +8,8 @@ from regzoo.schema.backbones import Level
 from regzoo.schema.registry import Entries, Entry
 from regzoo.schema.strict import Strict
 
+Squarings = Annotated[int, Field(ge=1, le=12)]
+
 
 class OutputConfig(Strict):
     """What a network's values mean. A subclass has a `name: Literal[...]`, its settings, and says what it can do."""
@@ -46,6 +48,7 @@ class OutputConfig(Strict):
 class DDFConfig(OutputConfig):
     """Output: a dense displacement field, predicted at resolution level `level` and resized."""
 
+    reads: ClassVar[tuple[str, ...]] = ("levels", "streams")
     averages_levels: ClassVar[bool] = True
     repeats: ClassVar[bool] = True
     sees_more: ClassVar[bool] = True
@@ -57,12 +60,14 @@ class DVFConfig(OutputConfig):
     """Output: a stationary velocity field at level `level`, integrated by `steps` scaling-and-squaring steps."""
 
     has_inverse: ClassVar[bool] = True
+    reads: ClassVar[tuple[str, ...]] = ("levels", "streams")
     averages_levels: ClassVar[bool] = True
     repeats: ClassVar[bool] = True
     sees_more: ClassVar[bool] = True
     name: Literal["dvf"] = "dvf"
     level: Level = 1
-    steps: Annotated[int, Field(ge=1, le=12)] = 7
+    steps: Squarings | Annotated[tuple[Squarings, ...], Field(min_length=2, max_length=7)] = 7
+    """One number for each level, finest first, only for the backbone `pyramid`."""
     symmetric: bool = False
     """Whether the network sees the pair both ways, at twice the time, and the velocity is half of one less half of the
     other. Exchanging the two images that it sees then inverts its map: exactly for one pass with nothing before it."""

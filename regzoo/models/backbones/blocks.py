@@ -1,5 +1,7 @@
 """What the backbones are built of; convolutions in a given precision, 2-D and 3-D."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import layers
 
@@ -42,12 +44,16 @@ class Blocks:
     def halve(self, x: object, pooling: bool, name: str) -> object:
         """Halves the resolution by averages of 2 voxels, or by a convolution with stride 2."""
         if pooling:
-            return self._pool(2, name=name, dtype=self.dtype, data_format="channels_last")(x)
+            return self.average(x, 2, name)
         return self.activation(self.convolution(x, x.shape[-1], name, stride=2), f"{name}_act")
 
-    def double(self, x: object, name: str) -> object:
-        """Doubles the resolution by repetition."""
-        return self._repeat(2, name=name, dtype=self.dtype, data_format="channels_last")(x)
+    def average(self, x: object, factor: int | Sequence[int], name: str) -> object:
+        """Makes one voxel of `factor` along each axis, by their average."""
+        return self._pool(factor, name=name, dtype=self.dtype, data_format="channels_last")(x)
+
+    def repeat(self, x: object, factor: int | Sequence[int], name: str) -> object:
+        """Repeats each voxel `factor` times along each axis."""
+        return self._repeat(factor, name=name, dtype=self.dtype, data_format="channels_last")(x)
 
     def deconvolution(self, x: object, filters: int, name: str) -> object:
         """Doubles the resolution by a transposed convolution."""

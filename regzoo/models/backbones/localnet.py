@@ -44,7 +44,9 @@ def localnet(
         up = blocks.deconvolution(x, channels[level], f"up{level}")
         parts = [up, features[level]]
         if use_additive_upsampling:
-            parts.append(_Folded(channels[level], name=f"fold{level}", dtype=dtype)(blocks.double(x, f"resize{level}")))
+            parts.append(
+                _Folded(channels[level], name=f"fold{level}", dtype=dtype)(blocks.repeat(x, 2, f"resize{level}"))
+            )
         x = layers.Add(name=f"skip{level}", dtype=dtype)(parts)
         x = blocks.residual(blocks.convolutions(x, channels[level], 1, f"decoder{level}"), f"decoder{level}_residual")
         features[level] = x

@@ -45,7 +45,7 @@ def unet(
         x = blocks.convolutions(x, filters, convolutions, f"encoder{level}")
         features.append(x)
     for level in range(len(channels) - 2, min(levels) - 1, -1):
-        x = blocks.double(x, f"up{level}")
+        x = blocks.repeat(x, 2, f"up{level}")
         if concat_skip:
             x = layers.Concatenate(name=f"skip{level}", dtype=dtype)([x, features[level]])
         else:

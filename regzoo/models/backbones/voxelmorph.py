@@ -43,7 +43,7 @@ def voxelmorph(
     deepest = len(encoder)
     for level in range(deepest, -1, -1):
         if level < deepest:
-            up = blocks.double(x, f"up{level}")
+            up = blocks.repeat(x, 2, f"up{level}")
             x = layers.Concatenate(name=f"skip{level}", dtype=dtype)([up, features[level]])
         for i in _convolutions(level, deepest, len(decoder)):
             x = step(x, decoder[i], f"decoder{i}")

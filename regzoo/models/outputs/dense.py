@@ -5,10 +5,13 @@ from collections.abc import Mapping, Sequence
 import keras
 
 from regzoo import backend
+from regzoo.models.base import RegistrationModel
 from regzoo.models.heads import cropped, head, predictions
-from regzoo.models.outputs.output import Output
+from regzoo.models.outputs.output import Backbone, Output
+from regzoo.models.outputs.pyramid import PyramidDDF, PyramidDVF
 from regzoo.ops.fields import integrate, resize_field
 from regzoo.ops.filters import smooth
+from regzoo.schema.networks import StageConfig
 
 _WINDOW = 5
 """Voxels of the Gaussian window that smooths a field of trainable weights, whose gradients are those of single ones."""
@@ -16,6 +19,16 @@ _WINDOW = 5
 
 class Displacement(Output):
     """A displacement field; its value is one field (B, *s, D), in voxels of its own resolution."""
+
+    streams = PyramidDDF
+    """What is made of it by a backbone that sees each image by itself."""
+
+    def network(self, stage: StageConfig, backbone: Backbone) -> RegistrationModel:
+        """Returns a model whose values are a network's: found at once, or from coarse to fine."""
+        if stage.backbone.gives != "streams":
+            return super().network(stage, backbone)
+        levels = range(self.config.finest, stage.backbone.deepest + 1)
+        return self.streams(self.config, backbone(levels), self.dims)
 
     def prediction(self, values: Sequence, shape: Sequence[int], covered: Sequence[int] | None = None) -> dict:
         """Returns `ddf`."""
@@ -49,6 +62,7 @@ class Velocity(Displacement):
     """A stationary velocity field, integrated by scaling and squaring."""
 
     has_inverse = True
+    streams = PyramidDVF
 
     @property
     def symmetric(self) -> bool:
