@@ -14,7 +14,7 @@ MODULES = [
     *(f"regzoo.losses.{name}" for name in ("image", "multimodal", "label", "deformation", "known")),
 ]
 WITHOUT_TENSORS = ["regzoo.world.metrics"]
-INTERNAL = {"check_names", "float32"}
+INTERNAL = {"check_names", "float32", "voxel_places"}
 
 
 @pytest.mark.parametrize(

@@ -235,7 +235,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("kind", ["keras", "saved-model", "onnx"])
+@pytest.mark.parametrize("kind", ["keras", "saved-model"])
 def test_it_is_exported_like_every_other(folder, tmp_path, kind):
     if export._NEEDS.get(kind, backend.NAME) != backend.NAME:
         pytest.skip(f"{kind} is not written under {backend.NAME}")

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.backend
 class Shift:
     """In the place of a model: moves everything by one voxel along the first axis."""
 
-    kinds = ("image", "deformation")
+    has_field = True
 
     def predict_on_batch(self, batch):
         return {
@@ -70,7 +70,7 @@ def test_validation_cuts_channels_at_a_half_after_they_are_moved(tmp_path):
 
 def test_a_known_field_is_measured_in_millimetres_inside_the_label():
     class Half:
-        kinds = ("known", "deformation")
+        has_field = True
 
         def predict_on_batch(self, batch):
             return {"ddf": np.broadcast_to(np.float32([1, 0, -0.5]), (1, 6, 7, 8, 3))}
