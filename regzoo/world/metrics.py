@@ -109,6 +109,10 @@ def surfaces(labels: np.ndarray, spacing: Iterable[float]) -> dict[int, np.ndarr
 
     Raises:
         InvalidError: If the number of axes differs.
+
+    Example:
+        >>> surfaces(np.array([0, 2, 2, 2, 0]), spacing=[1.5])[2].tolist()
+        [[1.5], [4.5]]
     """
     spacing = np.array(tuple(spacing), dtype=np.float64)
     if spacing.shape != (labels.ndim,):
@@ -129,7 +133,12 @@ def surfaces(labels: np.ndarray, spacing: Iterable[float]) -> dict[int, np.ndarr
 
 
 def hausdorff95(fixed: np.ndarray, moved: np.ndarray) -> float:
-    """Returns the larger 95th percentile of the distances from each point (N, n) to the nearest of the other set."""
+    """Returns the larger 95th percentile of the distances from each point (N, n) to the nearest of the other set.
+
+    Example:
+        >>> hausdorff95(np.array([[0.0, 0.0]]), np.array([[3.0, 4.0]]))
+        5.0
+    """
     if not len(fixed) or not len(moved):
         return float("nan")
     trees = {"balanced_tree": False, "compact_nodes": False}  # surfaces are spread evenly: built faster, as fast to ask
@@ -146,6 +155,10 @@ def centroids(labels: np.ndarray, affine: np.ndarray) -> dict[int, np.ndarray]:
 
     Returns:
         Points in mm, shape (n,), by label.
+
+    Example:
+        >>> centroids(np.array([0, 2, 2, 2, 0]), np.diag([1.5, 1.0]))[2].tolist()
+        [3.0]
     """
     places, values = _placed(labels, labels != 0)
     found, numbers, sizes = np.unique(values, return_inverse=True, return_counts=True)

@@ -452,7 +452,7 @@ def test_a_conditional_model_learns_from_labels_only():
         ({"backbone": UNET, "output": AFFINE}, "backbone: expected global for the output affine, received unet"),
         (
             {"backbone": GLOBAL, "output": DDF},
-            "backbone: expected unet, local, voxelmorph or pyramid for the output ddf, rec",
+            "expected unet, local, voxelmorph or pyramid for the output ddf, rec",
         ),
         ({"backbone": UNET | {"extract_levels": [0]}, "output": FFD}, "extract_levels goes with the outputs ddf and"),
         ({"backbone": UNET | {"extract_levels": [3]}, "output": DDF}, "extract_levels: expected output.level to 2"),

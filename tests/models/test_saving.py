@@ -123,7 +123,7 @@ def test_losses_with_parameters_work_in_compile(tmp_path):
     image, field = random.random((2, 12, 10, 1)).astype("float32"), random.random((2, 12, 10, 2)).astype("float32")
     expected = ops.mean(regzoo.losses.lncc(image, model([image, field]), size=5))
     np.testing.assert_allclose(
-        model.evaluate([image, field], image, verbose=0), float(ops.convert_to_numpy(expected)), atol=1e-5
+        model.evaluate([image, field], image, verbose=0), ops.convert_to_numpy(expected), atol=1e-5
     )
     model.fit([image, field], image, verbose=0)
     model.save(tmp_path / "model.keras")
