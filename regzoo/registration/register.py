@@ -196,9 +196,7 @@ def _result(
         labels = moving.labels and transform.apply_labels(moving.labels, grid)
     with clock(seconds, "scores"):
         vectors = transform.displacement(grid)
-        # Of a field the places are known now; of a matrix they are cheaper anew.
-        laid = Transform.from_field(vectors, grid) if transform.matrix is None else transform
-        seen = in_view(start, moving.image, grid) & in_view(laid, moving.image, grid)
+        seen = in_view(start, moving.image, grid) & in_view(transform, moving.image, grid)
         before = score(fixed, moving, start, _moved(start, moving.image, grid), seen)
         scores = alike(before, score(fixed, moving, transform, moved, seen, labels))
         jacobian = statistics(vectors, grid, fixed.labels and anywhere(fixed.labels))

@@ -235,7 +235,7 @@ def test_many_keys_are_read_in_linear_time():
         ("3", "expected a mapping of keys to values, received int"),
         (
             '{"backbone": {"name": "unett"}}',
-            "backbone.name: expected 'unet', 'local', 'global', 'voxelmorph', received 'unett'",
+            "backbone.name: expected 'unet', 'local', 'global', 'voxelmorph', 'pyramid', received 'unett'",
         ),
         (
             '{"backbone": {"name": "unet", "channels": [16, 1000000000]}}',
