@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from regzoo.cli.once import Once
+from regzoo.io.files import check_writable
 
 models = typer.Typer(cls=Once, help="Turn a network of another project into a model.", no_args_is_help=True)
 
@@ -17,6 +18,7 @@ def import_voxelmorph(
     name: Annotated[str | None, typer.Option(help="Name on its card.", show_default="the file's")] = None,
 ) -> None:
     """Turn a VoxelMorph network into a model folder and print it."""
+    check_writable(output, folder=True)
     from regzoo import backend  # noqa: F401 - the backend first, since it keeps start-up chatter away
     from regzoo.importers import voxelmorph
 
@@ -44,6 +46,7 @@ def import_recipe(
     ] = None,
 ) -> None:
     """Turn a DeepReg config into a recipe; what has no counterpart is named on stderr and in the recipe."""
+    check_writable(output, folder=False)
     from regzoo.importers.deepreg import import_deepreg
 
     millimetres = None if spacing is None else _millimetres(spacing)

@@ -11,6 +11,7 @@ from regzoo.cli.door import message
 from regzoo.cli.options import Json, Model
 from regzoo.cli.output import print_facts, print_json, print_markdown, print_table
 from regzoo.errors import RegzooError
+from regzoo.io.files import check_writable
 
 if TYPE_CHECKING:
     import regzoo
@@ -89,6 +90,7 @@ def export(
     kind: Annotated[Literal["keras", "saved-model", "onnx"], typer.Option("--format", help="What to write.")] = "keras",
 ) -> None:
     """Write a model as a Keras file, a SavedModel (TensorFlow) or an ONNX file (PyTorch), checked by running it."""
+    check_writable(output, folder=kind == "saved-model")
     entry = hub.take(model)  # before Keras, which takes seconds
     from regzoo import backend  # noqa: F401 - first, since it keeps start-up chatter away
     from regzoo.models.export import export as write

@@ -8,6 +8,7 @@ import typer
 import regzoo
 from regzoo.cli.options import Json, Output
 from regzoo.cli.output import print_table
+from regzoo.io.files import check_writable
 
 commands = typer.Typer()
 
@@ -45,6 +46,7 @@ def register_points(
     as_json: Json = False,
 ) -> None:
     """Register MOVING points to FIXED ones, and write the transform (fixed to moving space), moved points, figures."""
+    check_writable(output, folder=True)
     given = {"trim": trim, "max_distance": max_distance, "outliers": outliers, "beta": beta, "lam": lam}
     result = regzoo.register_points(
         fixed,

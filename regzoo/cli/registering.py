@@ -10,6 +10,7 @@ from regzoo import hub
 from regzoo.cli.machine import Device, Threads, take
 from regzoo.cli.options import Json, Output, Start, Volume
 from regzoo.cli.output import print_table
+from regzoo.io.files import check_writable
 
 commands = typer.Typer()
 
@@ -88,6 +89,7 @@ def register(
         _print_candidates(*images)
         typer.echo("Choose a model by --model NAME (regzoo show NAME), or --method affine,dvf without one.", err=True)
         raise typer.Exit(2)
+    check_writable(output, folder=True)
     take(device, threads)
     result = regzoo.register(
         *images,
@@ -121,6 +123,7 @@ def demo(
     output: Output = Path("out"),
 ) -> None:
     """Register a pair with a bundled model and write the result: synthetic, or real where there is data."""
+    check_writable(output, folder=True)
     from regzoo.registration import demo
 
     for line in demo.run(output, data):

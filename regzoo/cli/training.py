@@ -11,6 +11,7 @@ from regzoo.cli.machine import Device, Threads, take
 from regzoo.cli.options import Data, Json, Model, Output, Start
 from regzoo.cli.output import print_json, print_table
 from regzoo.errors import invalid
+from regzoo.io.files import check_writable
 
 if TYPE_CHECKING:
     import regzoo.hub.cards
@@ -37,6 +38,7 @@ def evaluate(
     """Register many pairs, print a table per label and overall, and write one row a pair."""
     if [pairs is not None, split is not None, check].count(True) != 1:
         raise typer.BadParameter("Give one of --pairs, --split and --check.")
+    check_writable(output, folder=True)
     entry = hub.take(model)
     if check:
         split, scores = _own_scores(entry.card)
@@ -96,9 +98,11 @@ def finetune(
     """Train by a recipe, from its parent or from scratch; the same command resumes a stopped run."""
     from regzoo.schema.recipe import Recipe
 
-    checked = Recipe.read(recipe)  # before Keras, which takes seconds
+    checked = Recipe.read(recipe)  # this and the next before Keras, which takes seconds
+    folder = output or Path("runs") / checked.name
+    check_writable(folder, folder=True)
     take(device, threads)
-    typer.echo(regzoo.finetune(checked, output, data))
+    typer.echo(regzoo.finetune(checked, folder, data))
 
 
 def _print_progress(done: int, count: int, row: dict) -> None:

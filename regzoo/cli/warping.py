@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regzoo.cli.options import Volume
+from regzoo.io.files import check_writable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,20 +37,25 @@ def warp(
     ] = None,
     labels: Annotated[bool, typer.Option("--labels", help="INPUT is a label map: nearest neighbour.")] = False,
     points: Annotated[
-        bool, typer.Option("--points", help="INPUT is a CSV x,y,z in RAS mm: fixed space to moving space.")
+        bool,
+        typer.Option(
+            "--points",
+            help="INPUT is a CSV x,y,z in RAS mm, or Slicer's .fcsv: fixed space to moving space; names are kept.",
+        ),
     ] = False,
     inverse: Annotated[bool, typer.Option("--inverse", help="All of it the other way round.")] = False,
     volume: Volume = None,
 ) -> None:
     """Apply transforms to an image (moving to fixed space), a label map, or points (fixed to moving space)."""
-    if source.suffix == ".csv" and not points:
-        raise typer.BadParameter("INPUT is a CSV file: pass --points, and no --reference.")
+    if source.suffix.lower() in (".csv", ".fcsv") and not points:
+        raise typer.BadParameter("INPUT is a file of points: pass --points, and no --reference.")
     if points and reference is not None:
         raise typer.BadParameter("--reference goes with an image or a label map, not with --points.")
     if not points and reference is None:
         raise typer.BadParameter("--reference is missing: the image whose grid the output gets.")
     if points and labels:
         raise typer.BadParameter("INPUT is --points or --labels, not both.")
+    check_writable(output, folder=False)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         mapping = _composed(transform)
@@ -75,11 +81,12 @@ def _composed(files: list[str]) -> "Transform":
 
 
 def _warp_points(source: Path, mapping: "Transform", inverse: bool, output: Path) -> list[str]:
-    from regzoo.io.landmarks import read_points, write_points
+    from regzoo.io.landmarks import read_landmarks, write_points
 
-    given = read_points(source)
+    landmarks = read_landmarks(source)
+    given = landmarks.points
     moved = mapping.invert_points(given) if inverse else mapping.apply_points(given)
-    write_points(output, moved)
+    write_points(output, moved, landmarks)
     beyond = int((~mapping.covers(moved if inverse else given)).sum())
     return [f"{beyond} of {len(given)} points lie {_beyond(mapping)}."] if beyond else []
 
@@ -87,9 +94,10 @@ def _warp_points(source: Path, mapping: "Transform", inverse: bool, output: Path
 def _warp_image(
     source: Path, mapping: "Transform", reference: Path, labels: bool, volume: int | None, output: Path
 ) -> list[str]:
-    from regzoo.io.volumes import read_remark
+    from regzoo.io.volumes import read_remark, writer
     from regzoo.world.images import Grid, Image
 
+    writer(output)  # what it cannot write is found out before the work
     image, grid = Image.read(source, labels=labels, volume=volume), Grid.read(reference)
     remarks = {source: image.remark, reference: read_remark(reference)}
     told = [f"{file.name}: {remark}" for file, remark in remarks.items() if remark]

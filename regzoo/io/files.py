@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from regzoo.errors import InvalidError
+from regzoo.errors import InvalidError, invalid
 from regzoo.io.yaml_json import parse_json, read_text
 
 
@@ -20,12 +20,12 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     If the block raises, a full disk and Ctrl-C included, nothing is left and an older `path` is untouched.
 
     Args:
-        path: Where the file belongs; missing parent folders are made.
+        path: Where the file belongs; missing parent folders are made, and links are followed.
 
     Yields:
         The path to write to.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     # The name stays in front of the dot so that writers which look at ".nii.gz" or ".h5" still see it.
     with tempfile.TemporaryDirectory(prefix=".regzoo-", dir=path.parent) as folder:
@@ -42,22 +42,24 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: str | os.PathLike, last: str | None = None, stale: Iterable[str] = ()) -> Iterator[Path]:
-    """Gives a temporary folder beside `path` and moves its files into `path` if the block succeeds.
+    """Gives a temporary folder and moves its files into `path` if the block succeeds.
 
-    A new folder appears by one rename. One that exists may be a mount point, so that its files are moved one by one;
-    `last` is taken away before and appears after all others: while it is there, the files belong together.
+    A new folder appears by one rename. One that exists may be a mount point, in a folder that nobody may write to: its
+    files are made within it and moved one by one; `last` is taken away before and appears after all others: while it
+    is there, the files belong together.
 
     Args:
-        path: The folder to make or to add to. Files of the same name are replaced, others are kept.
+        path: The folder to make or to add to; links are followed. Files of the same name are replaced, others are kept.
         last: The file that lists the others, if there is one.
         stale: Files that an earlier result may have left; they go if the new one lacks them.
 
     Yields:
         The folder to write to.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    beside = {"prefix": f".{path.name}-", "dir": path.parent}
+    temporary = Path(tempfile.mkdtemp(**({"prefix": ".regzoo-", "dir": path} if path.exists() else beside)))
     try:
         yield temporary
         if not path.exists():
@@ -77,6 +79,30 @@ def atomic_folder(path: str | os.PathLike, last: str | None = None, stale: Itera
             file.replace(path / file.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_writable(path: str | os.PathLike, *, folder: bool) -> None:
+    """Refuses a place where nothing can be written, before the work that would be lost is done.
+
+    Args:
+        path: A file or a folder, which need not exist.
+        folder: Which of the two.
+
+    Raises:
+        InvalidError: If there is a folder where a file belongs or the other way round, or nothing can be written.
+    """
+    real = Path(os.path.realpath(path))
+    kinds = {True: "a folder", False: "a file"}
+    try:
+        if real.exists() and real.is_dir() != folder:
+            raise invalid(f"'{path}'", f"{kinds[folder]} to write to", kinds[not folder])
+        place = real if folder else real.parent
+        while not place.exists():
+            place = place.parent
+        with tempfile.TemporaryDirectory(prefix=".regzoo-", dir=place):
+            pass
+    except OSError as error:
+        raise InvalidError(f"'{path}' cannot be written ({error.strerror}). Choose another place.") from None
 
 
 LISTING = "result.json"

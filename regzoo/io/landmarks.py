@@ -1,93 +1,162 @@
-"""Landmarks: CSV files with the columns x, y, z in RAS millimetres."""
+"""Landmarks: CSV files with the columns x, y, z in RAS millimetres, and Slicer's .fcsv."""
 
 import csv
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
-from regzoo.errors import InvalidError, MissingError, invalid
+from regzoo.errors import InvalidError, invalid
 from regzoo.io.files import atomic_file, check_listed
+from regzoo.io.reading import check_file
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
 """A number as CSV files have it: Python itself would also take `1_000`."""
+_DIRECTIONS = ("nx", "ny", "nz", "ow", "ox", "oy", "oz")
+"""Columns of directions, which a transform turns: they are not true of points that were moved."""
+_SYSTEMS = {"RAS": 1.0, "0": 1.0, "LPS": -1.0, "1": -1.0}
+"""What Slicer writes of its coordinates, in words and before 2020 by a number -> the sign of x and y in RAS."""
 
 
-def read_points(path: str | os.PathLike) -> np.ndarray:
-    """Reads landmarks from a CSV file with a header; columns other than x, y, z are ignored.
+@dataclass(frozen=True, eq=False)
+class Landmarks:
+    """Landmarks with what else their file says of each.
 
     Args:
-        path: The file.
+        points: RAS mm, shape (N, 3), float64, in the file's order.
+        header: Names of the columns, x, y, z and those of directions left out.
+        rows: What these columns hold for each point.
+    """
 
-    Returns:
-        Points in RAS mm, shape (N, 3), float64, in the file's order.
+    points: np.ndarray
+    header: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+
+
+def read_landmarks(path: str | os.PathLike) -> Landmarks:
+    """Reads landmarks with their names and other words.
+
+    Args:
+        path: A CSV file with a header, RAS mm, or Slicer's .fcsv, which says itself whether it counts in RAS or LPS.
 
     Raises:
         MissingError: If there is no such file.
         InvalidError: If a column is absent, there is no row, or a value is not a finite number.
     """
-    return _read_columns(Path(path), "xyz")
+    table = _Table(Path(path))
+    points = table.numbers("xyz") * (table.sign, table.sign, 1.0)
+    kept = [i for i, name in enumerate(table.names) if name not in ("x", "y", "z", *_DIRECTIONS)]
+    rows = tuple(tuple(cells[i] for i in kept) for _, cells in table.filled())
+    return Landmarks(points, tuple(table.header[i] for i in kept), rows)
+
+
+def read_points(path: str | os.PathLike) -> np.ndarray:
+    """Returns the points of landmarks, shape (N, 3), RAS mm; see `read_landmarks`."""
+    return read_landmarks(path).points
 
 
 def read_normals(path: str | os.PathLike) -> np.ndarray | None:
     """Reads the columns nx, ny, nz beside landmarks: directions along R, A, S of any length, shape (N, 3).
 
-    Returns None if the file has none of these columns; errors as in `read_points`.
+    Returns None if the file has none of these columns; errors as in `read_landmarks`.
     """
-    return _read_columns(Path(path), ("nx", "ny", "nz"), needed=False)
+    table = _Table(Path(path))
+    return table.numbers(("nx", "ny", "nz")) if {"nx", "ny", "nz"} & {*table.names} else None
 
 
-def _read_columns(path: Path, names: Sequence[str], *, needed: bool = True) -> np.ndarray | None:
-    if not path.is_file():
-        raise MissingError(f"{path}: no such file.")
-    check_listed(path)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True, strict=True)
-            header = [name.strip().lower() for name in reader.fieldnames or ()]
-            reader.fieldnames = header
-            if not needed and not set(names) & set(header):
-                return None
-            twice = [name for name in names if header.count(name) > 1]
-            if twice:
-                raise invalid(path.name, f"one column '{twice[0]}'", f"{header.count(twice[0])} of them")
-            if not set(names) <= set(header):
-                expected = f"a header with the columns {','.join(names)}"
-                raise invalid(path.name, expected, ",".join(header)[:80] or "an empty file")
-            rows = [_row(path.name, reader.line_num, row, names) for row in reader]
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise InvalidError(f"{path.name} is not a readable CSV file: {error}.") from error
-    if not rows:
-        raise invalid(path.name, "at least one landmark", "none")
-    return np.array(rows)
+class _Table:
+    """The cells of a CSV file.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        check_file(path)
+        check_listed(path)
+        self.name, self.sign, self._head = path.name, 1.0, 0
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                lines = csv.reader(file, skipinitialspace=True, strict=True)
+                self.header = self._slicer_header(file) if path.suffix.lower() == ".fcsv" else next(lines, [])
+                self.header = [name.strip() for name in self.header]
+                self._rows = [(self._head + lines.line_num, cells) for cells in lines if cells]
+        except (UnicodeDecodeError, csv.Error, OSError) as error:
+            raise InvalidError(f"{path.name} is not a readable CSV file: {error}.") from error
+        self.names = [name.lower() for name in self.header]
+
+    def _slicer_header(self, file: TextIO) -> list[str]:
+        """Reads the lines before the first point; they name the columns and the system."""
+        told = {}
+        while len(told) < 2:
+            line, self._head = file.readline(), self._head + 1
+            match = re.fullmatch(r"#\s*(CoordinateSystem|columns)\s*=\s*(.*?)\s*", line)
+            if match:
+                told[match[1]] = match[2]
+            elif not line.startswith("#"):
+                expected = "the lines '# CoordinateSystem = LPS' (or RAS) and '# columns = id,x,y,z,...' at its start"
+                raise invalid(self.name, expected, line.strip()[:80] or "none")
+        if told["CoordinateSystem"] not in _SYSTEMS:
+            raise invalid(f"{self.name}: CoordinateSystem", "RAS or LPS", told["CoordinateSystem"])
+        self.sign = _SYSTEMS[told["CoordinateSystem"]]
+        return told["columns"].split(",")
+
+    def filled(self) -> Iterator[tuple[int, list[str]]]:
+        """Yields the line of each row and its cells, one for each column."""
+        for line, cells in self._rows:
+            if len(cells) > len(self.header):
+                advice = "Decimals are written with a point."
+                raise invalid(f"{self.name} line {line}", f"{len(self.header)} cells", len(cells), advice)
+            yield line, [*cells, *[""] * (len(self.header) - len(cells))]
+
+    def numbers(self, names: Sequence[str]) -> np.ndarray:
+        """Returns the numbers of some columns, float64, shape (N, columns)."""
+        twice = [name for name in names if self.names.count(name) > 1]
+        if twice:
+            raise invalid(self.name, f"one column '{twice[0]}'", f"{self.names.count(twice[0])} of them")
+        if not {*names} <= {*self.names}:
+            expected = f"a header with the columns {','.join(names)}"
+            raise invalid(self.name, expected, ",".join(self.names)[:80] or "an empty file")
+        if not self._rows:
+            raise invalid(self.name, "at least one landmark", "none")
+        places = [self.names.index(name) for name in names]
+        what = f"numbers for {','.join(names)}"
+        return np.array(
+            [_row(f"{self.name} line {line}", what, [row[i] for i in places]) for line, row in self.filled()]
+        )
 
 
-def write_points(path: str | os.PathLike, points: np.ndarray) -> None:
-    """Writes landmarks (N, 3) in RAS mm as CSV with the header x,y,z, to 1e-4 mm.
+def _row(place: str, what: str, cells: list[str]) -> list[float]:
+    if not all(_NUMBER.fullmatch(cell.strip()) for cell in cells):
+        raise invalid(place, what, cells)
+    point = [float(cell) for cell in cells]
+    if not np.isfinite(point).all():
+        raise invalid(place, f"finite {what}", point)
+    return point
+
+
+def write_points(path: str | os.PathLike, points: np.ndarray, like: Landmarks | None = None) -> None:
+    """Writes landmarks (N, 3) in RAS mm as CSV: the columns x,y,z to 1e-4 mm, then those of `like`.
+
+    Args:
+        path: The file, whose name ends in .csv.
+        points: What to write.
+        like: Landmarks whose names and other words the points keep, row by row.
 
     Raises:
-        InvalidError: If the points have another shape or are not finite.
+        InvalidError: If the points have another shape or are not finite, or the file has another suffix.
     """
     points = np.asarray(points, dtype=np.float64)
     if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
         raise invalid("points", "finite points, shape (N, 3)", points.shape)
+    if Path(path).suffix.lower() != ".csv":
+        raise invalid("path", "a name ending in .csv, to write points", f"'{path}'")
+    header, rows = (like.header, like.rows) if like else ((), ((),) * len(points))
     with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow("xyz")
-        writer.writerows([f"{value:.4f}" for value in point] for point in points)
-
-
-def _row(name: str, line: int, row: dict[str | None, str | None], names: Sequence[str]) -> list[float]:
-    what = f"numbers for {','.join(names)}"
-    if None in row:
-        advice = "Decimals are written with a point."
-        raise invalid(f"{name} line {line}", f"{len(row) - 1} cells", len(row) - 1 + len(row[None]), advice)
-    cells = [(row[axis] or "").strip() for axis in names]
-    if not all(_NUMBER.fullmatch(cell) for cell in cells):
-        raise invalid(f"{name} line {line}", what, [row[axis] for axis in names])
-    point = [float(cell) for cell in cells]
-    if not np.isfinite(point).all():
-        raise invalid(f"{name} line {line}", f"finite {what}", point)
-    return point
+        writer.writerow((*"xyz", *header))
+        writer.writerows((*(f"{value:.4f}" for value in p), *row) for p, row in zip(points, rows, strict=True))

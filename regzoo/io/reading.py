@@ -7,12 +7,25 @@ from pathlib import Path
 
 import numpy as np
 
-from regzoo.errors import InvalidError, RegzooError, invalid
+from regzoo.errors import InvalidError, MissingError, RegzooError, invalid
 
 
 def shown(path: Path) -> str:
     """Returns what a file is called in an error: its name, or FILE.h5/KEY of what lies within a file."""
     return f"{path.parent.name}/{path.name}" if path.parent.is_file() else path.name
+
+
+def check_file(path: Path, advice: str = "") -> None:
+    """Refuses what is no file: a name of nothing, or a folder.
+
+    Raises:
+        MissingError: If there is nothing of that name.
+        InvalidError: If it is a folder.
+    """
+    if path.is_dir():
+        raise invalid(str(path), "a file", "a folder", advice)
+    if not path.is_file():
+        raise MissingError(f"{path}: no such file.")
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 
 from regzoo.errors import invalid, unknown
 from regzoo.io.files import LISTING, atomic_folder, digests
-from regzoo.io.landmarks import read_normals, read_points, write_points
+from regzoo.io.landmarks import Landmarks, read_landmarks, read_normals, read_points, write_points
 from regzoo.points import PointResult, cpd, icp, surface
 from regzoo.points.coherent_drift import LAM, OUTLIERS, default_beta
 from regzoo.world import metrics
@@ -61,19 +61,21 @@ class PointRegistration:
         moving: Moving points, (M, 3).
         transform: From fixed to moving space, RAS mm; a deformable one has a grid to be saved on.
         facts: What `result.json` holds: scores before and after, settings, seconds, warnings.
+        named: The moving landmarks of a CSV file with their names and other words.
     """
 
     fixed: np.ndarray
     moving: np.ndarray
     transform: Transform
     facts: dict = field(default_factory=dict)
+    named: Landmarks | None = None
 
     def save(self, folder: str | os.PathLike) -> Path:
         """Writes the transform, moved.csv (moving points in fixed space, in their order), report.png and result.json.
 
         A matrix is written as transform.tfm, an ITK affine transform; a deformable transform as transform.nii.gz, a
-        displacement field that ITK and ANTs read as theirs (and take as zero outside its grid, where `Transform`
-        keeps its edge). All files appear together.
+        displacement field that ITK and ANTs read as theirs, and which moves nothing outside its grid. All files appear
+        together.
 
         Args:
             folder: Output folder.
@@ -88,7 +90,7 @@ class PointRegistration:
             warnings.simplefilter("always")
             self.transform.save(path / name)
             moved = self.transform.invert_points(self.moving)
-            write_points(path / "moved.csv", moved)
+            write_points(path / "moved.csv", moved, self.named)
             point_picture(self.fixed, self.moving, moved, path / "report.png", self.facts["method"])
             self.facts["warnings"] += [str(each.message) for each in caught]  # moving points that have no inverse
             text = json.dumps(self.facts | {"files": digests(path)}, indent=2, allow_nan=False) + "\n"
@@ -138,8 +140,8 @@ def register_points(
     if reference is not None and chosen.constraint != "deformable":
         raise invalid("reference", "none, since a matrix needs no grid", str(reference), "Leave it out.")
     grid = None if reference is None else Grid.read(reference)
-    a, _ = _read("fixed", fixed, label, count)
-    b, normals = _read("moving", moving, label, count)
+    a, _, _ = _read("fixed", fixed, label, count)
+    b, normals, named = _read("moving", moving, label, count)
     landmarks = _landmarks(fixed_points, moving_points)
     start = time.perf_counter()
     planes = normals is not None and chosen.function is icp
@@ -166,15 +168,18 @@ def register_points(
             facts["warnings"].append(f"The field folds at {100 * jacobian['folds']:.2f} % of the voxels.")
     elif np.linalg.det(transform.matrix[:3, :3]) <= 0:
         facts["warnings"].append("The matrix mirrors.")
-    return PointRegistration(a, b, transform, facts)
+    return PointRegistration(a, b, transform, facts, named)
 
 
-def _read(name: str, source: Source, label: int | None, count: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns points and normals, None where there are none."""
+def _read(
+    name: str, source: Source, label: int | None, count: int
+) -> tuple[np.ndarray, np.ndarray | None, Landmarks | None]:
+    """Returns points, normals, and the landmarks of a file; None where there are none."""
     if isinstance(source, np.ndarray):
-        return source, None
-    if Path(source).suffix.lower() == ".csv":
-        return read_points(source), read_normals(source)
+        return source, None, None
+    if Path(source).suffix.lower() in (".csv", ".fcsv"):
+        found = read_landmarks(source)
+        return found.points, read_normals(source), found
     labels = Image.read(source, labels=True)
     known = present(labels)
     if label is None and len(known) != 1:
@@ -182,7 +187,7 @@ def _read(name: str, source: Source, label: int | None, count: int) -> tuple[np.
     label = known[0] if label is None else label
     if label not in known:
         raise invalid(f"label of {name}", f"one of the map's labels, {known}", label)
-    return surface(Image(mask(labels, label), labels.affine), count)[0], None
+    return surface(Image(mask(labels, label), labels.affine), count)[0], None, None
 
 
 def _landmarks(fixed: str | os.PathLike | None, moving: str | os.PathLike | None) -> tuple | None:

@@ -212,7 +212,7 @@ class TestWarp:
         maps = [Image.read(f"{name}.nii.gz", labels=True).array for name in ("x", "fixed_labels")]
         np.testing.assert_array_equal(*maps)
         assert "If it is a label map, pass --labels" in run("warp", "moving_labels.nii.gz", *WARP[2:])[2]
-        assert "CSV file: pass --points" in run("warp", "points.csv", *WARP[2:])[2]
+        assert "INPUT is a file of points: pass --points" in run("warp", "points.csv", *WARP[2:])[2]
 
     def test_inverse(self, files):
         code, out, err = run("warp", "fixed.nii.gz", "--inverse", *WARP[2:5], "moving.nii.gz", *WARP[6:])
@@ -314,6 +314,42 @@ def test_bad_input_is_one_line_and_leaves_nothing(files, monkeypatch, arguments,
     assert err.startswith(f"error: {message}")
     assert err.count("\n") == 1
     assert everything(files) == before
+
+
+BENEATH = ("-o", "fixed.nii.gz/out")
+UNWRITABLE = [
+    (*REGISTER, *BENEATH),
+    ("demo", *BENEATH),
+    ("evaluate", "constant-ddf", "--pairs", "nowhere.csv", *BENEATH),
+    ("finetune", "recipe.yaml", *BENEATH),
+    ("export", "constant-ddf", *BENEATH),
+    ("register-points", "nowhere.csv", "nowhere.csv", *BENEATH),
+    ("warp", "nowhere.nii.gz", *WARP[2:6], *BENEATH),
+    ("warp", "nowhere.csv", "--points", *WARP[2:4], *BENEATH),
+    ("import", "voxelmorph", "nowhere.h5", *BENEATH),
+    ("recipe", "import", "nowhere.yaml", *BENEATH),
+]
+
+
+@pytest.mark.parametrize("arguments", UNWRITABLE, ids=lambda arguments: " ".join(arguments[:2]))
+def test_what_cannot_be_written_is_found_out_before_the_work(files, monkeypatch, arguments):
+    make_entry(files / "zoo" / "constant-ddf", name="constant-ddf")
+    monkeypatch.setenv("REGZOO_ZOO", str(files / "zoo"))
+    for name in ("register", "evaluate", "finetune"):
+        monkeypatch.setattr(regzoo, name, None, raising=False)
+    (files / "recipe.yaml").write_text(RECIPE)
+    before = everything(files)
+    code, out, err = run(*arguments)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: 'fixed.nii.gz/out' cannot be written (")
+    assert err.endswith("). Choose another place.\n")
+    assert everything(files) == before
+
+
+def test_names_of_landmarks_are_kept(files):
+    (files / "named.csv").write_text("label,x,y,z\nAC,1,2,13\nPC,-4,-5,10\n")
+    assert run("warp", "named.csv", "--points", *WARP[2:4], "-o", "y.csv") == (0, "", "")
+    assert (files / "y.csv").read_text() == "x,y,z,label\n4.0000,2.0000,11.5000,AC\n-1.0000,-5.0000,8.5000,PC\n"
 
 
 def test_a_backend_that_is_not_installed(files, monkeypatch):

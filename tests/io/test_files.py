@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -69,8 +71,7 @@ def test_a_kill_at_any_step_never_leaves_a_listing_of_files_that_are_not_those(t
         ends.append((write(out, "new", steps), is_whole(out)))
         if ends[-1][0] == 0:
             break
-        for path in out.iterdir():
-            path.unlink()
+        shutil.rmtree(out)
     assert ends == [(9, True), *[(9, False)] * (len(ends) - 2), (0, True)]
     assert len(ends) > 6
     assert not (out / "c").exists()
@@ -97,6 +98,73 @@ def test_a_rename_that_fails_leaves_no_listing(tmp_path):
     with pytest.raises(OSError, match="b"):
         write_new()
     assert not (out / files.LISTING).exists()
+
+
+def test_the_files_of_a_folder_that_is_there_are_made_within_it(tmp_path):
+    """It may be a mount point, or lie in a folder that nobody may write to."""
+    (tmp_path / "out").mkdir()
+    with files.atomic_folder(tmp_path / "out") as folder:
+        assert folder.parent == tmp_path / "out"
+        (folder / "a").write_text("x")
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "a"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows lets few users make links")
+@pytest.mark.parametrize("there", [True, False])
+def test_links_to_folders_and_files_are_followed(tmp_path, there):
+    for name in ("folder", "file"):
+        (tmp_path / name).symlink_to(tmp_path / f"real {name}")
+    if there:
+        (tmp_path / "real folder").mkdir()
+        (tmp_path / "real file").write_text("old")
+    with files.atomic_folder(tmp_path / "folder") as folder, files.atomic_file(tmp_path / "file") as file:
+        (folder / "a").write_text("x")
+        file.write_text("new")
+    assert (tmp_path / "folder").is_symlink()
+    assert (tmp_path / "file").is_symlink()
+    assert (tmp_path / "real folder" / "a").read_text() == "x"
+    assert (tmp_path / "real file").read_text() == "new"
+
+
+SHM = Path("/dev/shm")
+
+
+@pytest.mark.skipif(not os.access(SHM, os.W_OK), reason="there is no second file system at /dev/shm")
+def test_a_link_may_lead_to_another_file_system(tmp_path):
+    if SHM.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("/dev/shm is the file system of the temporary folder")
+    with tempfile.TemporaryDirectory(dir=SHM) as target:
+        (tmp_path / "out").symlink_to(target)
+        save(tmp_path / "out")
+        assert {path.name for path in Path(target).iterdir()} == {*READERS, files.LISTING}
+
+
+class TestWritable:
+    @pytest.mark.parametrize("name", ["out", "new/new/out", "there"])
+    def test_what_can_be_written_is_let_pass_and_left_as_it_was(self, tmp_path, name):
+        (tmp_path / "there").mkdir()
+        files.check_writable(tmp_path / name, folder=True)
+        files.check_writable(tmp_path / name / "x.nii.gz", folder=False)
+        assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+    def test_a_file_is_no_folder_and_a_folder_no_file(self, tmp_path):
+        (tmp_path / "file").touch()
+        with pytest.raises(InvalidError, match="file': expected a folder to write to, received a file"):
+            files.check_writable(tmp_path / "file", folder=True)
+        with pytest.raises(InvalidError, match="expected a file to write to, received a folder"):
+            files.check_writable(tmp_path, folder=False)
+
+    @pytest.mark.parametrize("folder", [True, False])
+    def test_nothing_is_written_beneath_a_file(self, tmp_path, folder):
+        (tmp_path / "file").touch()
+        with pytest.raises(InvalidError, match=r"file.out' cannot be written \(.+\)\. Choose another place\."):
+            files.check_writable(tmp_path / "file" / "out", folder=folder)
+
+    @pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc, where not even root can write")
+    @pytest.mark.parametrize("folder", [True, False])
+    def test_a_place_that_cannot_be_written_is_refused(self, folder):
+        with pytest.raises(InvalidError, match="cannot be written"):
+            files.check_writable("/proc/out", folder=folder)
 
 
 def save(folder):

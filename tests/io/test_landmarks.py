@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from regzoo.errors import InvalidError
-from regzoo.io.landmarks import read_normals, read_points
+from regzoo.io.landmarks import read_landmarks, read_normals, read_points, write_points
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,51 @@ def test_a_column_of_normals_twice(tmp_path):
     (tmp_path / "p.csv").write_text("x,y,z,nx,ny,nz,nz\n1,2,3,0,0,1,1\n")
     with pytest.raises(InvalidError, match="expected one column 'nz'"):
         read_normals(tmp_path / "p.csv")
+
+
+def test_names_and_other_words_go_with_the_points_in_their_order(tmp_path):
+    (tmp_path / "p.csv").write_text('Label,z,x,y,nx,note\nAC,3,1,2,0.5,"front, upper"\nPC,6,4,5\n')
+    found = read_landmarks(tmp_path / "p.csv")
+    np.testing.assert_array_equal(found.points, [[1, 2, 3], [4, 5, 6]])
+    write_points(tmp_path / "q.csv", found.points + 1, found)
+    assert (tmp_path / "q.csv").read_text() == (  # a direction is not true of points that were moved
+        'x,y,z,Label,note\n2.0000,3.0000,4.0000,AC,"front, upper"\n5.0000,6.0000,7.0000,PC,\n'
+    )
+
+
+SLICER = (
+    "# Markups fiducial file version = 5.6\n# CoordinateSystem = {}\n# columns = id,x,y,z,ow,label\n7,-1,-2,3,1,F-1\n"
+)
+
+
+@pytest.mark.parametrize(("system", "sign"), [("LPS", -1), ("1", -1), ("RAS", 1), ("0", 1)])
+def test_slicers_landmarks_are_read_in_the_system_that_their_file_names(tmp_path, system, sign):
+    (tmp_path / "s.fcsv").write_text(SLICER.format(system))
+    found = read_landmarks(tmp_path / "s.fcsv")
+    np.testing.assert_array_equal(found.points, [[-sign, -2 * sign, 3]])
+    assert (found.header, found.rows) == (("id", "label"), (("7", "F-1"),))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (SLICER.format("IJK"), r"s\.fcsv: CoordinateSystem: expected RAS or LPS, received IJK"),
+        ("x,y,z\n1,2,3\n", "expected the lines '# CoordinateSystem = LPS' .* received x,y,z"),
+        ("# CoordinateSystem = LPS\n", "expected the lines .* received none"),
+        (SLICER.format("LPS") + "8,1,2\n", "s.fcsv line 5: expected numbers for x,y,z"),
+    ],
+)
+def test_slicers_landmarks_that_do_not_say_where_they_are_are_refused(tmp_path, text, message):
+    (tmp_path / "s.fcsv").write_text(text)
+    with pytest.raises(InvalidError, match=message):
+        read_points(tmp_path / "s.fcsv")
+
+
+def test_points_are_written_as_csv_alone(tmp_path):
+    with pytest.raises(InvalidError, match=r"path: expected a name ending in \.csv, to write points, received .*fcsv"):
+        write_points(tmp_path / "p.fcsv", np.ones((1, 3)))
+
+
+def test_a_folder_is_no_file_of_landmarks(tmp_path):
+    with pytest.raises(InvalidError, match="expected a file, received a folder"):
+        read_points(tmp_path)

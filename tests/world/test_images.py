@@ -3,6 +3,7 @@ import gzip
 import itertools
 import os
 import struct
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from worlds import AFFINES, SLOPE, affine, around, ramp
 from regzoo.errors import InvalidError, MissingError
 from regzoo.schema.inputs import PercentileIntensity, WindowIntensity
 from regzoo.world.images import Grid, Image, check_beside, normalise, overlap_gap, resample
+from regzoo.world.transforms import Transform
 
 SHAPE = (7, 9, 6)
 SHEARED = affine([[1, 0.4, 0], [0, 2, 0], [0, 0.3, 1.5]], (3, 4, 5))
@@ -252,6 +254,63 @@ class TestRead:
         with pytest.raises(InvalidError, match=r"a.nii: expected integer labels, received values between"):
             Image.read(path, labels=True)
 
+    @pytest.mark.parametrize(
+        ("one", "kind", "label"),
+        [(1.0000001, "f8", 1), (0.9999, "f4", 1), (1 + 2**-23, "f4", 1), (7014.9999, "f8", 7015), (-0.0004, "f4", 0)],
+    )
+    def test_labels_that_are_integers_but_for_rounding(self, tmp_path, one, kind, label):
+        there = np.random.default_rng(0).random(SHAPE) > 0.5
+        found = Image.read(write(tmp_path / "a.nii", np.where(there, one, 2).astype(kind)), labels=True).array
+        np.testing.assert_array_equal(found, np.where(there, label, 2))
+        assert found.dtype.kind in "iu"
+
+    def test_labels_that_nibabel_scaled(self, tmp_path):
+        labels = np.zeros(SHAPE)
+        labels[1:], labels[3:] = 1, 3
+        file = nibabel.Nifti1Image(labels, np.eye(4))
+        file.set_data_dtype("u1")
+        nibabel.save(file, tmp_path / "a.nii.gz")
+        assert nibabel.load(tmp_path / "a.nii.gz").header["scl_slope"] not in (0, 1)
+        np.testing.assert_array_equal(Image.read(tmp_path / "a.nii.gz", labels=True).array, labels)
+
+    def test_labels_between_integers_are_refused_with_the_digits_that_show_it(self, tmp_path):
+        path = write(tmp_path / "a.nii", np.where(noise() > 0, 123456.998, 2.0))
+        with pytest.raises(InvalidError, match=r"received values between integers such as 123456\.998\."):
+            Image.read(path, labels=True)
+
+    def test_one_volume_of_a_series_that_is_too_long_to_be_read_whole(self, tmp_path):
+        shape = (104, 90, 72, 1200)
+        header = nibabel.Nifti1Header()
+        header.set_data_dtype("i2")
+        header.set_data_shape(shape)
+        header.set_sform(np.diag([2, 2, 2, 1]), 1)
+        header["vox_offset"], header["magic"] = 352, b"n+1"
+        volume = np.arange(np.prod(shape[:3])).astype("i2")
+        with (tmp_path / "series.nii").open("wb") as file:
+            header.write_to(file)
+            file.truncate(352 + 2 * int(np.prod(shape)))  # holes take no place on the disk
+            file.seek(352 + 7 * volume.nbytes)
+            volume.tofile(file)
+        tracemalloc.start()
+        found = Image.read(tmp_path / "series.nii", volume=7).array
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        np.testing.assert_array_equal(found.ravel(order="F"), volume)
+        assert peak < 10 * found.nbytes
+
+    def test_a_gzip_by_another_name_is_read_and_a_folder_is_not(self, tmp_path):
+        path = write(tmp_path / "a.nii.gz", noise())
+        expected = Image.read(path).array
+        path.rename(tmp_path / "b.nii")
+        np.testing.assert_array_equal(Image.read(tmp_path / "b.nii").array, expected)
+        write(tmp_path / "c.nii", noise()).rename(tmp_path / "d.nii.gz")
+        np.testing.assert_array_equal(Image.read(tmp_path / "d.nii.gz").array, expected)
+        (tmp_path / "dicom").mkdir()
+        with pytest.raises(InvalidError, match=r"dicom: expected a file, received a folder\. Of a DICOM series make"):
+            Image.read(tmp_path / "dicom")
+        with pytest.raises(InvalidError, match="expected a file, received a folder"):
+            Transform.load(tmp_path / "dicom")
+
     def test_labels(self, tmp_path):
         labels = np.random.default_rng(0).integers(0, 40_000, SHAPE)
         exact = Image.read(write(tmp_path / "a.nii", labels.astype(">i4")), labels=True).array
@@ -327,8 +386,6 @@ class TestRead:
     def test_missing(self, tmp_path):
         with pytest.raises(MissingError, match=r"gone.nii: no such file\.$"):
             Image.read(tmp_path / "gone.nii")
-        with pytest.raises(MissingError):
-            Image.read(tmp_path)
 
     @pytest.mark.parametrize("keep", [0, 100, 351, 600, -60, -40])
     @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])

@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from regzoo.errors import MissingError, invalid
+from regzoo.errors import invalid
 from regzoo.io.files import check_listed
-from regzoo.io.reading import by_suffix, readable
+from regzoo.io.reading import by_suffix, check_file, readable
 from regzoo.io.transforms import itk_hdf5, itk_text, nifti_field
 from regzoo.io.transforms.step import Format, Step
 
@@ -28,10 +28,9 @@ def read_transform(path: Path) -> list[Step]:
 
     Raises:
         MissingError: If there is no such file.
-        InvalidError: If it is damaged, of another format or of a kind that regzoo does not apply.
+        InvalidError: If it is a folder, damaged, of another format or of a kind that regzoo does not apply.
     """
-    if not path.is_file():
-        raise MissingError(f"{path}: no such file.")
+    check_file(path)
     form = by_suffix(path.name, FORMATS)
     if form is None:
         raise invalid(path.name, f"a transform in {_listed(list(FORMATS))}", f"'{path.suffix}'")

@@ -1,6 +1,15 @@
 """Images and label maps: a file a format, and the dict of them."""
 
-from regzoo.io.volumes.formats import FORMATS, checked_array, exists, read_grid, read_image, read_remark, write_image
+from regzoo.io.volumes.formats import (
+    FORMATS,
+    checked_array,
+    exists,
+    read_grid,
+    read_image,
+    read_remark,
+    write_image,
+    writer,
+)
 from regzoo.io.volumes.in_memory import in_memory, is_array
 from regzoo.io.volumes.volume import Format, Volume
 
@@ -16,4 +25,5 @@ __all__ = [
     "read_image",
     "read_remark",
     "write_image",
+    "writer",
 ]

@@ -5,14 +5,14 @@ Another format is one file here and one entry of `FORMATS`.
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from regzoo.errors import InvalidError, MissingError, invalid
+from regzoo.errors import InvalidError, invalid
 from regzoo.io.files import check_listed
-from regzoo.io.reading import by_suffix, check_size, check_voxels, readable, shown
+from regzoo.io.reading import by_suffix, check_file, check_size, check_voxels, readable, shown
 from regzoo.io.volumes import hdf5, mgh, nifti
 from regzoo.io.volumes.volume import Format, Volume
 
@@ -24,6 +24,8 @@ FORMATS: dict[str, Format] = {
 }
 """Suffix -> format; of FILE/KEY within a file, FILE's."""
 
+_ROUNDING = 1e-3
+"""How far labels in floating point may be from integers: what scaling and a float32 make of them, no share of two."""
 _INTEGERS = (np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64)
 
 
@@ -79,20 +81,29 @@ def exists(path: Path) -> bool:
 
 def write_image(array: np.ndarray, affine: np.ndarray, path: str | os.PathLike) -> None:
     """Writes integers in the smallest type that holds them, anything else as float32, in the format of the suffix."""
-    path = Path(path)
-    form = by_suffix(path.name, FORMATS)
+    write = writer(path)
+    write(_smallest(array) if array.dtype.kind in "biu" else array.astype(np.float32), affine, Path(path))
+
+
+def writer(path: str | os.PathLike) -> Callable[[np.ndarray, np.ndarray, Path], None]:
+    """Returns what writes a file of such a name.
+
+    Raises:
+        InvalidError: If no format of that suffix is written.
+    """
+    form = by_suffix(Path(path).name, FORMATS)
     if form is None or form.write is None:
         written = [suffix for suffix, each in FORMATS.items() if each.write]
         raise invalid("path", f"a name ending in {' or '.join(written)}", f"'{path}'")
-    form.write(_smallest(array) if array.dtype.kind in "biu" else array.astype(np.float32), affine, path)
+    return form.write
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Volume]:
     """Gives an image file with its header read; damage that is found until it is closed is told as such."""
     within = path.parent.is_file()
-    if not within and not path.is_file():
-        raise MissingError(f"{path}: no such file.")
+    if not within:
+        check_file(path, "Of a DICOM series make one NIfTI file first, by dcm2niix for example.")
     form = by_suffix(path.parent.name if within else path.name, FORMATS)
     if form is None:
         known = f"an image in one of {', '.join(FORMATS)}"
@@ -152,12 +163,13 @@ def _label_array(name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.nd
         return values.astype(np.uint8)
     if values.dtype.kind in "iu":
         return values.astype(values.dtype.newbyteorder("="))
-    fractional = values[values != np.rint(values)]
+    whole = np.rint(values)
+    fractional = values[np.abs(values - whole) > _ROUNDING]
     if not fractional.size:
-        return _smallest(values)
+        return _smallest(whole)
     if len(shape) == 4 and shape[3] == 1:
         return values.astype(np.float32)[..., None]
-    raise invalid(name, "integer labels", f"values between integers such as {fractional[0]:g}")
+    raise invalid(name, "integer labels", f"values between integers such as {fractional[0]:.9g}")
 
 
 def _smallest(values: np.ndarray) -> np.ndarray:
