@@ -1,14 +1,22 @@
 """How the command line prints: data to stdout; heavy imports stay inside the functions."""
 
 import json
-import re
+import unicodedata
 
 import typer
 
+_HIDDEN = ("Cc", "Cf", "Zl", "Zp", "Cs")
+
 
 def visible(text: str) -> str:
-    """Returns text without the control characters by which a file could steer the terminal."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", text)
+    """Returns text in which each character that could steer a terminal, or turn or hide text, is its code in words."""
+    return "".join(
+        char if char in "\n\t" or unicodedata.category(char) not in _HIDDEN else _escape(char) for char in text
+    )
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
 
 
 def print_json(value: object) -> None:
@@ -39,7 +47,7 @@ def print_table(rows: list[dict[str, str]]) -> None:
     for column in rows[0]:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row.values()))
+        table.add_row(*(Text(visible(cell)) for cell in row.values()))
     _print(table, width=10_000)  # a row stays on one line
 
 
@@ -47,7 +55,7 @@ def print_facts(facts: dict[str, str]) -> None:
     """Prints one line for each name that has a text."""
     for name, value in facts.items():
         if value:
-            typer.echo(f"{name:<9} {value}")
+            typer.echo(f"{name:<9} {visible(value)}")
 
 
 def print_markdown(text: str) -> None:

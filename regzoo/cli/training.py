@@ -46,10 +46,14 @@ def evaluate(
         raise typer.BadParameter("--record goes with --split and a model's folder, such as runs/x.")
     folder = entry.folder
     from regzoo.data.tables import read_pairs
-    from regzoo.schema.recipe import Recipe
+    from regzoo.schema.recipe import RECIPE_LIMIT, Recipe
     from regzoo.training.recipe_data import split_pairs
 
-    records = read_pairs(pairs) if pairs else split_pairs(Recipe.read(folder / "recipe.yaml"), split, data)
+    if pairs:
+        records = read_pairs(pairs)
+    else:
+        recipe = Recipe.parse(entry.text("recipe.yaml", RECIPE_LIMIT), str(folder / "recipe.yaml"))
+        records = split_pairs(recipe, split, data)
     found = regzoo.evaluate(entry, records, alignment=alignment, progress=_print_progress)
     found.save(output)
     if record:

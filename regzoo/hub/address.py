@@ -1,4 +1,4 @@
-"""The grammar of names on a server: `hf://owner/repo[@revision]`, and which server it is."""
+"""The grammar of names on a server: `hf://owner/repo[@revision[:sha256]]`, and which server it is."""
 
 import ipaddress
 import os
@@ -10,19 +10,26 @@ from regzoo.errors import invalid
 
 _PART = r"(?![^/@]*(?:--|\.\.))[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
 _OWNER = re.compile(_PART)
-_ADDRESS = re.compile(rf"hf://(?P<repo>{_PART}/{_PART})(@(?P<revision>(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/-]{{0,127}}))?")
+_REVISION = r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/-]{0,127}"
+_ADDRESS = re.compile(rf"hf://(?P<repo>{_PART}/{_PART})(@(?P<revision>{_REVISION})(:(?P<digest>[0-9a-f]{{64}}))?)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
 class Address:
-    """A repository on a hub, and which of its revisions: a branch, a tag or a commit; None is its main branch."""
+    """A repository on a hub, and which of its revisions: a branch, a tag or a commit; None is its main branch.
+
+    A commit is what the hub says it is; `digest`, the sha256 of the weights, tells whether they are those that were
+    pinned.
+    """
 
     repo: str
     revision: str | None = None
+    digest: str | None = None
 
     def __str__(self) -> str:
-        return f"hf://{self.repo}" + (f"@{self.revision}" if self.revision else "")
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"hf://{self.repo}{revision}" + (f":{self.digest}" if self.digest else "")
 
     @property
     def commit(self) -> str | None:
@@ -35,7 +42,7 @@ class Address:
 
 
 def parse(text: str) -> Address:
-    """Reads `hf://owner/repo[@revision]`.
+    """Reads `hf://owner/repo[@revision[:sha256 of the weights]]`.
 
     Raises:
         InvalidError: If it is another text.
@@ -43,7 +50,7 @@ def parse(text: str) -> Address:
     match = _ADDRESS.fullmatch(text)
     if not match:
         raise invalid("model", "hf://owner/repo or hf://owner/repo@revision", f"'{text}'")
-    return Address(match["repo"], match["revision"])
+    return Address(match["repo"], match["revision"], match["digest"])
 
 
 def parse_server(text: str) -> tuple[str | None, str]:

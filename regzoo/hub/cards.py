@@ -124,18 +124,22 @@ def manifest(folder: str | os.PathLike) -> tuple[FileEntry, ...]:
 def read_config(folder: str | os.PathLike) -> ModelConfig:
     """Reads and checks the `config.json` of a zoo entry; raises MissingError or InvalidError."""
     path = Path(folder) / CONFIG
-    own = read_own(folder)
+    return parse_config(read_text(path, CONFIG_LIMIT), str(path))
+
+
+def parse_config(text: str, source: str) -> ModelConfig:
+    """Checks the text of a `config.json`, of a network of regzoo's; `source` is what to call it in an error."""
+    own = parse_own(text, source)
     if own:
         advice = "Only register, evaluate, push and load take another."
-        raise invalid(str(path), "a network of regzoo's", f"'{own.network}', its user's own", advice)
-    return validate(ModelConfig, parse_json(read_text(path, CONFIG_LIMIT), str(path)), str(path))
+        raise invalid(source, "a network of regzoo's", f"'{own.network}', its user's own", advice)
+    return validate(ModelConfig, parse_json(text, source), source)
 
 
-def read_own(folder: str | os.PathLike) -> OwnConfig | None:
-    """Reads the `config.json` of an entry whose network is its user's own; None if it is one of regzoo's."""
-    path = Path(folder) / CONFIG
-    value = parse_json(read_text(path, CONFIG_LIMIT), str(path))
-    return validate(OwnConfig, value, str(path)) if "network" in value else None
+def parse_own(text: str, source: str) -> OwnConfig | None:
+    """Checks the text of a `config.json` whose network is its user's own; None if it is one of regzoo's."""
+    value = parse_json(text, source)
+    return validate(OwnConfig, value, source) if "network" in value else None
 
 
 def publishable(card: Card) -> list[str]:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from regzoo.cache import expanded
 from regzoo.errors import InvalidError, MissingError, RegzooError, invalid, unknown
-from regzoo.hub import cards, kinds, remote
+from regzoo.hub import cards, kinds, remote, store
 from regzoo.hub.address import Address, parse
 from regzoo.hub.entry import Entry, pulled_entry
-from regzoo.hub.store import cache_folder, verify
+from regzoo.hub.store import cache_folder
 from regzoo.schema.card import Card
 
 NAME = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]*)(@(?P<version>[0-9.]+))?")
@@ -40,13 +40,13 @@ def resolve(name: str | os.PathLike) -> Path:
 def take(name: str | os.PathLike | Entry) -> Entry:
     """Finds a model as `resolve` does and returns its entry, verified; same arguments and errors.
 
-    An entry that is verified already is returned as it is: a command hashes a model once.
+    Its config and weights are in memory, as they were when they were checked. An entry that is verified already is
+    returned as it is: a command hashes a model once.
     """
     entry = name if isinstance(name, Entry) else find(name)
     if entry.verified:
         return entry
-    verify(entry.folder, entry.card, cure(entry))
-    return dataclasses.replace(entry, verified=True)
+    return dataclasses.replace(entry, content=store.take(entry.folder, entry.card, cure(entry)))
 
 
 def find(name: str | os.PathLike) -> Entry:
@@ -79,7 +79,8 @@ def find(name: str | os.PathLike) -> Entry:
 def pin(name: str | os.PathLike) -> str:
     """Returns the name under which these very bytes are found again.
 
-    For a server, `hf://owner/repo@<commit>`; for a bundled or cached model, `name@version`; a folder is itself.
+    For a server, `hf://owner/repo@<commit>:<sha256 of the weights>`, by which a server that sends others under this
+    commit is found out; for a bundled or cached model, `name@version`; a folder is itself.
     """
     return find(name).pin
 

@@ -8,7 +8,7 @@ from regzoo.errors import InvalidError, MissingError, unknown
 from regzoo.hub import cards, kinds, lookup, remote
 from regzoo.hub.address import parse
 from regzoo.hub.entry import Entry, pulled_entry
-from regzoo.hub.store import DamagedError, cache_folder, claimed, kept, same_model, sweep, verify
+from regzoo.hub.store import DamagedError, cache_folder, claimed, discard, kept, same_model, sweep, verify
 from regzoo.io.files import atomic_folder
 from regzoo.schema.card import Card
 
@@ -69,7 +69,7 @@ def remove(name: str) -> list[Path]:
         with claimed(folder):
             gone = folder.with_name(f".{folder.name}-removed")
             folder.rename(gone)  # nothing half-removed is ever seen
-            shutil.rmtree(gone)
+            discard(gone)
     return here
 
 
@@ -86,7 +86,7 @@ def _is_kept(target: Path, card: Card) -> bool:
         return here is not None
     if not same_model(here, card):
         raise InvalidError(f"{target} holds other weights than this {card.id}. Give the new ones a new version.")
-    shutil.rmtree(target)
+    discard(target)
     return False
 
 

@@ -4,7 +4,6 @@ import os
 import re
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 from regzoo.errors import InvalidError, RegzooError
 from regzoo.hub import cards, lookup, remote, store
@@ -23,12 +22,12 @@ class Package:
 
     address: Address
     card: Card
-    files: dict[str, Path | bytes]
-    """Path in the repository -> the file, or its content."""
+    files: dict[str, bytes]
+    """Path in the repository -> its content, which was checked against the card."""
 
     def sizes(self) -> dict[str, int]:
         """Returns path in the repository -> bytes."""
-        return {name: len(c) if isinstance(c, bytes) else c.stat().st_size for name, c in self.files.items()}
+        return {name: len(content) for name, content in self.files.items()}
 
 
 def package(name: str | os.PathLike, target: str) -> Package:
@@ -44,20 +43,20 @@ def package(name: str | os.PathLike, target: str) -> Package:
     Raises:
         InvalidError: If the card lacks what others need to rely on it, or `target` has a revision.
     """
-    address, folder = parse(target), lookup.resolve(name)
+    address, entry = parse(target), lookup.take(name)
     if address.revision:
         raise InvalidError(f"{target}: expected hf://owner/repo without a revision; a push makes a new commit.")
-    card = cards.read(folder)
+    card, folder = entry.card, entry.folder
     lacking = cards.publishable(card)
     if lacking:
         message = f"{card.name} cannot be pushed: its card lacks {', '.join(lacking)}."
         raise InvalidError(f"{message} Add them to {folder / cards.README}; 'regzoo evaluate --record' writes scores.")
     text = cards.text(card, cards.read_body(folder), _derived(card))
-    files: dict[str, Path | bytes] = {cards.README: text.encode()}
+    files = {cards.README: text.encode()}
     results = _eval_results(card)
     if results:
         files[EVAL_RESULTS] = results.encode()
-    return Package(address, card, files | {file.path: folder / file.path for file in card.files})
+    return Package(address, card, files | {file.path: entry.read(file.path, file.bytes) for file in card.files})
 
 
 def push(package: Package, private: bool) -> Address:
@@ -84,10 +83,7 @@ def push(package: Package, private: bool) -> Address:
         raise InvalidError(f"{address} holds another model, {there.id}. Choose another repository for {card.id}.")
     if there and there.version == card.version and not store.same_model(there, card):
         raise InvalidError(f"{address} holds other weights than this {card.id}. Give the new ones a new version.")
-    operations = [
-        CommitOperationAdd(name, content if isinstance(content, bytes) else str(content))
-        for name, content in package.files.items()
-    ]
+    operations = [CommitOperationAdd(name, content) for name, content in package.files.items()]
     with remote.reported(address, _PATIENCE):
         client = remote.client()
         if there is None:
@@ -126,7 +122,7 @@ def _derived(card: Card) -> dict:
     ]
     parent = card.training.get("parent")
     names = [str(each) for each in (parent if isinstance(parent, list | tuple) else [parent])]
-    bases = [parse(name).repo for name in names if name.startswith("hf://")]
+    bases = [parse(name.partition("#")[0]).repo for name in names if name.startswith("hf://")]
     data = ModelCardData(
         base_model=bases[0] if len(bases) == 1 else bases or None,
         datasets=sorted({source.dataset for source in card.data if source.dataset}) or None,

@@ -284,6 +284,7 @@ def _fill(target: Path, address: Address, sizes: dict[str, int]) -> None:
         raise InvalidError(f"{address}: expected a card of at most {cards.CARD_LIMIT // 1024} KiB.")
     _download(address, cards.README, target, cards.CARD_LIMIT)
     card = cards.read(target, f"{address}: {cards.README}")
+    store.check_pin(address, card)
     for file in card.files:  # before a byte of a large file is fetched
         if sizes.get(file.path, file.bytes) != file.bytes:
             problem = f"{file.path} has {sizes[file.path]} bytes, expected {file.bytes}"
@@ -352,6 +353,11 @@ def _remember(address: Address, found: Address) -> None:
     """Notes which commit a revision was when it was pulled."""
     path = home(address) / _REFS
     with store.claimed(path):
-        refs = _refs(path.parent) | {address.revision or "main": found.commit}
+        known = _refs(path.parent)
+        refs = known | {address.revision or "main": found.commit}
+        if refs == known:  # the cache may be read-only
+            return
+        if path.is_dir():
+            store.discard(path)
         with atomic_file(path) as temporary:
             temporary.write_text(json.dumps(refs, indent=1) + "\n", encoding="utf-8")

@@ -18,9 +18,11 @@ _BASE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_BASE):
-    """A safe loader that refuses repeated keys, which YAML forbids and PyYAML lets pass."""
+    """A safe loader that refuses repeated keys, which YAML forbids and PyYAML lets pass, and merged mappings."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):  # by which a key is given twice unseen
+            raise yaml.constructor.ConstructorError(None, None, "merge keys (<<) are not allowed", node.start_mark)
         twice = _repeated([key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
         if twice is not None:
             raise yaml.constructor.ConstructorError(None, None, f"'{twice}' is given twice", node.start_mark)
@@ -48,10 +50,15 @@ def read_text(path: str | os.PathLike, limit: int) -> str:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise invalid(str(path), f"at most {limit // 1024} KiB", f"{path.stat().st_size // 1024} KiB")
+    return decoded(data, str(path))
+
+
+def decoded(data: bytes, source: str) -> str:
+    """Returns UTF-8 text without a byte order mark, with Unix line ends; `source` is what to call it in an error."""
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        raise InvalidError(f"{path}: expected UTF-8 text, received a bad byte at offset {error.start}.") from None
+        raise InvalidError(f"{source}: expected UTF-8 text, received a bad byte at offset {error.start}.") from None
 
 
 def parse_yaml(text: str, source: str) -> dict:

@@ -10,7 +10,6 @@ from keras import ops
 
 from regzoo import backend, hub
 from regzoo.errors import InvalidError, MissingError, RegzooError, invalid, unknown
-from regzoo.hub import cards
 from regzoo.io.files import atomic_file, atomic_folder
 from regzoo.models import build, zoo
 from regzoo.models.base import own_tensors
@@ -76,7 +75,7 @@ def export(name: str | os.PathLike | hub.Entry, output: str | os.PathLike, kind:
         raise invalid(f"format {kind}", f"the backend {needed}", backend.NAME, f"Set KERAS_BACKEND={needed}.")
     entry = hub.take(name)
     inputs, network = entry.card.input, zoo.load(entry)
-    model = Exported(cards.read_config(entry.folder).model_dump(mode="json"), inputs.spacing)
+    model = Exported(entry.config().model_dump(mode="json"), inputs.spacing)
     model.network.set_weights(network.get_weights())
     batch = _pair(network, inputs.shape)
     expected = _outputs(own_tensors(network(batch)))

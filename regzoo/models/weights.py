@@ -8,11 +8,15 @@ from pathlib import Path
 
 import numpy as np
 from keras import ops
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.numpy import load as parse
 from safetensors.numpy import save_file
 
 from regzoo.errors import InvalidError, RegzooError, invalid
 from regzoo.io.files import atomic_file
+from regzoo.schema.card import WEIGHTS
+
+Source = str | os.PathLike | bytes
 
 
 def arrays(variables: list, prefix: str = "") -> dict[str, np.ndarray]:
@@ -40,27 +44,38 @@ def save(path: str | os.PathLike, values: Mapping[str, np.ndarray], facts: Mappi
         raise RegzooError(f"{path} cannot be written: {error}. An older file of this name is as it was.") from error
 
 
-def read(path: str | os.PathLike, prefix: str = "") -> tuple[dict[str, np.ndarray], dict]:
+def read(source: Source, prefix: str = "", name: str = WEIGHTS) -> tuple[dict[str, np.ndarray], dict]:
     """Reads the arrays whose names begin with `prefix`, and the facts, of a safetensors file.
 
+    Args:
+        source: The file, or the bytes of one.
+        prefix: What the names begin with.
+        name: What to call bytes in an error.
+
     Raises:
-        InvalidError: If the file is not a whole safetensors file, or has a digest that is not its own.
+        InvalidError: If it is not a whole safetensors file, or has a digest that is not its own.
     """
+    name = name if isinstance(source, bytes) else Path(source).name
     try:
-        with safe_open(path, framework="numpy") as file:
-            told = file.metadata() or {}
-            values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            facts = json.loads(told.get("facts", "{}"))
-            if not isinstance(facts, dict):
-                raise TypeError(f"its facts are a {type(facts).__name__}")
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        values, told = parse(data), _metadata(data)
+        facts = json.loads(told.get("facts", "{}"))
+        if not isinstance(facts, dict):
+            raise TypeError(f"its facts are a {type(facts).__name__}")
     # The last four: what a hostile header makes of the types and of the facts.
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise InvalidError(f"{Path(path).name} is not a readable safetensors file: {error}") from error
+        raise InvalidError(f"{name} is not a readable safetensors file: {error}") from error
     # Files of regzoo 0.1 have no digest, and other programs write "format" alone; a name that is neither is damage.
     digest = _digest(values, told.get("facts", "{}"))
     if told.keys() - {"facts", "sha256", "format"} or told.get("sha256", digest) != digest:
-        raise InvalidError(f"{Path(path).name} is damaged: its values or facts are not the ones that were written.")
+        raise InvalidError(f"{name} is damaged: its values or facts are not the ones that were written.")
     return {name: value for name, value in values.items() if name.startswith(prefix)}, facts
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """Returns what the header of a safetensors file, which was found to be one, tells beside the arrays."""
+    size = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + size]).get("__metadata__") or {}
 
 
 def _digest(values: Mapping[str, np.ndarray], facts: str) -> str:
@@ -103,17 +118,14 @@ def assign(variables: list, values: Mapping[str, np.ndarray], prefix: str = "", 
         variable.assign(given[name].astype(variable.dtype))
 
 
-def check_size(path: str | os.PathLike, values: int) -> None:
-    """Refuses a file that is larger than so many values in single precision and 1 MiB of header, unread."""
-    limit, size = 4 * values + 2**20, Path(path).stat().st_size
-    if size > limit:
-        raise invalid(Path(path).name, f"at most {limit} bytes for this model", size)
+def load(model: object, source: Source) -> None:
+    """Sets all weights of a model from a file or the bytes of one; see `assign` for what must match.
 
-
-def load(model: object, path: str | os.PathLike) -> None:
-    """Sets all weights of a model from a file; see `assign` for what must match.
-
-    A file that is larger than the model's weights and 1 MiB of header is refused before it is read.
+    What is larger than the model's weights in single precision and 1 MiB of header is refused before it is parsed.
     """
-    check_size(path, sum(int(np.prod(variable.shape)) for variable in model.variables))
-    assign(model.variables, read(path)[0], source=Path(path).name)
+    name = WEIGHTS if isinstance(source, bytes) else Path(source).name
+    limit = 4 * sum(int(np.prod(variable.shape)) for variable in model.variables) + 2**20
+    size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
+    if size > limit:
+        raise invalid(name, f"at most {limit} bytes for this model", size)
+    assign(model.variables, read(source)[0], source=name)

@@ -1,14 +1,12 @@
 """load: a name becomes a model with verified weights, under whatever backend Keras runs."""
 
 import os
-from pathlib import Path
 
 from regzoo import hub
 from regzoo.errors import invalid
 from regzoo.hub import cards
 from regzoo.models import RegistrationModel, build, weights
 from regzoo.models.own import OwnModel, build_own
-from regzoo.schema.networks import WEIGHTS_LIMIT
 from regzoo.schema.own import OwnConfig
 
 Model = str | os.PathLike | hub.Entry | RegistrationModel
@@ -33,25 +31,24 @@ def load(name: Model) -> RegistrationModel:
     if not isinstance(name, str | os.PathLike | hub.Entry):
         raise invalid("model", "a name, a folder, hf://owner/repo or a loaded model", f"a {type(name).__name__}")
     entry = hub.take(name)
-    card, own = entry.card, cards.read_own(entry.folder)
+    card, own = entry.card, entry.own()
     if own:
-        model = _own(own, card.input.shape, entry.folder / cards.WEIGHTS)
+        model = _own(own, card.input.shape, entry.weights())
     else:
-        config = cards.read_config(entry.folder)
+        config = entry.config()
         card.input.check(config)
         model = build(config, card.input.spacing)
-        weights.load(model, entry.folder / cards.WEIGHTS)
+        weights.load(model, entry.weights())
     model.card, model.source = card, entry.pin
     return model
 
 
-def _own(config: OwnConfig, shape: tuple[int, ...], path: Path) -> OwnModel:
+def _own(config: OwnConfig, shape: tuple[int, ...], data: bytes) -> OwnModel:
     """Builds a network of one's own and gives it its weights, which are kept by their place."""
     if config.dims != len(shape):
         raise invalid("input.shape", f"{config.dims} values, as dims of config.json says", list(shape))
-    weights.check_size(path, WEIGHTS_LIMIT)
     model = build_own(config)
     places = {f"{i:04d}": variable.path for i, variable in enumerate(model.variables)}
-    values = {places.get(name, name): value for name, value in weights.read(path)[0].items()}
-    weights.assign(model.variables, values, source=str(path))
+    values = {places.get(name, name): value for name, value in weights.read(data)[0].items()}
+    weights.assign(model.variables, values, source=cards.WEIGHTS)
     return model

@@ -115,6 +115,5 @@ def _like(given: Image, probabilities: Image, wanted: list[int]) -> Image:
 def model_facts(model: RegistrationModel) -> dict:
     """Returns which model it was, to the bytes of its weights."""
     card = model.card
-    digest = next(file.sha256 for file in card.files if file.path == "model.safetensors")
-    facts = {"name": card.name, "version": card.version, "sha256": digest, "backend": backend.NAME}
+    facts = {"name": card.name, "version": card.version, "sha256": card.digest, "backend": backend.NAME}
     return facts | ({"source": model.source} if getattr(model, "source", None) else {})

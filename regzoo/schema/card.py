@@ -21,6 +21,15 @@ def _printable(text: str) -> str:
     return text
 
 
+def _printable_value(value: JsonValue) -> JsonValue:
+    """Refuses hidden characters anywhere in lists and mappings."""
+    if isinstance(value, str):
+        return _printable(value)
+    for each in (*value, *value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _printable_value(each)
+    return value
+
+
 _DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}
 """What Windows takes for a device, whatever follows a dot."""
 
@@ -114,7 +123,9 @@ class Card(About):
     config: Literal["config.json"] = CONFIG
     files: Annotated[tuple[FileEntry, ...], Field(max_length=64)]
     recipe: Literal["recipe.yaml"] | None = None
-    training: Annotated[dict[Line, JsonValue], Field(default_factory=dict, max_length=64)]
+    training: Annotated[
+        dict[Line, Annotated[JsonValue, AfterValidator(_printable_value)]], Field(default_factory=dict, max_length=64)
+    ]
     """Facts of the training run: seed, steps, hours, versions of Keras and of the backend."""
     scores: Annotated[tuple[Score, ...], Field(max_length=256)] = ()
 
@@ -133,6 +144,11 @@ class Card(About):
     def id(self) -> str:
         """`name@version`, which never means other weights."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of its weights."""
+        return next(file.sha256 for file in self.files if file.path == WEIGHTS)
 
     @property
     def size(self) -> int:

@@ -114,7 +114,12 @@ class Recipe(Strict):
             MissingError: If there is no such file.
             InvalidError: If it is not YAML or a value is wrong: file, dotted path, expected, received.
         """
-        return validate(cls, parse_yaml(read_text(path, RECIPE_LIMIT), str(path)), str(path))
+        return cls.parse(read_text(path, RECIPE_LIMIT), str(path))
+
+    @classmethod
+    def parse(cls, text: str, source: str) -> "Recipe":
+        """Reads the text of a recipe; `source` is what to call it in an error. Raises InvalidError as `read` does."""
+        return validate(cls, parse_yaml(text, source), source)
 
     def write(self, path: str | os.PathLike) -> None:
         """Writes the recipe, whole or not at all; `read` gives an equal one."""

@@ -8,7 +8,7 @@ from regzoo.errors import InvalidError, invalid
 from regzoo.hub import cards
 from regzoo.models import RegistrationModel, weights
 from regzoo.schema.inputs import InputConfig
-from regzoo.schema.networks import WEIGHTS_LIMIT, ModelConfig, StageConfig
+from regzoo.schema.networks import ModelConfig, StageConfig
 from regzoo.schema.recipe import Recipe
 
 
@@ -27,7 +27,7 @@ def _pin(name: str | None, earlier: str | None) -> str | None:
         return None
     model, place = _network(name)
     pinned, same = _network(earlier or "")
-    if earlier and place == same and model in (pinned, pinned.partition("@")[0]):
+    if earlier and place == same and model in (pinned, pinned.partition("@")[0], pinned.rpartition(":")[0]):
         return earlier
     return hub.pin(model) + ("" if place < 0 else f"#{place}")
 
@@ -38,9 +38,9 @@ def _listed(parent: str | tuple[str | None, ...] | None) -> list[str | None]:
 
 def config_and_input(recipe: Recipe) -> tuple[ModelConfig, InputConfig]:
     """Returns what a recipe says of network and input, or its parent where the recipe leaves it out."""
-    folder = hub.resolve(recipe.parent) if isinstance(recipe.parent, str) else None
-    config = recipe.model or cards.read_config(folder)
-    inputs = recipe.input or cards.read(folder).input
+    entry = hub.take(recipe.parent) if isinstance(recipe.parent, str) else None
+    config = recipe.model or entry.config()
+    inputs = recipe.input or entry.card.input
     inputs.check(config)
     return config, inputs
 
@@ -69,11 +69,11 @@ def start_from_parents(model: RegistrationModel, config: ModelConfig, recipe: Re
 
 
 def _start_whole(model: RegistrationModel, networks: tuple[StageConfig | ModelConfig, ...], parent: str) -> None:
-    folder = hub.resolve(parent)
-    theirs = cards.read_config(folder)
+    entry = hub.take(parent)
+    theirs = entry.config()
     for mine, other in itertools.zip_longest(networks, theirs.row):
         _check_same_kind(mine, other, parent)
-    weights.load(model, folder / cards.WEIGHTS)
+    weights.load(model, entry.weights())
 
 
 def _start_network(
@@ -81,19 +81,17 @@ def _start_network(
 ) -> None:
     """Gives network i of a row the weights of one network of a parent."""
     name, place = _network(parent)
-    folder = hub.resolve(name)
-    theirs = cards.read_config(folder)
-    row = theirs.row
+    entry = hub.take(name)
+    row = entry.config().row
     if place >= len(row):
         raise invalid(f"parent[{i}]", f"a network of 0 to {len(row) - 1} after #", parent)
     _check_same_kind(networks[i], row[place], parent)
     here = f"stage{i}/" if len(networks) > 1 else ""
     there = f"stage{place % len(row)}/" if len(row) > 1 else ""
-    weights.check_size(folder / cards.WEIGHTS, WEIGHTS_LIMIT)
-    values, _ = weights.read(folder / cards.WEIGHTS, there)
+    values, _ = weights.read(entry.weights(), there)
     renamed = {here + path[len(there) :]: value for path, value in values.items()}
     mine = [variable for variable in model.variables if variable.path.startswith(here)]
-    weights.assign(mine, renamed, source=str(folder))
+    weights.assign(mine, renamed, source=str(entry.folder))
 
 
 def _freeze(model: RegistrationModel, places: tuple[int, ...], parents: tuple[str | None, ...]) -> None:

@@ -101,12 +101,12 @@ def test_show_json(zoo):
     assert json.loads(out)["folder"] == str(zoo / "lung-ct-ddf")
 
 
-def test_show_lets_no_control_character_through(zoo):
+def test_show_lets_no_hidden_character_through(zoo):
     with (zoo / "lung-ct-ddf" / "README.md").open("a") as file:
-        file.write("\n\x1b]0;title\x07 \x9b31m `a\x1bb`\n")
+        file.write("\n\x1b]0;title\x07 \x9b31m `a\x1bb` \u202etxet\u2066 \u00ad\n")
     out = run("show", "lung-ct-ddf")[1]
-    assert "]0;title" in out
-    assert not {"\x1b", "\x07", "\x9b"} & set(out)
+    assert r"\x1b]0;title\x07 \x9b31m a\x1bb \u202etxet\u2066 \xad" in out
+    assert not {"\x1b", "\x07", "\x9b", "\u202e", "\u2066", "\u00ad"} & set(out)
 
 
 @pytest.mark.parametrize("call", [run, process])

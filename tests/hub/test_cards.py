@@ -134,6 +134,10 @@ def test_publishable_wants_the_command_of_every_score(tmp_path):
         ("path: scores.json", "path: con.json", "files[2].path: expected a name that is a file on every system"),
         ("path: scores.json", "path: config.json.", "files[2].path: expected a name that is a file on every system"),
         ("anatomy: lung", "anatomy: &a lung", "anchors and aliases (& and *) are not allowed."),
+        ("anatomy: lung", "<<: {anatomy: brain}\nanatomy: lung", "merge keys (<<) are not allowed."),
+        ("  sd: 0.02", "  <<: {sd: 3}\n  sd: 0.02", "merge keys (<<) are not allowed."),
+        ("training: {}", 'training: {a: [{b: "\\u202Ex"}]}', "training.a: expected text without control characters"),
+        ("training: {}", 'training: {a: {"\\u2066": 1}}', "training.a: expected text without control characters"),
         (
             "anatomy: lung",
             "anatomy: !!python/object:os.system {}",

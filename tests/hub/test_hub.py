@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import os
 import shutil
@@ -125,7 +126,7 @@ def remove(folder):
 def make_folder(folder):
     (folder / "scores.json").unlink()
     (folder / "scores.json").mkdir()
-    return "scores.json is missing"
+    return "scores.json is a folder"
 
 
 def link_out(folder):
@@ -409,11 +410,83 @@ def test_a_pin_names_the_version(zoo):
 def test_an_entry_is_hashed_once(monkeypatch):
     from regzoo.hub import store
 
-    hashed, sha256 = [], store.sha256
+    hashed, sha256, read = [], store.sha256, store.read
     monkeypatch.setattr(store, "sha256", lambda path: hashed.append(path) or sha256(path))
+    monkeypatch.setattr(store, "read", lambda *rest: hashed.append(rest) or read(*rest))
     found = hub.models()[0]
     assert not found.verified
     taken = hub.take(found)
     assert (len(hashed), taken.verified) == (len(found.card.files), True)
     assert hub.take(taken) is taken
+    taken.config()
+    taken.weights()
     assert len(hashed) == len(found.card.files)
+
+
+def test_what_is_loaded_are_the_bytes_that_were_verified(zoo):
+    taken, found = hub.take("lung-ct-ddf"), hub.find("lung-ct-ddf")
+    (zoo / "lung-ct-ddf" / "model.safetensors").write_bytes(b"weightz")
+    (zoo / "lung-ct-ddf" / "config.json").write_text("{}")
+    assert taken.weights() == b"weights"
+    assert taken.config().output.name == "ddf"
+    for read in (found.weights, found.config):
+        with pytest.raises(hub.DamagedError, match=r"has (sha256 .*, expected .*|2 bytes, expected \d+)\.$"):
+            read()
+
+
+def test_a_file_that_the_card_does_not_list_is_not_read(zoo):
+    (zoo / "lung-ct-ddf" / "recipe.yaml").write_text("steps: 1")
+    assert (
+        error_of(hub.take("lung-ct-ddf").text, "recipe.yaml", 100)
+        == "lung-ct-ddf has no recipe.yaml that its card lists."
+    )
+
+
+def test_a_file_is_not_read_beyond_the_limit(zoo):
+    message = error_of(hub.find("lung-ct-ddf").read, "model.safetensors", 6)
+    assert message == "lung-ct-ddf: model.safetensors: expected at most 6 bytes, received 7."
+
+
+def dangling(folder):
+    folder.symlink_to("nowhere")
+
+
+def leading_out(folder):
+    make_entry(folder.parent / "elsewhere", weights=b"others!")
+    edit_card(folder.parent / "elsewhere", "sha256: ", "sha256: 0")
+    folder.symlink_to("elsewhere")
+
+
+def a_file(folder):
+    folder.write_text("")
+
+
+def without_a_card(folder):
+    folder.mkdir()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows lets few users make links")
+@pytest.mark.parametrize("damage", [dangling, leading_out, a_file, without_a_card])
+def test_what_is_no_folder_of_a_model_in_the_cache_is_mended_by_a_pull(cache, damage):
+    cache.mkdir()
+    damage(cache / "lung-ct-ddf@1")
+    kept = hub.pull("lung-ct-ddf")
+    assert not kept.is_symlink()
+    hub.verify(kept, cards.read(kept))
+    assert damage is not leading_out or (cache / "elsewhere" / "README.md").exists()  # what a link leads to is not ours
+
+
+def test_a_kept_model_is_found_on_a_read_only_cache(cache, monkeypatch):
+    import filelock
+
+    kept = hub.pull("lung-ct-ddf")
+    before = leftovers(cache)
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    (cache / ".lung-ct-ddf@1-abcdefgh").mkdir()  # what a process that was killed left
+    assert hub.pull("lung-ct-ddf") == kept
+    (cache / ".lung-ct-ddf@1-abcdefgh").rmdir()
+    assert leftovers(cache) == before

@@ -1,5 +1,6 @@
 """Pull and push with the real huggingface_hub against a hub on loopback, whole, failing and hostile."""
 
+import errno
 import hashlib
 import json
 import os
@@ -71,6 +72,10 @@ def fails(kind, message, name=NAME):
     assert "\n" not in str(caught.value)
 
 
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
 def commit_of(server, revision="main"):
     return server.refs[REPO][revision]
 
@@ -108,12 +113,52 @@ class TestPull:
         first, old = hub.pull(NAME), commit_of(server)
         server.commit(REPO, make_entry(tmp_path / "entry", version="2", weights=b"retrain"))
         assert hub.resolve(NAME) == first
-        assert hub.pin(NAME) == f"{NAME}@{old}"
+        assert hub.pin(NAME) == f"{NAME}@{old}:{sha256(b'weights')}"
         second = hub.pull(NAME)
         assert (second / "model.safetensors").read_bytes() == b"retrain"
         assert hub.resolve(NAME) == second
         assert hub.resolve(f"{NAME}@{old}") == first
         assert (first / "model.safetensors").read_bytes() == b"weights"
+
+    def test_a_pin_finds_out_a_hub_that_gives_other_weights_under_a_commit(self, server, tmp_path, monkeypatch):
+        commit = commit_of(server)
+        pin = hub.pin(NAME)
+        assert hub.find(pin).pin == pin
+        assert str(hub.find(pin).address) == f"{NAME}@{commit}"
+        other = server.commit(REPO, make_entry(tmp_path / "entry", weights=b"evil wt"))
+        server.commits[REPO][commit] = server.commits[REPO][other]
+        monkeypatch.setenv("REGZOO_CACHE", str(tmp_path / "cache" / "fresh"))
+        told = (
+            f"is lung-ct-ddf@1 with weights of sha256 {sha256(b'evil wt')[:12]}…, expected {sha256(b'weights')[:12]}…"
+        )
+        fails(DamagedError, told, pin)
+        assert not [path for path in leftovers(tmp_path) if path.is_relative_to(tmp_path / "cache" / "fresh")]
+        assert (hub.pull(f"{NAME}@{commit}") / "model.safetensors").read_bytes() == b"evil wt"  # as it says it is
+        for call in (hub.pull, hub.resolve):
+            with pytest.raises(DamagedError, match="Who pinned it had another model"):
+                call(pin)
+
+    def test_damage_beside_the_commits_is_mended_by_a_pull(self, server):
+        folder = hub.pull(NAME)
+        (folder.parent / "refs.json").unlink()
+        (folder.parent / "refs.json").mkdir()
+        shutil.rmtree(folder)
+        folder.symlink_to("nowhere")
+        assert hub.pull(NAME) == folder
+        assert (folder.parent / "refs.json").is_file()
+        hub.verify(folder, cards.read(folder))
+
+    def test_a_kept_model_is_found_on_a_read_only_cache(self, server, monkeypatch):
+        import filelock
+
+        def refuse(*_, **__):
+            raise OSError(errno.EROFS, "Read-only file system")
+
+        folder = hub.pull(NAME)
+        monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+        monkeypatch.setattr(remote, "atomic_file", refuse)
+        for name in (NAME, f"{NAME}@{commit_of(server)}"):
+            assert hub.pull(name) == hub.resolve(name) == folder
 
     def test_branches_and_tags(self, server, tmp_path):
         server.commit(REPO, make_entry(tmp_path / "entry", version="2"), "v2")
@@ -583,7 +628,7 @@ class TestPush:
         second = push(package("entry", "hf://lab/new"), private=False)
         assert cards.read(hub.pull(str(first))).version == "1"
         assert cards.read(hub.pull("hf://lab/new")).version == "2"
-        assert str(second) == hub.pin("hf://lab/new")
+        assert f"{second}:{sha256(b'retrain')}" == hub.pin("hf://lab/new")
 
     def test_other_weights_under_the_same_version_are_refused(self, server, tmp_path):
         push(package("entry", "hf://lab/new"), private=False)

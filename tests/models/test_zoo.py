@@ -5,6 +5,7 @@ import pytest
 import tiny_run
 
 import regzoo
+from regzoo import hub
 from regzoo.errors import InvalidError, MissingError
 from regzoo.hub import DamagedError, cards
 from regzoo.models import build, weights
@@ -52,6 +53,17 @@ def test_half_precision_weights_are_widened(model, tmp_path):
     for value in weights.arrays(loaded.variables).values():
         assert value.dtype == np.float32
         assert (value == np.float16(1 / 7)).all()
+
+
+def test_the_bytes_that_were_verified_are_the_ones_that_are_loaded(model, tmp_path):
+    folder = make_entry(tmp_path / "x", sevenths(model))
+    taken, config = hub.take(folder), (folder / "config.json").read_text()
+    weights.save(folder / "model.safetensors", {name: 2 * value for name, value in sevenths(model).items()})
+    (folder / "config.json").write_text(config.replace("ddf", "dvf"))
+    loaded = regzoo.load(taken)
+    assert all((value == np.float32(1 / 7)).all() for value in weights.arrays(loaded.variables).values())
+    with pytest.raises(DamagedError):
+        regzoo.load(folder)
 
 
 def test_a_wrong_byte_is_refused(model, tmp_path):
@@ -112,7 +124,7 @@ def test_weights_that_are_no_safetensors_are_refused(model, tmp_path, monkeypatc
         ("F8_E4M3", "{}", 4),
         ("F4", "{}", 2),
         ("F32", "[" * 20_000, 16),
-        ("F32", "{}", 2**26),  # far more than the model has, refused unread
+        ("F32", "{}", 2**26),  # far more than the model has, refused unparsed
     ],
 )
 def test_hostile_headers_are_refused(tmp_path, monkeypatch, dtype, facts, data):
@@ -128,7 +140,7 @@ def test_hostile_headers_are_refused(tmp_path, monkeypatch, dtype, facts, data):
     monkeypatch.setattr(weights, "save", save)
     folder = make_entry(tmp_path / "x", {})
     if data > 99:
-        monkeypatch.setattr(weights, "safe_open", None)
+        monkeypatch.setattr(weights, "parse", None)
     with pytest.raises(InvalidError, match=r"model\.safetensors"):
         regzoo.load(folder)
 
