@@ -8,7 +8,7 @@ import typer
 from regzoo.cli.once import Once
 from regzoo.io.files import check_writable
 
-models = typer.Typer(cls=Once, help="Turn a network of another project into a model.", no_args_is_help=True)
+models = typer.Typer(cls=Once, help="Turn another project's network into a model.", no_args_is_help=True)
 
 
 @models.command("voxelmorph")
@@ -17,7 +17,7 @@ def import_voxelmorph(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write the model to.")],
     name: Annotated[str | None, typer.Option(help="Name on its card.", show_default="the file's")] = None,
 ) -> None:
-    """Turn a VoxelMorph network into a model folder and print it."""
+    """Turn a VoxelMorph network into a model. Its folder is printed."""
     check_writable(output, folder=True)
     from regzoo import backend  # noqa: F401 - the backend first, since it keeps start-up chatter away
     from regzoo.importers import voxelmorph
@@ -26,7 +26,7 @@ def import_voxelmorph(
     typer.echo(f"warning: {voxelmorph.ASSUMED}", err=True)
 
 
-recipes = typer.Typer(cls=Once, help="Work on recipes.", no_args_is_help=True)
+recipes = typer.Typer(cls=Once, help="Turn another project's config into a recipe.", no_args_is_help=True)
 
 
 @recipes.command("import")
@@ -45,7 +45,7 @@ def import_recipe(
         typer.Option("--data", envvar="REGZOO_DATA", help="Where the config's folders are, to count its images."),
     ] = None,
 ) -> None:
-    """Turn a DeepReg config into a recipe; what has no counterpart is named on stderr and in the recipe."""
+    """Turn a DeepReg config into a recipe. What has no counterpart is named on stderr and in the recipe."""
     check_writable(output, folder=False)
     from regzoo.importers.deepreg import import_deepreg
 

@@ -19,9 +19,10 @@ from regzoo.errors import invalid
 commands = typer.Typer()
 
 Device = Annotated[
-    str | None, typer.Option(help="cpu, gpu, or gpu:1 for the second one.", show_default="a GPU, if any")
+    str | None,
+    typer.Option(metavar="NAME", help="cpu, gpu, or gpu:1 for the second one.", show_default="a GPU, if any"),
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the processor.", show_default="all")]
+Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="Threads of the processor.", show_default="all")]
 
 PACKAGES = ("regzoo", "keras", "numpy", "scipy", "nibabel", *installed.BACKENDS)
 _SETTINGS = ("REGZOO_", "KERAS_", "JAX_", "XLA_", "TF_", "CUDA_VISIBLE", "OMP_", "OPENBLAS_", "MKL_", "PYTORCH_", "HF_")
@@ -59,7 +60,7 @@ def take(device: str | None, threads: int | None) -> None:
 
 @commands.command()
 def doctor(as_json: Json = False) -> None:
-    """Print what a report of a bug needs: versions, backend, devices, threads, cache and settings."""
+    """Print what a report of a bug needs. Versions, backend, devices, threads, cache and settings."""
     found = _software() | _hardware() | {"cache": _cache(), "settings": _settings(), "keras.json": _keras_json()}
     if as_json:
         print_json(found)

@@ -25,7 +25,7 @@ def list_models(
     modality: Annotated[str, typer.Option(help="Only cards whose modality has these letters, as 'ct'.")] = "",
     as_json: Json = False,
 ) -> None:
-    """List the models: bundled with regzoo, pulled, and on the hub that REGZOO_HUB names."""
+    """List the models. Those bundled with regzoo, those pulled, and those on the hub that REGZOO_HUB names."""
     from regzoo.hub import cards
 
     models = [(entry.card, _source(entry)) for entry in hub.models()]
@@ -39,7 +39,7 @@ def list_models(
     if as_json:
         print_json([_facts(card, source) for card, source in models])
     else:
-        print_table([cards.row(card) | {"source": source} for card, source in models])
+        _print_models([cards.row(card) | {"source": source} for card, source in models])
 
 
 @commands.command()
@@ -60,7 +60,7 @@ def show(model: Model, as_json: Json = False) -> None:
 
 @commands.command()
 def pull(model: Model) -> None:
-    """Bring a model into the cache, verified, and print its folder."""
+    """Bring a model into the cache. It is verified, and its folder printed."""
     typer.echo(hub.pull(model))
 
 
@@ -71,7 +71,7 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and list the files; upload nothing.")] = False,
 ) -> None:
-    """Upload a model in one commit and print the commit's address; needs 'hf auth login' or HF_TOKEN."""
+    """Upload a model to a hub. In one commit, whose address is printed; needs 'hf auth login' or HF_TOKEN."""
     from regzoo.hub.push import package
     from regzoo.hub.push import push as upload
 
@@ -89,7 +89,7 @@ def export(
     output: Annotated[Path, typer.Option("-o", "--output", help="FILE.keras, FILE.onnx, or a new folder.")],
     kind: Annotated[Literal["keras", "saved-model", "onnx"], typer.Option("--format", help="What to write.")] = "keras",
 ) -> None:
-    """Write a model as a Keras file, a SavedModel (TensorFlow) or an ONNX file (PyTorch), checked by running it."""
+    """Write a model for other programs. A Keras file, a SavedModel (TensorFlow) or ONNX (PyTorch), checked by a run."""
     check_writable(output, folder=kind == "saved-model")
     entry = hub.take(model)  # before Keras, which takes seconds
     from regzoo import backend  # noqa: F401 - first, since it keeps start-up chatter away
@@ -101,10 +101,14 @@ def export(
 @commands.command()
 def cache(
     remove: Annotated[
-        list[str] | None, typer.Option(help="name, name@version, hf://owner/repo or one of its commits; repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="name, name@version, hf://owner/repo or one of its commits; may be given several times.",
+        ),
     ] = None,
 ) -> None:
-    """List the pulled models with their folders, or remove some."""
+    """List the pulled models, or remove some."""
     from regzoo.hub.cards import human_size
 
     for name in remove or ():
@@ -113,7 +117,7 @@ def cache(
     if not remove:
         _tell_unreadable("warning")
         rows = hub.cached()
-        print_table(
+        _print_models(
             [
                 {"model": entry.card.id, "size": human_size(entry.card.size), "folder": str(entry.folder)}
                 for entry in rows
@@ -123,11 +127,9 @@ def cache(
 
 @commands.command()
 def verify(
-    model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="Without it: every model that is here.")
-    ] = None,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="Without it: every model that is here.")] = None,
 ) -> None:
-    """Check the bytes of a model against its card; exit code 1 if any are wrong."""
+    """Check a model's bytes against its card. Exit code 1 if any are wrong."""
     damaged = False
     for entry in [hub.find(model)] if model else hub.models():
         try:
@@ -140,6 +142,12 @@ def verify(
         damaged |= _tell_unreadable("error")
     if damaged:
         raise typer.Exit(1)
+
+
+def _print_models(rows: list[dict[str, str]]) -> None:
+    print_table(rows)
+    if not rows:
+        typer.echo("No models.", err=True)
 
 
 def _tell_unreadable(kind: str) -> bool:

@@ -15,11 +15,21 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Start = Annotated[
     str | None,
     typer.Option(
-        help="Start: image centres ('center'), scanner coordinates ('world'); with --method also 'mass', 'moments'."
+        metavar="NAME",
+        help="How to start: center (image centre on image centre) or world (scanner coordinates).",
+        show_default="as the model was trained",
     ),
 ]
 Data = Annotated[
-    Path | None, typer.Option("--data", envvar="REGZOO_DATA", help="Folder that a recipe's data.root is relative to.")
+    Path | None,
+    typer.Option(
+        "--data",
+        envvar="REGZOO_DATA",
+        help="Folder that a recipe's data.root is relative to.",
+        show_default="data",
+    ),
 ]
-Output = Annotated[Path, typer.Option("-o", "--output", help="Output folder.")]
-Volume = Annotated[int | None, typer.Option(help="Which volume of a 4-D file, from 0.", show_default=False)]
+Output = Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")]
+Volume = Annotated[
+    int | None, typer.Option(metavar="N", help="Which volume of a 4-D file, from 0.", show_default=False)
+]

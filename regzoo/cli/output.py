@@ -35,9 +35,8 @@ def _print(renderable: object, width: int) -> None:
 
 
 def print_table(rows: list[dict[str, str]]) -> None:
-    """Prints rows of cells under the first row's keys."""
+    """Prints rows of cells under the first row's keys; nothing if there are none."""
     if not rows:
-        typer.echo("No models.", err=True)
         return
     from rich import box
     from rich.table import Table

@@ -12,21 +12,36 @@ from regzoo.io.files import check_writable
 
 commands = typer.Typer()
 
-Source = Annotated[Path, typer.Argument(help="CSV x,y,z in RAS mm, or a label map, whose surface is taken.")]
-Landmarks = Annotated[Path | None, typer.Option(help="Landmarks to score by, CSV x,y,z in RAS mm.")]
+_SOURCE = "CSV x,y,z in RAS mm, Slicer's .fcsv, or a label map, whose surface is taken."
+Landmarks = Annotated[
+    Path | None,
+    typer.Option(
+        help="Landmarks to score by, CSV x,y,z in RAS mm or Slicer's .fcsv, in one order.", show_default=False
+    ),
+]
 
 
 @commands.command("register-points")
 def register_points(
-    fixed: Source,
-    moving: Source,
+    fixed: Annotated[Path, typer.Argument(metavar="FIXED", help=_SOURCE)],
+    moving: Annotated[Path, typer.Argument(metavar="MOVING", help=_SOURCE)],
     method: Annotated[
-        str, typer.Option(help="icp (rigid), icp-similarity, icp-affine, cpd-rigid, -similarity, -affine, -deformable.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="icp (rigid), icp-similarity, icp-affine, cpd-rigid, cpd-similarity, cpd-affine or cpd-deformable.",
+        ),
     ] = "icp",
-    label: Annotated[int | None, typer.Option(help="Label whose surface is taken.", show_default="only one")] = None,
+    label: Annotated[
+        int | None, typer.Option(help="Label whose surface is taken.", show_default="the only one")
+    ] = None,
     count: Annotated[int, typer.Option(min=4, help="Most points of a surface.")] = 2000,
-    trim: Annotated[float | None, typer.Option(help="icp: share of the farthest matches left out.")] = None,
-    max_distance: Annotated[float | None, typer.Option(help="icp: matches farther apart, in mm, are left out.")] = None,
+    trim: Annotated[
+        float | None, typer.Option(help="icp: share of the farthest matches left out.", show_default="none")
+    ] = None,
+    max_distance: Annotated[
+        float | None, typer.Option(help="icp: matches farther apart, in mm, are left out.", show_default="none")
+    ] = None,
     outliers: Annotated[
         float | None, typer.Option(help="cpd: expected share of outliers (w).", show_default="0.1")
     ] = None,
@@ -38,14 +53,15 @@ def register_points(
         float | None, typer.Option("--lambda", help="cpd-deformable: weight of smoothness.", show_default="10")
     ] = None,
     reference: Annotated[
-        Path | None, typer.Option(help="cpd-deformable: image whose grid the transform gets.", show_default="around")
+        Path | None,
+        typer.Option(help="cpd-deformable: image whose grid the transform gets.", show_default="around the points"),
     ] = None,
     fixed_points: Landmarks = None,
     moving_points: Landmarks = None,
     output: Output = Path("out"),
     as_json: Json = False,
 ) -> None:
-    """Register MOVING points to FIXED ones, and write the transform (fixed to moving space), moved points, figures."""
+    """Register MOVING points to FIXED ones. Writes the transform (fixed to moving space), moved points and figures."""
     check_writable(output, folder=True)
     given = {"trim": trim, "max_distance": max_distance, "outliers": outliers, "beta": beta, "lam": lam}
     result = regzoo.register_points(

@@ -8,23 +8,29 @@ import typer
 import regzoo
 from regzoo import hub
 from regzoo.cli.machine import Device, Threads, take
-from regzoo.cli.options import Json, Output, Start, Volume
+from regzoo.cli.options import Json, Output, Volume
 from regzoo.cli.output import print_table
 from regzoo.io.files import check_writable
 
 commands = typer.Typer()
 
-Fixed = Annotated[Path, typer.Argument(help="Fixed image; the result lies on its grid.")]
-Moving = Annotated[Path, typer.Argument(help="Moving image.")]
+Fixed = Annotated[Path, typer.Argument(metavar="FIXED", help="Fixed image; the result lies on its grid.")]
+Moving = Annotated[Path, typer.Argument(metavar="MOVING", help="Moving image.")]
 Model = Annotated[
     str | None,
     typer.Option(
-        "--model", "-m", help="name, name@version, a folder or hf://owner/repo[@revision]", show_default=False
+        "--model",
+        "-m",
+        metavar="NAME",
+        help="name, name@version, a folder or hf://owner/repo[@revision]; without it and --method, FIXED and MOVING "
+        "are held against the cards of all models.",
+        show_default=False,
     ),
 ]
 Method = Annotated[
     str | None,
     typer.Option(
+        metavar="NAMES",
         help="Instead of a model, by optimisation: rigid, similarity, affine, convex, ffd, ddf, dvf, demons; "
         "several in a row as affine,dvf.",
         show_default=False,
@@ -32,16 +38,21 @@ Method = Annotated[
 ]
 Refine = Annotated[
     int,
-    typer.Option(help="Steps to lower the image loss on this pair; a model trained on labels may overlap them less."),
+    typer.Option(
+        metavar="N",
+        help="With --model: most steps that lower the image loss of its result on this pair; labels may then overlap "
+        "less than the model, which may have been trained on them, left them.",
+    ),
 ]
 Loss = Annotated[
     str,
     typer.Option(
+        metavar="NAME",
         help="Of --method and --refine: ssd, ncc, lncc; across modalities mi, nmi, mind. "
-        "Demons compare intensities and convex MIND, whatever it is."
+        "Demons compare intensities and convex MIND, whatever it is.",
     ),
 ]
-Iterations = Annotated[int, typer.Option(help="Most steps of --method on each level.")]
+Iterations = Annotated[int, typer.Option(metavar="N", help="Most steps of --method on each level of resolution.")]
 Guided = Annotated[
     bool,
     typer.Option("--guided", help="In --method and --refine, the labels of both images count as much as the images."),
@@ -49,9 +60,27 @@ Guided = Annotated[
 Labels = Annotated[Path | None, typer.Option(help="Label map on this image's grid.", show_default=False)]
 Mask = Annotated[
     Path | None,
-    typer.Option(help="On this image's grid: --method and --refine compare where it is not 0.", show_default=False),
+    typer.Option(
+        help="On this image's grid: --method and --refine compare where it is not 0, and a model of lungs takes it for "
+        "them.",
+        show_default=False,
+    ),
 ]
-Points = Annotated[Path | None, typer.Option(help="Landmarks, CSV x,y,z in RAS mm.", show_default=False)]
+Points = Annotated[
+    Path | None,
+    typer.Option(
+        help="Landmarks to score by, CSV x,y,z in RAS mm or Slicer's .fcsv, in one order.", show_default=False
+    ),
+]
+StartAny = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="How to start: center (image centre on image centre) or world (scanner coordinates); with --method also "
+        "mass (centres of mass) or moments (and their axes).",
+        show_default="as the model was trained; --method: center",
+    ),
+]
 
 
 @commands.command()
@@ -72,13 +101,13 @@ def register(
     moving_points: Points = None,
     fixed_volume: Volume = None,
     moving_volume: Volume = None,
-    alignment: Start = None,
+    alignment: StartAny = None,
     output: Output = Path("out"),
     device: Device = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Register MOVING to FIXED and write the moved image, the transform, figures and a picture."""
+    """Register MOVING to FIXED. Writes the moved image, the transform, figures (result.json) and a picture."""
     from regzoo.world.images import Image
 
     if model is not None and method is not None:
@@ -112,17 +141,22 @@ def register(
         typer.echo((output / "result.json").read_text(encoding="utf-8"))
     else:
         _print_result(result.facts)
-    typer.echo(f"Written to {output}: report.png, result.json and what was moved.", err=True)
+    typer.echo(f"Written to {output}: {', '.join(result.files())}", err=True)
 
 
 @commands.command()
 def demo(
     data: Annotated[
-        Path | None, typer.Option("--data", help="Folder with real data sets; without it: synthetic.")
+        Path | None,
+        typer.Option(
+            "--data",
+            help="Folder that holds the data set hippocampus-mr, whose first test pair is registered.",
+            show_default="two brains that come with regzoo",
+        ),
     ] = None,
     output: Output = Path("out"),
 ) -> None:
-    """Register a pair with a bundled model and write the result: synthetic, or real where there is data."""
+    """Register a real pair with a bundled model. Figures before and after are printed, the result is written."""
     check_writable(output, folder=True)
     from regzoo.registration import demo
 
@@ -131,6 +165,13 @@ def demo(
 
 
 _LABELS_SHOWN = 10
+_STARTS = {
+    "center": "image centre on image centre",
+    "world": "in scanner coordinates",
+    "mass": "centre of mass on centre of mass",
+    "moments": "centres of mass and their axes on each other",
+}
+"""What the figures before the registration were measured on."""
 
 
 def _print_candidates(fixed: "regzoo.world.images.Image", moving: "regzoo.world.images.Image") -> None:
@@ -140,8 +181,9 @@ def _print_candidates(fixed: "regzoo.world.images.Image", moving: "regzoo.world.
     rows = []
     for card, against in candidates(fixed, moving):
         amiss = dict.fromkeys(sentence.split()[1] for sentence in against)  # intensities, spacing, size, slices
-        rows.append(cards.row(card) | {"misfits": ", ".join(amiss) or "-"})
-    print_table([{key: row[key] for key in ("name", "anatomy", "modality", "score", "misfits")} for row in rows])
+        rows.append(cards.row(card) | {"not as in training": ", ".join(amiss) or "-"})
+    shown = ("name", "anatomy", "modality", "score", "not as in training")
+    print_table([{key: row[key] for key in shown} for row in rows])
 
 
 def _print_result(facts: dict) -> None:
@@ -159,6 +201,7 @@ def _print_result(facts: dict) -> None:
             rows.append((name, before[way]["mean"], after[way]["mean"]))
     if rows:
         print_table([{"figure": name, "before": f"{old:.3f}", "after": f"{new:.3f}"} for name, old, new in rows])
+        typer.echo(f"before: {_STARTS.get(facts['start'], facts['start'])}, nothing else moved")
     if len(after.get("dice", {})) > _LABELS_SHOWN:
         typer.echo(f"each of the {len(after['dice'])} labels: result.json")
     if "jacobian" in facts:

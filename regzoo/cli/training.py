@@ -22,20 +22,33 @@ commands = typer.Typer()
 @commands.command()
 def evaluate(
     model: Model,
-    pairs: Annotated[Path | None, typer.Option(help="CSV: fixed,moving,fixed_labels,moving_labels,...")] = None,
-    split: Annotated[str | None, typer.Option(help="Instead: 'valid' or 'test' of the model's own recipe.")] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV with the columns fixed,moving and, where there are, fixed_labels,moving_labels,fixed_points,"
+            "moving_points; paths are relative to the file.",
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Instead: valid or test of the model's own recipe.", show_default=False),
+    ] = None,
     data: Data = None,
     alignment: Start = None,
     output: Output = Path("scores"),
     check: Annotated[
-        bool, typer.Option("--check", help="Instead: run the card's own command again and compare; 1 if they differ.")
+        bool,
+        typer.Option(
+            "--check", help="Instead: run the card's own command again and compare; exit code 1 if they differ."
+        ),
     ] = False,
     record: Annotated[
-        bool, typer.Option("--record", help="Write the figures of --split on the card of a folder.")
+        bool, typer.Option("--record", help="Write the figures of --split on the card too; MODEL is a folder.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Register many pairs, print a table per label and overall, and write one row a pair."""
+    """Register many pairs and score them. Prints a table over all pairs and writes a row for each."""
     if [pairs is not None, split is not None, check].count(True) != 1:
         raise typer.BadParameter("Give one of --pairs, --split and --check.")
     check_writable(output, folder=True)
@@ -93,13 +106,15 @@ def _print_check(rows: list[dict], as_json: bool) -> None:
 
 @commands.command()
 def finetune(
-    recipe: Annotated[Path, typer.Argument(help="Recipe, a YAML file.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Run folder; runs/NAME by default.")] = None,
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe, a YAML file.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder of the run.", show_default="runs/NAME")
+    ] = None,
     data: Data = None,
     device: Device = None,
     threads: Threads = None,
 ) -> None:
-    """Train by a recipe, from its parent or from scratch; the same command resumes a stopped run."""
+    """Train by a recipe. From its parent or from scratch; the same command resumes a run that was stopped."""
     from regzoo.schema.recipe import Recipe
 
     checked = Recipe.read(recipe)  # this and the next before Keras, which takes seconds

@@ -29,11 +29,12 @@ Transforms = Annotated[
 
 @commands.command()
 def warp(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Image, label map or CSV of points.")],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Image, label map or file of points.")],
     transform: Transforms,
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
     reference: Annotated[
-        Path | None, typer.Option(help="Image whose grid the output gets; not for points.", show_default=False)
+        Path | None,
+        typer.Option(help="Image whose grid the output gets, as the fixed image; not for points.", show_default=False),
     ] = None,
     labels: Annotated[bool, typer.Option("--labels", help="INPUT is a label map: nearest neighbour.")] = False,
     points: Annotated[
@@ -43,10 +44,12 @@ def warp(
             help="INPUT is a CSV x,y,z in RAS mm, or Slicer's .fcsv: fixed space to moving space; names are kept.",
         ),
     ] = False,
-    inverse: Annotated[bool, typer.Option("--inverse", help="All of it the other way round.")] = False,
+    inverse: Annotated[
+        bool, typer.Option("--inverse", help="An image from fixed to moving space, points from moving to fixed space.")
+    ] = False,
     volume: Volume = None,
 ) -> None:
-    """Apply transforms to an image (moving to fixed space), a label map, or points (fixed to moving space)."""
+    """Apply transforms. To an image or a label map (moving to fixed space), or to points (fixed to moving space)."""
     if source.suffix.lower() in (".csv", ".fcsv") and not points:
         raise typer.BadParameter("INPUT is a file of points: pass --points, and no --reference.")
     if points and reference is not None:

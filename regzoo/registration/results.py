@@ -58,7 +58,7 @@ class Result:
             The folder.
         """
         folder = Path(folder)
-        files = self._files()
+        files = self._contents()
         with atomic_folder(folder, LISTING, ["moved.nii.gz", "moved_labels.nii.gz", *_TRANSFORMS]) as path:
             for name, content in files.items():
                 content.save(path / name)
@@ -68,7 +68,11 @@ class Result:
             (path / LISTING).write_text(text, encoding="utf-8")
         return folder
 
-    def _files(self) -> dict[str, Image | Transform]:
+    def files(self) -> list[str]:
+        """Returns the names of the files that `save` writes."""
+        return [*self._contents(), "report.png", LISTING]
+
+    def _contents(self) -> dict[str, Image | Transform]:
         """Returns what is written by the names of the files."""
         files = {"moved.nii.gz": self.moved, "moved_labels.nii.gz": self.moved_labels}
         if self.transform is not None:

@@ -439,7 +439,7 @@ def _solve(field: Field, goal: np.ndarray, tolerance: float, iterations: int) ->
     missed = size > tolerance
     if missed.any():
         warnings.warn(
-            f"inverse: {missed.sum() / len(goal):.2%} of the voxels miss the tolerance of {tolerance:g} mm "
+            f"inverse: {missed.sum() / len(goal):.2%} of the places miss the tolerance of {tolerance:g} mm "
             f"(by up to {size.max():.3g} mm). The field folds or stretches too much there.",
             stacklevel=4,
         )

@@ -92,7 +92,9 @@ class TestModels:
         assert 0.9 < float(ways[1]) < 1  # of the moving label a part lies outside the fixed image
         assert float(after["dice of label 1"]) == pytest.approx((1 + float(ways[1])) / 2, abs=1e-3)
         assert "folds 0.0000 % of voxels" in out
-        assert err.endswith("Written to a/out: report.png, result.json and what was moved.\n")
+        assert "\nbefore: in scanner coordinates, nothing else moved\n" in out
+        files = "moved.nii.gz, moved_labels.nii.gz, transform.nii.gz, report.png, result.json"
+        assert err.endswith(f"Written to a/out: {files}\n")
         moved, fixed = Image.read("a/out/moved.nii.gz"), Image.read("fixed.nii.gz")
         assert np.abs(moved.array - fixed.array)[:-2, :, 1:].max() < 1e-3
 
@@ -390,7 +392,7 @@ def test_register_without_a_model_tells_which_there_are(files, bundled):
     code, out, err = run("register", "fixed.nii.gz", "moving.nii.gz")
     assert code == 2
     assert "hippocampus-mr-dvf" in out
-    assert "misfits" in out
+    assert "not as in training" in out
     assert "--model NAME" in err
     assert not (files / "out").exists()
 

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import update_readme
 import yaml
 from pydantic import BaseModel
 
@@ -19,6 +20,13 @@ def test_the_example_is_a_recipe():
     assert recipe.loss.symmetric
 
 
+def test_the_defaults_are_those_of_the_schemas():
+    text = update_readme.RECIPES.read_text(encoding="utf-8")
+    assert update_readme.updated(text, update_readme.defaults()) == text, "run: python tests/tools/update_readme.py"
+    assert "| `model.backbone` *unet* | channels [16, 32, 48, 64], convolutions 2, pooling true," in text
+    assert "| `data.prior` *breathing* | diaphragm 40, wall 0.25," in text
+
+
 def test_every_key_is_on_the_page():
     seen, todo = set(), [Recipe]
     while todo:
@@ -29,5 +37,6 @@ def test_every_key_is_on_the_page():
     ours = [each for each in seen if each.__module__ not in ("regzoo.schema.card", "regzoo.schema.recipe")]
     assert all(issubclass(each, BaseModel) for each in ours)
     assert len(ours) > 20
-    absent = {name for each in ours for name in each.model_fields if not re.search(rf"\b{name}\b", PAGE)}
+    told = PAGE.partition("## Defaults")[0]
+    absent = {name for each in ours for name in each.model_fields if not re.search(rf"\b{name}\b", told)}
     assert absent == set()
