@@ -1,6 +1,6 @@
-"""Runs the checks: style, rooms, and the tests under each backend.
+"""Runs the checks: style, rooms, and the tests under each backend; what a part took is printed.
 
-`python tests/run.py [--all] [pytest arguments]`: without `--all`, tests marked slow are left out.
+`python tests/run.py [--all] [pytest arguments]`: with `--all`, the tests marked slow follow.
 """
 
 import os
@@ -11,34 +11,39 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
+BACKENDS = ("torch", "jax", "tensorflow")
 
 
-def run(*command: str, **environment: str) -> tuple[bool, float, str]:
-    """Runs a command and returns whether it passed, its seconds, and how it is called in the table of times."""
+def run(name: str, *command: str, **environment: str) -> tuple[bool, float, str]:
+    """Runs a command and returns whether it passed, its seconds, and what it is called in the table of times."""
     print("$", *(f"{key}={value}" for key, value in environment.items()), *command, flush=True)
     started = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, check=False)
-    name = " ".join([environment.get("KERAS_BACKEND", ""), Path(command[0]).stem, *command[1:3]])
-    return done.returncode == 0, time.perf_counter() - started, name.strip()
+    return done.returncode == 0, time.perf_counter() - started, name
+
+
+def test(backend: str, slow: str, rest: list[str]) -> tuple[bool, float, str]:
+    """Runs the tests that are slow, or those that are not, under a backend."""
+    # What touches no tensor does not change with the backend: it runs once.
+    chosen = slow if backend == "tensorflow" else f"backend and {slow}"
+    command = (sys.executable, "-m", "pytest", "-n", "2", "--dist", "worksteal", "-m", chosen, *rest)
+    # JAX spends most of a test on compiling what runs once; TensorFlow's tests become slower by the flag.
+    flags = {"XLA_FLAGS": "--xla_backend_optimization_level=0"} if backend == "jax" else {}
+    return run(f"{backend}, {slow}", *command, KERAS_BACKEND=backend, **flags)
 
 
 def main(arguments: list[str]) -> int:
-    everything = "--all" in arguments
+    kinds = ("not slow", "slow") if "--all" in arguments else ("not slow",)
     rest = [each for each in arguments if each != "--all"]
     parts = [
-        run(str(BIN / "ruff"), "check", "."),
-        run(str(BIN / "ruff"), "format", "--check", "."),
-        run(str(BIN / "lint-imports"), "--no-cache"),
+        run("style", str(BIN / "ruff"), "check", "."),
+        run("format", str(BIN / "ruff"), "format", "--check", "."),
+        run("rooms", str(BIN / "lint-imports"), "--no-cache"),
+        *(test(backend, slow, rest) for slow in kinds for backend in BACKENDS),
     ]
-    # What touches no tensor does not change with the backend: it runs once.
-    for backend, marker in (("torch", "backend"), ("jax", "backend"), ("tensorflow", "(backend or not backend)")):
-        chosen = marker if everything else f"{marker} and not slow"
-        command = (sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "-m", chosen, *rest)
-        # JAX spends most of a test on compiling what runs once; TensorFlow's tests become slower by the flag.
-        flags = {"XLA_FLAGS": "--xla_backend_optimization_level=0"} if backend == "jax" else {}
-        parts.append(run(*command, KERAS_BACKEND=backend, **flags))
     for passed, seconds, name in parts:
         print(f"{'passed' if passed else 'FAILED'} {seconds:7.1f} s  {name}")
+    print(f"       {sum(seconds for _, seconds, _ in parts):7.1f} s  in all")
     return 0 if all(passed for passed, *_ in parts) else 1
 
 

@@ -9,7 +9,7 @@ from regzoo import backend
 from regzoo.classical.pyramid import Pair, level_grid
 from regzoo.ops.fields import compose, integrate, resize_field
 from regzoo.ops.filters import difference, smooth
-from regzoo.ops.grids import identity_grid
+from regzoo.ops.grids import map_places, voxel_places
 from regzoo.ops.warping import sample
 from regzoo.world.transforms import Transform
 
@@ -85,6 +85,4 @@ def _composed(field: object, update: object) -> object:
 
 def _read(image: object, field: object, matrix: object) -> object:
     """Reads the moving image at `matrix @ (x + field(x))`."""
-    places, dims = ops.convert_to_tensor(identity_grid(field.shape[1:-1])) + field, field.shape[-1]
-    rows = ops.reshape(matrix, (-1, *(1,) * dims, *matrix.shape[1:]))
-    return sample(image, sum(rows[..., d] * places[..., d : d + 1] for d in range(dims)) + rows[..., -1])
+    return sample(image, map_places(matrix, voxel_places(field.shape[1:-1]) + field))

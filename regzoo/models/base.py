@@ -10,7 +10,7 @@ from keras import ops
 
 from regzoo import backend, losses
 from regzoo.errors import InvalidError, invalid
-from regzoo.ops.grids import identity_grid
+from regzoo.ops.grids import map_places, voxel_places
 from regzoo.ops.warping import sample
 from regzoo.schema.outputs import OUTPUTS
 from regzoo.schema.registry import those
@@ -180,12 +180,8 @@ def _framed(image: object, *others: object) -> object:
 
 def _places(ddf: object, matrix: object | None) -> object:
     """Returns where the moving image is read, in its voxels; `matrix` leads there from voxels of the fixed grid."""
-    places = ops.convert_to_tensor(identity_grid(ddf.shape[1:-1])) + ddf
-    if matrix is None:
-        return places
-    dims = ddf.shape[-1]
-    rows = ops.reshape(matrix, (-1, *(1,) * dims, *matrix.shape[1:]))
-    return sum(rows[..., d] * places[..., d : d + 1] for d in range(dims)) + rows[..., -1]
+    places = voxel_places(ddf.shape[1:-1]) + ddf
+    return places if matrix is None else map_places(matrix, places)
 
 
 def own_tensors(prediction: Mapping[str, object]) -> dict:

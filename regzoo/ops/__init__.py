@@ -27,7 +27,7 @@ from regzoo.ops.filters import (
     smooth,
     window_matrix,
 )
-from regzoo.ops.grids import affine_grid, identity_grid, millimetres
+from regzoo.ops.grids import affine_grid, identity_grid, map_places, millimetres
 from regzoo.ops.matrices import about_centre, inverse_linear, inverse_matrix, linear_matrix, random_affine
 from regzoo.ops.statistics import mean, standardised
 from regzoo.ops.warping import sample, warp
@@ -54,6 +54,7 @@ __all__ = [
     "invert",
     "jacobian_determinant",
     "linear_matrix",
+    "map_places",
     "mean",
     "millimetres",
     "random_affine",

@@ -56,13 +56,31 @@ def affine_grid(matrix: Tensor, shape: Sequence[int]) -> Tensor:
         >>> ops.convert_to_numpy(grid)[0, 1, 2].tolist()
         [1.5, 4.0]
     """
-    matrix = ops.convert_to_tensor(matrix, dtype="float32")
-    dims = len(shape)
+    matrix, dims = ops.convert_to_tensor(matrix), len(shape)
     if tuple(matrix.shape[1:]) != (dims, dims + 1):
         raise invalid("matrix", f"shape (B, {dims}, {dims + 1}) for a grid {tuple(shape)}", tuple(matrix.shape))
-    points = ops.convert_to_tensor(identity_grid(shape).reshape(-1, dims))
-    moved = ops.matmul(points, ops.transpose(matrix[:, :, :dims], (0, 2, 1))) + matrix[:, None, :, dims]
-    return ops.reshape(moved, (ops.shape(matrix)[0], *shape, dims))
+    return map_places(matrix, voxel_places(shape)[None])
+
+
+def map_places(matrix: Tensor, places: Tensor) -> Tensor:
+    """Maps places `y` to `A y + b`, with `matrix = [A | b]`.
+
+    Args:
+        matrix: Shape (B, D, D + 1).
+        places: Shape (B or 1, *S, D), in the voxels that the matrix maps from.
+
+    Returns:
+        Shape (B, *S, D).
+
+    Example:
+        >>> ops.convert_to_numpy(map_places([[[2.0, 0.0, 1.0], [0.0, 1.0, 0.0]]], [[[3.0, 4.0]]])).tolist()
+        [[[7.0, 4.0]]]
+    """
+    matrix, places = (ops.convert_to_tensor(each, dtype="float32") for each in (matrix, places))
+    dims = places.shape[-1]
+    rows = ops.reshape(matrix, (-1, *(1,) * (len(places.shape) - 2), dims, dims + 1))
+    # A sum of D products is faster than a product of matrices so small, on every backend.
+    return sum(rows[..., d] * places[..., d : d + 1] for d in range(dims)) + rows[..., -1]
 
 
 def millimetres(spacing: Sequence[float] | None, dims: int) -> list[float]:

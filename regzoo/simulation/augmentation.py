@@ -7,7 +7,7 @@ from keras import ops
 
 from regzoo import backend
 from regzoo.ops.fields import bspline_field, control_positions
-from regzoo.ops.grids import identity_grid
+from regzoo.ops.grids import map_places, voxel_places
 from regzoo.ops.matrices import random_affine, random_rigid
 from regzoo.ops.warping import sample
 from regzoo.schema.augmentation import Augmentation, FieldAugmentation
@@ -151,13 +151,11 @@ def _lattice(shape: Sequence[int], smoothness: float, spacing: Sequence[float]) 
 
 def _coordinates(places: dict[str, object], shape: Sequence[int], steps: Sequence[Sequence[float]]) -> object:
     """Returns `A u0(u1(...(x))) + b` for every voxel x: no map folds, so nor do all one after the other."""
-    points = ops.convert_to_tensor(identity_grid(shape))[None]
+    points = voxel_places(shape)[None]
     for octave in reversed(range(len(steps))):  # the finest is exact, the others hardly bend between voxels
         field = bspline_field(places[f"field{octave}"], shape, steps[octave])
         points = points + (field if octave == len(steps) - 1 else sample(field, points))
-    matrix = ops.convert_to_tensor(places["matrix"])
-    rows = ops.reshape(matrix, (-1, *(1,) * len(shape), *matrix.shape[1:]))
-    return sum(rows[..., d] * points[..., d : d + 1] for d in range(len(shape))) + rows[..., -1]
+    return map_places(places["matrix"], points)
 
 
 def _sampled(stack: object, where: object) -> object:

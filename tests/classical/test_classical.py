@@ -71,10 +71,10 @@ def test_similarity_has_one_scale():
 @pytest.mark.parametrize(
     "name",
     [
-        "ddf",
         "convex",
-        pytest.param("ffd", marks=pytest.mark.backend),
-        pytest.param("dvf", marks=pytest.mark.backend),
+        pytest.param("ddf", marks=pytest.mark.slow),
+        pytest.param("ffd", marks=[pytest.mark.backend, pytest.mark.slow]),
+        pytest.param("dvf", marks=[pytest.mark.backend, pytest.mark.slow]),
         pytest.param("demons", marks=pytest.mark.backend),
     ],
 )
@@ -87,6 +87,7 @@ def test_finds_a_smooth_field(name):
     assert (found.jacobian_determinant(GRID) > 0).all()
 
 
+@pytest.mark.slow
 def test_methods_go_on_from_each_other_and_from_a_start():
     def far(points):
         return bent(points) + np.array([30.0, 0, 0])
@@ -116,6 +117,7 @@ def test_a_mask_of_less_than_a_hundredth_of_the_image_is_an_image():
         optimise(fixed, Image(np.ones((40, 40, 40), "float32"), np.eye(4)), Transform.identity(), ["rigid"])
 
 
+@pytest.mark.slow
 def test_a_flat_image_has_two_dimensions():
     flat = np.array([1, 1, 0])
     grid = Grid((40, 36, 1), AFFINES["LAS"])
@@ -130,6 +132,7 @@ def test_a_flat_image_has_two_dimensions():
     np.testing.assert_allclose(moved.reshape(-1, 3).mean(0), (2, -1, 0), atol=0.3)
 
 
+@pytest.mark.slow
 def test_what_a_mask_leaves_out_does_not_count():
     fixed, moving = pair(rigid)
     places = fixed.grid.coordinates()
@@ -162,7 +165,7 @@ def test_convex_invents_no_motion_where_there_is_nothing_to_see():
     assert np.abs(found.displacement(fixed.grid)).max() < 0.01
 
 
-@pytest.mark.parametrize("name", ["rigid", "ddf"])
+@pytest.mark.parametrize("name", ["rigid", pytest.param("ddf", marks=pytest.mark.slow)])
 def test_a_slice_is_registered_to_the_place_in_a_volume_where_it_starts(name):
     grid = Grid((30, 28, 1), affine(np.diag([1.5, 1.5, 4]), (-20, -20, 6)))
     volume = Grid((40, 38, 20), affine(np.diag([1.5, 1.5, 1.5]), (-28, -28, -8)))
@@ -273,13 +276,6 @@ class TestRegister:
         with pytest.raises(InvalidError, match=message):
             regzoo.register(*pair(rigid), **arguments)
 
-
-def test_every_method_is_documented():
-    from regzoo.cli import registering
-
-    text = get_args(registering.register.__annotations__["method"])[1].help
-    assert all(name in text for name in METHODS)
-
     def test_distant_images_start_centre_on_centre(self):
         fixed, moving = pair(rigid)
         there = moving.affine.copy()
@@ -289,6 +285,13 @@ def test_every_method_is_documented():
         assert error(result.transform, lambda points: rigid(points) + 500) < 0.3
         with pytest.raises(InvalidError, match="do not overlap in world space"):
             regzoo.register(fixed, Image(moving.array, there), method="rigid", alignment="world")
+
+
+def test_every_method_is_documented():
+    from regzoo.cli import registering
+
+    text = get_args(registering.register.__annotations__["method"])[1].help
+    assert all(name in text for name in METHODS)
 
 
 @pytest.mark.parametrize(("loss", "bound"), [("ncc", 0.8), ("nmi", 0.5)])
@@ -302,6 +305,7 @@ def test_what_lies_outside_the_moving_image_does_not_count(loss, bound):
     assert error(found, rigid) < bound
 
 
+@pytest.mark.slow
 def test_a_level_tells_whether_its_loss_was_flat():
     images = pair(rigid)
     (short,) = optimise(*images, Transform.identity(), ["rigid"], Guidance(loss="ncc", iterations=3))[1]
@@ -319,6 +323,7 @@ def test_what_cannot_be_guided_or_has_no_method_is_refused():
         optimise(fixed, moving, Transform.identity(), [])
 
 
+@pytest.mark.slow
 def test_each_method_tells_its_loss():
     _, done = optimise(*pair(rigid), Transform.identity(), ["demons", "rigid"], Guidance(loss="nmi", iterations=2))
     assert [each["loss"] for each in done] == ["ssd", "nmi"]

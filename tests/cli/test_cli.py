@@ -64,7 +64,7 @@ def bundled(zoo, monkeypatch):
     monkeypatch.setenv("REGZOO_ZOO", str(zoo))
 
 
-both = pytest.mark.parametrize("call", [run, process])
+both = pytest.mark.parametrize("call", [run, pytest.param(process, marks=pytest.mark.slow)])
 
 
 def everything(folder):
@@ -121,6 +121,7 @@ class TestModels:
         assert found["pairs"] == 2
         assert found["summary"]["dice_1_after"]["mean"] == 0.75
 
+    @pytest.mark.slow
     def test_finetune(self, home, files):
         recipe = RECIPE.replace("steps: 1", "steps: 2, steps_per_epoch: 1, batch_size: 1")
         (files / "recipe.yaml").write_text(recipe)

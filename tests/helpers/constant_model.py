@@ -11,6 +11,7 @@ from regzoo.schema.networks import ModelConfig
 from regzoo.schema.outputs import DDFConfig
 
 SPACING, SHAPE = (2.0, 2.5, 3.0), (16, 12, 12)
+SHIFT = np.array([3.0, -4.0, 2.5])  # mm; (1.5, -1.6, 0.83) voxels
 CONFIG = ModelConfig(backbone=UNetConfig(channels=(2, 2), convolutions=1), output=DDFConfig(level=0))
 
 

@@ -56,6 +56,7 @@ def test_a_result(server):
     assert shift_of(moved) == pytest.approx(2, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_commit_that_it_began_with(server, tmp_path):
     home = tiny_run.write_data(tmp_path / "data")
     recipe = tiny_run.recipe(

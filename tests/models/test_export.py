@@ -82,6 +82,7 @@ def row(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["keras", "saved-model", "onnx"])
+@pytest.mark.slow
 def test_networks_in_a_row_are_exported(row, tmp_path, kind):
     if export._NEEDS.get(kind, backend.NAME) != backend.NAME:
         pytest.skip(f"{kind} is not written under {backend.NAME}")

@@ -83,6 +83,7 @@ def expected(tmp_path_factory):
     ],
     ids=lambda value: str(value),
 )
+@pytest.mark.slow
 def test_settings_of_keras_change_no_result(tmp_path, expected, settings, policy):
     assert len(expected) == 6
     assert printed(tmp_path, settings, policy) == expected

@@ -92,7 +92,10 @@ def test_a_new_model_gives_a_small_field_of_the_input_size(backbone, output, sha
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize(("backbone", "output"), COMBINATIONS)
+@pytest.mark.parametrize(
+    ("backbone", "output"),
+    [*COMBINATIONS[:2], *(pytest.param(*each, marks=pytest.mark.slow) for each in COMBINATIONS[2:])],
+)
 def test_fit_moves_the_blob_the_right_way(backbone, output):
     pair, model = blobs(), new(backbone, output)
     model.supervise({"image": {"ssd": {"weight": 10}}, "label": {"dice": {}}}, SPACINGS[2])

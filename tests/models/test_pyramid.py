@@ -203,6 +203,7 @@ def blobs():
 
 
 @pytest.mark.parametrize("output", ["dvf", "ddf"])
+@pytest.mark.slow
 def test_fit_lowers_a_loss_of_both_directions_and_moves_the_right_way(output):
     keras.utils.set_random_seed(2)
     pair, way = blobs()
@@ -236,6 +237,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["keras", "saved-model"])
+@pytest.mark.slow
 def test_it_is_exported_like_every_other(folder, tmp_path, kind):
     if export._NEEDS.get(kind, backend.NAME) != backend.NAME:
         pytest.skip(f"{kind} is not written under {backend.NAME}")
@@ -243,6 +245,7 @@ def test_it_is_exported_like_every_other(folder, tmp_path, kind):
     assert export.export(folder, tmp_path / f"x{suffix}", kind).exists()  # and gave the same field
 
 
+@pytest.mark.slow
 def test_register_refines_its_field(folder):
     places = grid((14, 12, 11))
     fixed, moving = (Image(np.exp(-((places - m) ** 2).sum(-1) / 12), np.eye(4)) for m in ((6, 6, 5), (7, 5, 5)))
@@ -293,6 +296,7 @@ def prototype(data_home):
 
 
 @pytest.mark.parametrize("name", ["brain-mr", "hippocampus-mr-unsupervised"])
+@pytest.mark.slow
 def test_the_prototypes_weights_give_its_fields(prototype, name):
     model = build(CONFIG)
     weights.assign(model.variables, converted(prototype / f"{name}.safetensors"))

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from constant_model import SHAPE, SPACING, constant_model
+from constant_model import SHAPE, SHIFT, SPACING, constant_model
 from worlds import AFFINES, affine, around
 
 import regzoo
@@ -18,7 +18,6 @@ from regzoo.world.images import Grid, Image
 
 pytestmark = pytest.mark.backend
 
-SHIFT = np.array([3.0, -4.0, 2.5])  # mm; the network predicts (1.5, -1.6, 0.83) voxels
 QUADRATIC = np.array([[0.012, 0.004, -0.003], [0.004, -0.008, 0.002], [-0.003, 0.002, 0.010]])
 WORLDS = [
     ("RAS", "LPS"),
@@ -28,16 +27,6 @@ WORLDS = [
     ("permuted", "RAS"),
     ("oblique", "LAS"),
 ]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return constant_model(tmp_path_factory.mktemp("zoo") / "constant", SHIFT)
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return regzoo.load(folder)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """register with models of every output: known maps in every orientation, slices, and labels without a transform."""
 
-import types
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import regzoo
 from regzoo.errors import InvalidError
 from regzoo.models import build
 from regzoo.models.outputs.conditional import ConditionalModel
+from regzoo.schema.card import REQUIRED, Card
 from regzoo.schema.inputs import InputConfig
 from regzoo.schema.networks import ModelConfig
 from regzoo.world.images import Grid, Image
@@ -33,8 +33,8 @@ def constant(config, biases, spacing, shape, alignment="world"):
             if variable.path.endswith(f"{name}/bias"):
                 variable.assign(np.asarray(value, "float32"))
     inputs = InputConfig(spacing=spacing, shape=shape, alignment=alignment)
-    files = [types.SimpleNamespace(path="model.safetensors", sha256="0" * 64)]
-    model.card = types.SimpleNamespace(name="constant", version="1", modality="", input=inputs, files=files)
+    files = [{"path": name, "sha256": "0" * 64, "bytes": 0} for name in REQUIRED]
+    model.card = Card(name="constant", version="1", input=inputs, files=files)
     return model
 
 

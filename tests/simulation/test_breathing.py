@@ -344,6 +344,7 @@ def test_a_recipe_trains_on_simulated_pairs_and_its_model_looks_around_the_lungs
     assert regzoo.register(fixed, fixed, folder, fixed_mask=lungs).facts["start"] == "world"
 
 
+@pytest.mark.slow
 def test_the_best_epoch_is_that_of_the_least_error(chests, tmp_path, monkeypatch):
     errors = iter((9.0, 5.0, 4.0, 6.0))
     monkeypatch.setattr(Validation, "__call__", lambda self: {"valid_tre": next(errors)})

@@ -195,6 +195,7 @@ RECIPE = {
 
 
 @pytest.mark.backend
+@pytest.mark.slow
 def test_a_run_trains_without_any_data(tmp_path):
     run = finetune(Recipe.model_validate(RECIPE), tmp_path / "run", tmp_path)
     log = (run / "log.csv").read_text()

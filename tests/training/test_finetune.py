@@ -205,6 +205,7 @@ def test_bfloat16_is_refused_where_it_would_fail_later(home, tmp_path):
         finetune(tiny_run.recipe(training={"precision": "mixed_bfloat16"}), tmp_path / "run", home)
 
 
+@pytest.mark.slow
 def test_a_recipe_in_two_dimensions_trains_on_slices(home, tmp_path):
     recipe = tiny_run.recipe(
         model={"dims": 2, "backbone": SMALL, "output": {"name": "ddf", "level": 1}},
@@ -220,6 +221,7 @@ def test_a_recipe_in_two_dimensions_trains_on_slices(home, tmp_path):
 
 
 @pytest.mark.parametrize("output", ["conditional", "affine", "ffd", "dvf, symmetric"])
+@pytest.mark.slow
 def test_every_output_trains_by_a_recipe_and_registers(home, tmp_path, output):
     name, _, symmetric = output.partition(", ")
     backbone = {"name": "global" if name == "affine" else "unet", "channels": [2, 4]}

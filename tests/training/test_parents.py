@@ -45,6 +45,7 @@ def test_fine_tuning_starts_from_the_parents_weights(whole, home, tmp_path, monk
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_networks_of_a_row_start_from_models_of_their_own(whole, home, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(Validation, "__call__", lambda self: seen.append(self.model) or {"valid_dice": 0.5})
@@ -83,6 +84,7 @@ def test_networks_of_a_row_start_from_models_of_their_own(whole, home, tmp_path,
         tiny_run.recipe(name="row", parent="brain-mr-dvf#0")
 
 
+@pytest.mark.slow
 def test_frozen_networks_keep_the_weights_of_their_parent(whole, home, tmp_path):
     network = cards.read_config(whole).model_dump(mode="json", exclude={"before", "dims"})
     settings = {"steps": 2, "warmup": 0, "steps_per_epoch": 2, "learning_rate": 1e-2, "frozen": [0]}
@@ -104,6 +106,7 @@ def test_frozen_networks_keep_the_weights_of_their_parent(whole, home, tmp_path)
             finetune(wrong, tmp_path / "wrong", home)
 
 
+@pytest.mark.slow
 def test_a_network_that_was_trained_symmetric_stays_so(whole, home, tmp_path):
     config = cards.read_config(whole)
     both = config.model_dump(mode="json") | {"output": {"name": "dvf", "level": 0, "symmetric": True}}

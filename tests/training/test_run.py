@@ -118,6 +118,7 @@ finetune(*sys.argv[1:])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+@pytest.mark.slow
 def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(whole, home, tmp_path):
     recipe, run = tmp_path / "recipe.yaml", tmp_path / "run"
     tiny_run.recipe().write(recipe)
@@ -142,6 +143,7 @@ def test_a_folder_that_another_process_trains_in_is_refused(home, tmp_path, monk
 
 
 @no_average
+@pytest.mark.slow
 def test_a_resumed_average_is_that_of_the_whole_run(home, tmp_path, monkeypatch):
     recipe = tiny_run.recipe(training={"average": 0.7})
     whole = finetune(recipe, tmp_path / "whole", home)

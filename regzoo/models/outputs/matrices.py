@@ -6,7 +6,7 @@ from keras import ops
 
 from regzoo import backend
 from regzoo.models.outputs.output import Output
-from regzoo.ops.grids import affine_grid, identity_grid
+from regzoo.ops.grids import affine_grid, voxel_places
 from regzoo.ops.matrices import inverse_matrix
 
 
@@ -40,7 +40,7 @@ def is_linear(prediction: Mapping[str, object]) -> bool:
 
 def matrix_field(matrix: object, shape: Sequence[int]) -> object:
     """Returns the displacement field (B, *S, D) of matrices (B, D, D + 1)."""
-    return affine_grid(matrix, shape) - ops.convert_to_tensor(identity_grid(shape))
+    return affine_grid(matrix, shape) - voxel_places(shape)
 
 
 def matrix_product(outer: object, inner: object) -> object:
