@@ -57,20 +57,11 @@ def evaluate(
         split, scores = _own_scores(entry.card)
     if record and (split is None or entry.source != "folder"):
         raise typer.BadParameter("--record goes with --split and a model's folder, such as runs/x.")
-    folder = entry.folder
-    from regzoo.data.tables import read_pairs
-    from regzoo.schema.recipe import RECIPE_LIMIT, Recipe
-    from regzoo.training.recipe_data import split_pairs
-
-    if pairs:
-        records = read_pairs(pairs)
-    else:
-        recipe = Recipe.parse(entry.text("recipe.yaml", RECIPE_LIMIT), str(folder / "recipe.yaml"))
-        records = split_pairs(recipe, split, data)
+    records = _pairs(entry, pairs, split, data)
     found = regzoo.evaluate(entry, records, alignment=alignment, progress=_print_progress)
     found.save(output)
     if record:
-        found.record(folder, split, f"regzoo evaluate {found.model['name']} --split {split} --data FOLDER")
+        found.record(entry.folder, split, f"regzoo evaluate {found.model['name']} --split {split} --data FOLDER")
     summary = found.summary()
     if check:
         _print_check(found.check(scores), as_json)
@@ -82,6 +73,18 @@ def evaluate(
     if doubtful:
         typer.echo(f"warning: {doubtful} of {len(found.rows)} pairs have warnings; see scores.csv", err=True)
     typer.echo(f"Written to {output}: scores.csv, summary.json", err=True)
+
+
+def _pairs(entry: "hub.Entry", pairs: Path | None, split: str | None, data: Path | None) -> list:
+    """Reads a table of pairs, or takes those of a split of the model's own recipe."""
+    from regzoo.data.tables import read_pairs
+    from regzoo.schema.recipe import RECIPE_LIMIT, Recipe
+    from regzoo.training.recipe_data import split_pairs
+
+    if pairs:
+        return read_pairs(pairs)
+    recipe = Recipe.parse(entry.text("recipe.yaml", RECIPE_LIMIT), str(entry.folder / "recipe.yaml"))
+    return split_pairs(recipe, split, data)
 
 
 def _own_scores(card: "regzoo.schema.card.Card") -> tuple[str, list["regzoo.schema.card.Score"]]:

@@ -62,32 +62,37 @@ def icp(
     check_positive(max_distance=max_distance, iterations=iterations)
     normals = None if normals is None else _unit_normals(normals, moving)
     least = (_LEAST if normals is None else _LEAST_PLANES)[constraint]
-    matrix = (
-        about(np.eye(3), fixed.mean(axis=0), moving.mean(axis=0)) if start is None else checked_matrix("start", start)
-    )
+    centred = about(np.eye(3), fixed.mean(axis=0), moving.mean(axis=0))
+    matrix = centred if start is None else checked_matrix("start", start)
     tree, error = cKDTree(moving), np.inf
-    done = 0
-    while done < iterations:
-        done += 1
+    for done in range(1, iterations + 1):  # noqa: B007
         mapped = map_points(matrix, fixed)
-        distance, nearest = tree.query(mapped, distance_upper_bound=max_distance)
-        matched = np.flatnonzero(np.isfinite(distance))
-        if trim:
-            kept = int(np.ceil((1 - trim) * matched.size))
-            matched = matched[np.argsort(distance[matched], kind="stable")[:kept]]
+        matched, nearest, distance = _matches(tree, mapped, trim, max_distance)
         if matched.size < least:
             raise invalid("matches", f"at least {least}", matched.size, "Raise max_distance, lower trim, start nearer.")
-        goal = moving[nearest[matched]]
+        goal = moving[nearest]
         for part in (fixed[matched], goal):  # many points on one would shrink to it and look perfect
             check_spread("matches", part, constraint)
         if normals is None:
             matrix = fit_matrix(fixed[matched], goal, constraint)
         else:
-            matrix = _to_planes(mapped[matched], goal, normals[nearest[matched]], constraint) @ matrix
-        before, error = error, float(np.sqrt(np.mean(distance[matched] ** 2)))
+            matrix = _to_planes(mapped[matched], goal, normals[nearest], constraint) @ matrix
+        before, error = error, float(np.sqrt(np.mean(distance**2)))
         if abs(before - error) <= tolerance * max(error, 1e-12):
             break
     return PointResult(Transform.linear(matrix), error, matched.size / len(fixed), done)
+
+
+def _matches(
+    tree: cKDTree, points: np.ndarray, trim: float, max_distance: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns which points are matched, to which of the tree's, and how far these are."""
+    distance, nearest = tree.query(points, distance_upper_bound=max_distance)
+    matched = np.flatnonzero(np.isfinite(distance))
+    if trim:
+        kept = int(np.ceil((1 - trim) * matched.size))
+        matched = matched[np.argsort(distance[matched], kind="stable")[:kept]]
+    return matched, nearest[matched], distance[matched]
 
 
 def _to_planes(mapped: np.ndarray, goal: np.ndarray, normals: np.ndarray, constraint: str) -> np.ndarray:

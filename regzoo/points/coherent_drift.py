@@ -70,9 +70,7 @@ def cpd(
     a, b = ((part - centre) / scale for part, centre, scale in zip((fixed, moving), centres, scales, strict=True))
     update = _Deformable(a, lam, beta / scales[0], rank) if method == "deformable" else _Linear(a, method)
     mapped, variance = a, _first_variance(a, b)
-    done = 0
-    while done < iterations:
-        done += 1
+    for done in range(1, iterations + 1):  # noqa: B007
         p1, pt1, px = _expect(mapped, b, variance, outliers)
         total = p1.sum()
         if total < 1e-6 * len(moving):
@@ -82,17 +80,22 @@ def cpd(
         before, variance = variance, max(spread / (3 * total), 1e-10)
         if abs(before - variance) <= tolerance * before:
             break
+    transform = _transform(update, grid, centres, scales)
+    return PointResult(transform, float(scales[1] * np.sqrt(variance)), float(total / len(moving)), done)
+
+
+def _transform(
+    update: _Linear | _Deformable, grid: Grid | None, centres: tuple[np.ndarray, np.ndarray], scales: list[float]
+) -> Transform:
+    """Returns what was found between the points as they were, of which each set was moved and scaled."""
     start = about(np.eye(3) / scales[0], centres[0], np.zeros(3))
     end = about(np.eye(3) * scales[1], np.zeros(3), centres[1])
     if grid is None:
-        transform = Transform.linear(end @ update.matrix @ start)
-    else:
-        axes = [
-            (grid.affine[d, 3] + grid.affine[d, d] * np.arange(grid.shape[d]) - centres[0][d]) / scales[0]
-            for d in range(3)
-        ]
-        transform = Transform.from_field(scales[0] * update.motion(axes), grid).then(Transform.linear(end @ start))
-    return PointResult(transform, float(scales[1] * np.sqrt(variance)), float(total / len(moving)), done)
+        return Transform.linear(end @ update.matrix @ start)
+    axes = [
+        (grid.affine[d, 3] + grid.affine[d, d] * np.arange(grid.shape[d]) - centres[0][d]) / scales[0] for d in range(3)
+    ]
+    return Transform.from_field(scales[0] * update.motion(axes), grid).then(Transform.linear(end @ start))
 
 
 def default_beta(points: np.ndarray) -> float:

@@ -132,11 +132,7 @@ def register_points(
     Raises:
         RegzooError: If an input cannot be used; the message says which and what to do.
     """
-    chosen = METHODS.get(method)
-    if chosen is None:
-        raise unknown("method", method, METHODS)
-    for name in set(settings) - set(chosen.settings):
-        raise invalid(name, f"a setting of {method}, which has {', '.join(chosen.settings)}", settings[name])
+    chosen = _checked_method(method, settings)
     if reference is not None and chosen.constraint != "deformable":
         raise invalid("reference", "none, since a matrix needs no grid", str(reference), "Leave it out.")
     grid = None if reference is None else Grid.read(reference)
@@ -148,12 +144,9 @@ def register_points(
     found = chosen.function(a, b, chosen.constraint, **({"normals": normals} if planes else {}), **settings)
     seconds = round(time.perf_counter() - start, 3)
     transform = found.transform if grid is None else replace(found.transform, grid=grid)
-    used = dict(settings)
-    if chosen.constraint == "deformable":
-        used = {"outliers": OUTLIERS, "beta": round(default_beta(a), 3), "lam": LAM} | used
     facts = {
         "method": method,
-        "settings": used | ({"distance": "to planes" if planes else "to points"} if chosen.function is icp else {}),
+        "settings": _used(chosen, a, planes) | settings,
         "points": {"fixed": len(a), "moving": len(b)},
         "iterations": found.iterations,
         "rmse": found.rmse,
@@ -162,13 +155,34 @@ def register_points(
         "warnings": [],
         "seconds": {"registration": seconds},
     }
+    _judge(transform, facts)
+    return PointRegistration(a, b, transform, facts, named)
+
+
+def _checked_method(name: str, settings: Mapping[str, float]) -> Method:
+    chosen = METHODS.get(name)
+    if chosen is None:
+        raise unknown("method", name, METHODS)
+    for key in set(settings) - set(chosen.settings):
+        raise invalid(key, f"a setting of {name}, which has {', '.join(chosen.settings)}", settings[key])
+    return chosen
+
+
+def _used(method: Method, fixed: np.ndarray, planes: bool) -> dict:
+    """Returns the settings that a method takes where none are given."""
+    if method.constraint == "deformable":
+        return {"outliers": OUTLIERS, "beta": round(default_beta(fixed), 3), "lam": LAM}
+    return {"distance": "to planes" if planes else "to points"} if method.function is icp else {}
+
+
+def _judge(transform: Transform, facts: dict) -> None:
+    """Adds to the facts what the transform does to volumes, and what makes it doubtful."""
     if transform.matrix is None:
         facts["jacobian"] = jacobian = statistics(transform.displacement(transform.grid), transform.grid)
         if jacobian["folds"]:
             facts["warnings"].append(f"The field folds at {100 * jacobian['folds']:.2f} % of the voxels.")
     elif np.linalg.det(transform.matrix[:3, :3]) <= 0:
         facts["warnings"].append("The matrix mirrors.")
-    return PointRegistration(a, b, transform, facts, named)
 
 
 def _read(

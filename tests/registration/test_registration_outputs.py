@@ -1,6 +1,5 @@
 """register with models of every output: known maps in every orientation, slices, and labels without a transform."""
 
-
 import numpy as np
 import pytest
 from keras import ops
