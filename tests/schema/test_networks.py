@@ -29,8 +29,8 @@ AFFINE = {"backbone": {"name": "global"}, "output": {"name": "affine"}}
         ),
         ({"backbone": SMALL, "output": {"name": "ddf", "level": 2}}, "output.level must be below 2"),
         (
-            {"backbone": SMALL | {"extract_levels": [0]}, "output": {"name": "dvf", "level": 0}},
-            "extract_levels goes with the outp",
+            {"backbone": SMALL | {"extract_levels": [2]}, "output": {"name": "ffd", "spacing": 5.0}},
+            "goes with the outputs ddf and dvf",
         ),
         ({"backbone": SMALL | {"extract_levels": [0, 3]}, "output": {"name": "ddf", "level": 0}}, "to 2, received 3"),
         ({"backbone": SMALL, "output": {"name": "dvf", "steps": [1, 2, 3]}}, "output.steps: expected one number"),
