@@ -8,6 +8,7 @@ import contextlib
 import functools
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
@@ -186,6 +187,11 @@ def devices() -> list[str]:
     if NAME == "jax":
         return [f"{each} {each.device_kind}" for each in jax.devices()]
     return ["cpu", *(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))]
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of regzoo, Keras, NumPy and the running backend."""
+    return {name: sys.modules[name].__version__ for name in ("regzoo", "keras", "numpy", NAME)}
 
 
 def threads() -> str:

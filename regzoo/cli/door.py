@@ -1,6 +1,7 @@
 """The command line's way in and out: errors become one line, a broken pipe or Ctrl-C an exit code."""
 
 import os
+import shlex
 import sys
 
 import typer
@@ -15,8 +16,16 @@ NO_MEMORY = (
 )
 
 
+_TYPED = "regzoo.typed"
+
+
 class Door(Once):
     """Runs a command and turns the user's errors into one line; a fault of regzoo itself keeps its traceback."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        """Keeps the command as it was typed for `typed`."""
+        ctx.meta[_TYPED] = shlex.join(["regzoo", *args])
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: typer.Context) -> object:
         """Runs the command."""
@@ -43,6 +52,11 @@ class Door(Once):
                 raise
             typer.echo(f"error: {NO_MEMORY}", err=True)
             ctx.exit(1)
+
+
+def typed(ctx: typer.Context) -> str:
+    """Returns the command line as it was typed."""
+    return ctx.meta[_TYPED]
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 import regzoo
+from regzoo.cli.door import typed
 from regzoo.cli.options import Json, Output
 from regzoo.cli.output import print_table
 from regzoo.io.files import check_writable
@@ -23,6 +24,7 @@ Landmarks = Annotated[
 
 @commands.command("register-points")
 def register_points(
+    ctx: typer.Context,
     fixed: Annotated[Path, typer.Argument(metavar="FIXED", help=_SOURCE)],
     moving: Annotated[Path, typer.Argument(metavar="MOVING", help=_SOURCE)],
     method: Annotated[
@@ -75,6 +77,7 @@ def register_points(
         moving_points=moving_points,
         **{name: value for name, value in given.items() if value is not None},
     )
+    result.facts["command"] = typed(ctx)
     result.save(output)
     if as_json:
         typer.echo((output / "result.json").read_text(encoding="utf-8"))

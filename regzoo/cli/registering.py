@@ -7,6 +7,7 @@ import typer
 
 import regzoo
 from regzoo import hub
+from regzoo.cli.door import typed
 from regzoo.cli.machine import Device, Threads, take
 from regzoo.cli.options import Json, Output, Volume
 from regzoo.cli.output import print_table
@@ -85,6 +86,7 @@ StartAny = Annotated[
 
 @commands.command()
 def register(
+    ctx: typer.Context,
     fixed: Fixed,
     moving: Moving,
     model: Model = None,
@@ -136,6 +138,7 @@ def register(
         moving_points=moving_points,
         alignment=alignment,
     )
+    result.facts["command"] = typed(ctx)
     result.save(output)
     if as_json:
         typer.echo((output / "result.json").read_text(encoding="utf-8"))
@@ -146,6 +149,7 @@ def register(
 
 @commands.command()
 def demo(
+    ctx: typer.Context,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -160,7 +164,7 @@ def demo(
     check_writable(output, folder=True)
     from regzoo.registration import demo
 
-    for line in demo.run(output, data):
+    for line in demo.run(output, data, typed(ctx)):
         typer.echo(line)
 
 

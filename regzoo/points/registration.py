@@ -12,11 +12,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+import scipy
 from scipy.spatial import cKDTree
 
+import regzoo
 from regzoo.errors import invalid, unknown
 from regzoo.io.files import LISTING, atomic_folder, digests
 from regzoo.io.landmarks import Landmarks, read_landmarks, read_normals, read_points, write_points
+from regzoo.io.provenance import provenance
 from regzoo.points import PointResult, cpd, icp, surface
 from regzoo.points.coherent_drift import LAM, OUTLIERS, default_beta
 from regzoo.world import metrics
@@ -144,7 +147,8 @@ def register_points(
     found = chosen.function(a, b, chosen.constraint, **({"normals": normals} if planes else {}), **settings)
     seconds = round(time.perf_counter() - start, 3)
     transform = found.transform if grid is None else replace(found.transform, grid=grid)
-    facts = {
+    sources = {"fixed": fixed, "moving": moving, "reference": reference}
+    facts = _origin(sources | {"fixed_points": fixed_points, "moving_points": moving_points}) | {
         "method": method,
         "settings": _used(chosen, a, planes) | settings,
         "points": {"fixed": len(a), "moving": len(b)},
@@ -183,6 +187,11 @@ def _judge(transform: Transform, facts: dict) -> None:
             facts["warnings"].append(f"The field folds at {100 * jacobian['folds']:.2f} % of the voxels.")
     elif np.linalg.det(transform.matrix[:3, :3]) <= 0:
         facts["warnings"].append("The matrix mirrors.")
+
+
+def _origin(sources: Mapping[str, object]) -> dict:
+    versions = {"regzoo": regzoo.__version__, "numpy": np.__version__, "scipy": scipy.__version__}
+    return provenance(sources, versions, "cpu")
 
 
 def _read(

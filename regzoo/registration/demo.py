@@ -12,13 +12,14 @@ IMAGES = Path(__file__).resolve().parent / "demo_images"
 """Two brains that may be given to others, each under its own notice."""
 
 
-def run(output: Path, data: Path | None = None) -> Iterator[str]:
+def run(output: Path, data: Path | None = None, command: str | None = None) -> Iterator[str]:
     """Registers a pair and writes the result.
 
     Args:
         output: Folder for images, transform, picture and figures.
         data: Folder that holds `hippocampus-mr` with its `splits.json`: its first test pair is registered. None: one
             person's brain (Colin27, moving) to an average of 152 (MNI152, fixed), which come with regzoo.
+        command: The command line as typed, for result.json.
 
     Yields:
         Lines to print.
@@ -42,6 +43,7 @@ def run(output: Path, data: Path | None = None) -> Iterator[str]:
     seconds = facts["seconds"]["network"]
     yield f"folds: {100 * facts['jacobian']['folds']:.4f} % of voxels; network {seconds:.2f} s, with its compilation"
     yield from (f"warning: {text}" for text in facts["warnings"])
+    result.facts["command"] = command
     result.save(output)
     yield f"Picture: {output / 'report.png'}; everything else is beside it."
 

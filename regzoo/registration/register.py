@@ -6,6 +6,7 @@ from typing import get_args
 
 from regzoo import backend, classical
 from regzoo.errors import InvalidError, invalid, unknown
+from regzoo.io.provenance import provenance
 from regzoo.models import RegistrationModel, zoo
 from regzoo.registration.network import NetworkPair, predicted_labels, predicted_transform
 from regzoo.registration.results import Result, clock
@@ -90,6 +91,10 @@ def register(
             read_side("moving", images[1], moving_labels, moving_points),
         )
         masks = read_masks(sides, fixed_mask, moving_mask)
+        sources = {"fixed": images[0], "moving": images[1], "fixed_mask": fixed_mask, "moving_mask": moving_mask}
+        sources |= {"fixed_labels": fixed_labels, "moving_labels": moving_labels}
+        sources |= {"fixed_points": fixed_points, "moving_points": moving_points}
+        origin = provenance(sources, backend.versions(), backend.device())
     check_points(*sides)
     start_at = alignment or ("center" if model is None else model.card.input.alignment)
     check_overlap(*images, start_at)
@@ -105,7 +110,7 @@ def register(
         with clock(seconds, "network"):
             pair = NetworkPair(model, *sides, alignment, masks)
         if not model.has_field:
-            return _segmented(model, pair, seconds)
+            return _segmented(model, pair, origin, seconds)
         with clock(seconds, "network"):
             transform = predicted_transform(model, pair)
         facts, start = pair.facts(model), pair.start
@@ -116,7 +121,7 @@ def register(
             transform, facts["refinement"] = classical.refine(*images, transform, steps)
     if guided:
         facts["warnings"].append("The labels guided the registration: their overlap says nothing about its quality.")
-    return _result(*sides, start, transform, facts, seconds)
+    return _result(*sides, start, transform, origin | facts, seconds)
 
 
 def _checked_method(model: object, method: object, alignment: object) -> list[str]:
@@ -218,7 +223,7 @@ def _result(
     )
 
 
-def _segmented(model: RegistrationModel, pair: NetworkPair, seconds: dict[str, float]) -> Result:
+def _segmented(model: RegistrationModel, pair: NetworkPair, origin: dict, seconds: dict[str, float]) -> Result:
     """Predicts the moving image's labels on the fixed image; there is no transform."""
     fixed, moving = pair.fixed, pair.moving
     if moving.labels is None:
@@ -233,7 +238,7 @@ def _segmented(model: RegistrationModel, pair: NetworkPair, seconds: dict[str, f
             shared = shared_labels(fixed.labels, moving.labels)
             laid = pair.start.apply_labels(moving.labels, fixed.image.grid)
             scores = alike(overlap(fixed.labels, laid, shared), overlap(fixed.labels, labels, shared))
-    facts = pair.facts(model) | {"scores": scores, "seconds": seconds}
+    facts = origin | pair.facts(model) | {"scores": scores, "seconds": seconds}
     nowhere = [str(value) for value in pair.labels if not mask(labels, value).any()]
     if nowhere:
         facts["warnings"].append(f"Labels that the model found nowhere on the fixed image: {', '.join(nowhere)}.")

@@ -6,7 +6,6 @@ import os
 import platform
 import reprlib
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,7 +84,7 @@ def publish(folder: Path, recipe: Recipe, config: ModelConfig, inputs: InputConf
         "seed": recipe.seed,
         "parent": list(recipe.parent) if isinstance(recipe.parent, tuple) else recipe.parent,
         "backend": backend.NAME,
-        "versions": {name: sys.modules[name].__version__ for name in ("regzoo", "keras", "numpy", backend.NAME)},
+        "versions": backend.versions(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {backend.device()}",
     }
     for name, value in (("config.json", config.model_dump(mode="json")), ("scores.json", {"valid": best})):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -111,6 +111,7 @@ class Image:
         array: Values, shape (I, J, K), or (I, J, K, C) with one channel per label.
         affine: Voxel index to RAS millimetres, shape (4, 4).
         remark: What the header of its file leaves open of the geometry, in words; empty if nothing.
+        file: The file that it was read from, if it was.
 
     Raises:
         InvalidError: If the array has another number of axes or the affine cannot be inverted.
@@ -119,6 +120,7 @@ class Image:
     array: np.ndarray
     affine: np.ndarray
     remark: str = ""
+    file: Path | None = None
 
     def __post_init__(self) -> None:
         array = np.asanyarray(self.array)
@@ -174,7 +176,7 @@ class Image:
             InvalidError: If it is damaged, of a wrong shape or type, without a usable affine, not finite or constant.
         """
         array, affine, remark = volumes.read_image(Path(path), labels=labels, volume=volume, spacing=spacing)
-        return cls(array, _checked_affine(f"{Path(path).name} affine", affine), remark)
+        return cls(array, _checked_affine(f"{Path(path).name} affine", affine), remark, Path(path))
 
     @classmethod
     def of(
@@ -211,7 +213,7 @@ class Image:
         if kept:  # in the caller's own precision, and with its channels
             floats = source.array.dtype.kind == "f" and (not labels or source.channels is not None)
             array = array.reshape(source.array.shape)
-            return source if floats or array.dtype == source.array.dtype else cls(array, source.affine, source.remark)
+            return source if floats or array.dtype == source.array.dtype else replace(source, array=array)
         if spacing is not None:
             affine = _spacing_affine(spacing, len(file.shape))
         affine = _checked_affine(f"{name} affine", file.affine if affine is None else affine)

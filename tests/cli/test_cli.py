@@ -1,4 +1,5 @@
 import errno
+import gzip
 import json
 import shutil
 import subprocess
@@ -102,6 +103,19 @@ class TestModels:
         code, out, _ = run(*REGISTER, "--json")
         assert code == 0
         assert json.loads(out) == json.loads((files / "out" / "result.json").read_text())
+        assert json.loads(out)["command"] == "regzoo register fixed.nii.gz moving.nii.gz --model constant-ddf --json"
+
+    def test_nothing_of_a_header_that_may_name_a_patient_is_in_a_result(self, files):
+        for name in ("fixed", "moving"):
+            image = nibabel.load(f"{name}.nii.gz")
+            for key in ("descrip", "db_name", "aux_file", "intent_name"):
+                image.header[key] = b"DOE^JOHN"
+            nibabel.save(image, f"{name}.nii.gz")
+            assert b"DOE" in gzip.decompress((files / f"{name}.nii.gz").read_bytes())
+        assert run(*REGISTER)[0] == 0
+        for path in (files / "out").iterdir():
+            data = path.read_bytes()
+            assert b"DOE" not in (gzip.decompress(data) if path.suffix == ".gz" else data)
 
     @both
     def test_evaluate(self, home, files, call):
@@ -142,6 +156,7 @@ class TestModels:
         before, after = (facts["scores"][when]["ncc"] for when in ("before", "after"))
         assert f"correlation of the images: {before:.3f} before, {after:.3f} after\n" in out
         assert 0.5 < before < 1
+        assert facts["command"] == "regzoo demo -o out"
         moved, fixed = Image.read("out/moved.nii.gz"), Image.read(demo.IMAGES / "mni152.nii.gz")
         np.testing.assert_allclose(moved.affine, fixed.affine)
         assert moved.grid.shape == fixed.grid.shape

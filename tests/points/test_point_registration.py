@@ -11,6 +11,7 @@ from regzoo import cli
 from regzoo.errors import InvalidError
 from regzoo.io.landmarks import read_points, write_points
 from regzoo.points import surface
+from regzoo.schema.result import PointResult
 from regzoo.world.images import Grid, Image
 from regzoo.world.transforms import Transform
 
@@ -71,6 +72,7 @@ def test_files(tmp_path, method):
     assert code == 0, err
     assert float(out.split("(TRE) mm")[1].split()[1]) < 0.05
     facts = json.loads((output / "result.json").read_text())
+    PointResult.model_validate(facts)
     assert facts["scores"]["before"]["tre"]["mean"] == pytest.approx(np.linalg.norm(SHIFT), abs=1e-3)
     np.testing.assert_allclose(read_points(output / "moved.csv"), cloud[::-1], atol=0.05)
     name = "transform.nii.gz" if method == "cpd-deformable" else "transform.tfm"

@@ -1,4 +1,5 @@
 import dataclasses
+import datetime
 import hashlib
 import json
 
@@ -14,6 +15,7 @@ from regzoo.models import build
 from regzoo.registration.candidates import candidates, misfits
 from regzoo.registration.scores import doubts
 from regzoo.schema.card import DataSource
+from regzoo.schema.result import ImageResult
 from regzoo.world.images import Grid, Image
 
 pytestmark = pytest.mark.backend
@@ -197,6 +199,34 @@ def test_result_json(scored):
     shares = {"folds", "folded_volume", "squeezed", "stretched"}
     assert set(facts["jacobian"]) == shares | {"sdlogj", "sdlogj_l2r", "min", "max"}
     assert isinstance(facts["warnings"], list)
+    assert ImageResult.model_validate(facts).schema_version == 1
+    given = {name: f"{name}.nii.gz" for name in ("fixed", "moving", "fixed_labels", "moving_labels")}
+    given |= {"fixed_points": "fixed.csv", "moving_points": "moving.csv"}
+    files = {name: (folder.parents[1] / file).read_bytes() for name, file in given.items()}
+    assert facts["inputs"] == {
+        name: {"file": given[name], "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
+    }
+    assert facts["versions"] == backend.versions()
+    assert (facts["command"], facts["device"]) == (None, backend.device())
+    age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(facts["date"])
+    assert 0 <= age.total_seconds() < 3600
+
+
+def test_result_json_of_a_method_and_of_images_from_memory(tmp_path):
+    image = picture_of(Grid((12, 10, 8), np.diag([2.0, 2.0, 2.0, 1.0])))
+    image.save(tmp_path / "moving.nii.gz")
+    options = {"fixed_mask": np.ones(image.shape, np.uint8), "iterations": 1, "loss": "ncc"}
+    read = Image.read(tmp_path / "moving.nii.gz")
+    result = regzoo.register(image, read, method="rigid,ffd", **options)
+    facts = json.loads((result.save(tmp_path / "out") / "result.json").read_text())
+    ImageResult.model_validate(facts)
+    assert [facts[key] for key in ("method", "loss", "backend", "start")] == [
+        "rigid,ffd",
+        "ncc",
+        backend.NAME,
+        "center",
+    ]
+    assert {name: told["file"] for name, told in facts["inputs"].items()} == {"moving": "moving.nii.gz"}
 
 
 def test_nothing_of_an_earlier_result_stays(scored, tmp_path):

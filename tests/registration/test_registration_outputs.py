@@ -12,6 +12,7 @@ from regzoo.models.outputs.conditional import ConditionalModel
 from regzoo.schema.card import REQUIRED, Card
 from regzoo.schema.inputs import InputConfig
 from regzoo.schema.networks import ModelConfig
+from regzoo.schema.result import ImageResult
 from regzoo.world.images import Grid, Image
 
 pytestmark = pytest.mark.backend
@@ -188,6 +189,8 @@ def test_a_conditional_model_gives_labels_and_says_that_there_is_no_transform(co
     (tmp_path / "out" / "transform.nii.gz").write_bytes(b"of an earlier result")
     result.save(tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"moved_labels.nii.gz", "report.png", "result.json"}
+    written = ImageResult.model_validate_json((tmp_path / "out" / "result.json").read_text())
+    assert (written.inputs, written.transform) == ({}, facts["transform"])
 
 
 def test_channels_come_back_as_channels(copying):

@@ -1,0 +1,101 @@
+"""What `result.json` says: the record of a registration of images, and of one of points.
+
+`python -c "from regzoo.schema.result import ImageResult as R; import json; print(json.dumps(R.model_json_schema()))"`
+prints it as a JSON schema.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, StringConstraints
+
+from regzoo.io.provenance import VERSION
+from regzoo.schema.strict import Strict
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Figures = dict[str, JsonValue]
+
+
+class InputFile(Strict):
+    """A file that was read."""
+
+    file: str
+    """Its name, without its folder; FILE.h5/KEY of a dataset."""
+    sha256: Digest
+
+
+class Scores(Strict):
+    """Figures on the same places before (at the start, nothing moved but by it) and after the registration.
+
+    `ncc`, and as far as labels and landmarks were given `dice`, `hd95` (mm), `centroid` (mm) by label, `mean_dice` and
+    so on, each also with `_forward` and `_inverse`; `tre`, `tre_inverse`, `inverse_residual` (mm) with mean, sd, max.
+    Null where there is no number.
+    """
+
+    before: Figures
+    after: Figures
+
+
+class _Record(Strict):
+    schema_version: Literal[VERSION]
+    """Changes when a key changes its meaning or goes."""
+    date: datetime
+    """When it was made, UTC."""
+    command: str | None
+    """The command line as typed; null for a call from Python."""
+    inputs: dict[str, InputFile]
+    """By argument; what came from memory is not in it."""
+    versions: dict[str, str]
+    """Of regzoo and what computed it."""
+    device: str
+    """`cpu`, `gpu`, or what the backend calls it."""
+    warnings: tuple[str, ...]
+    seconds: dict[str, Annotated[float, Field(ge=0)]]
+    """By step."""
+    scores: Scores
+    jacobian: Annotated[Figures, Field(default_factory=dict)]
+    """What the transform does to volume, on the fixed image's grid; see `regzoo.world.jacobians.statistics`."""
+    files: dict[str, Digest]
+    """The sha256 of each file that was written beside it."""
+
+
+class ModelFacts(Strict):
+    """Which model it was."""
+
+    name: str
+    version: str
+    sha256: Digest
+    """Of its weights."""
+    backend: str
+    source: str | None = None
+    """The name by which these very bytes are found again."""
+
+
+class ImageResult(_Record):
+    """`result.json` of `regzoo register`: by a `model`, or by `method`."""
+
+    model: ModelFacts | None = None
+    method: str | None = None
+    backend: str | None = None
+    """Of `method`."""
+    loss: str | None = None
+    """Of `method` and of the refinement."""
+    start: Literal["center", "world", "mass", "moments"]
+    """What the registration started from."""
+    optimisation: tuple[Figures, ...] = ()
+    """What each of the methods did, on each level: voxels, iterations, loss before and after."""
+    refinement: Figures | None = None
+    transform: str | None = None
+    """Said where there is none."""
+
+
+class PointResult(_Record):
+    """`result.json` of `regzoo register-points`."""
+
+    method: str
+    settings: Figures
+    points: dict[str, Annotated[int, Field(ge=1)]]
+    """How many there are, `fixed` and `moving`."""
+    iterations: int
+    rmse: float | None
+    fitness: float | None
