@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from regzoo import cache, installed
 from regzoo.errors import invalid
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # warnings only; read when TensorFlow is imported
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # not even its errors: those that matter are raised too
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 from scipy import ndimage
 
-from regzoo import backend
+from regzoo import backend, progress
 from regzoo.classical.pyramid import Pair, level_grid
 from regzoo.ops.descriptors import self_similarity
 from regzoo.world.transforms import Transform
@@ -35,7 +35,11 @@ def convex(pair: Pair, start: Transform, objective: Mapping, iterations: int) ->
     reach = [min(round(_REACH * max(grid.spacing * grid.shape) / each), 8) for each in grid.spacing[: pair.dims]]
     moves = np.array(list(itertools.product(*(range(-r, r + 1) for r in reach))), "float32")
     nodes = [np.arange(min(_NODE // 2, n - 1), n, _NODE) for n in shape]
-    costs = np.stack([_cost(fixed, moved, weight, move.astype(int), nodes) for move in moves])
+    costs = []
+    for i, move in enumerate(moves):
+        costs.append(_cost(fixed, moved, weight, move.astype(int), nodes))
+        progress.step(i, len(moves))
+    costs = np.stack(costs)
     chosen, before, after = _choose(costs, moves)
     field = np.stack([_spread(chosen[..., d], nodes, shape) for d in range(pair.dims)], axis=-1)
     level = {"voxels": list(shape), "iterations": len(_COUPLING), "before": before, "after": after}

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from keras import ops
 
-from regzoo import backend
+from regzoo import backend, progress
 from regzoo.classical.pyramid import Pair, level_grid
 from regzoo.ops.fields import compose, integrate, resize_field
 from regzoo.ops.filters import difference, smooth
@@ -30,14 +30,15 @@ def demons(pair: Pair, start: Transform, objective: Mapping, iterations: int) ->
     if linear is None:
         pair, linear, tail = pair.seen_through(start), np.eye(4), start
     field, grid, levels = None, None, []
-    for factor in _FACTORS:
+    for i, factor in enumerate(_FACTORS):
         finer = level_grid(pair.fixed.grid, factor)
         if grid is not None and finer.same_as(grid):
             continue
         grid, shape = finer, finer.shape[: pair.dims]
         field = ops.zeros((1, *shape, pair.dims), dtype="float32") if field is None else resize_field(field, shape)
         batch = {name: ops.convert_to_tensor(each) for name, each in pair.batch(grid, linear, factor).items()}
-        field, level = _level(field, batch, iterations)
+        with progress.part(i, len(_FACTORS)):
+            field, level = _level(field, batch, iterations)
         levels.append({"voxels": list(shape), **level})
     return pair.field(ops.convert_to_numpy(field)[0], grid).then(Transform.linear(linear)).then(tail), levels
 
@@ -48,6 +49,7 @@ def _level(field: object, batch: Mapping, iterations: int) -> tuple[object, dict
     for count in range(iterations + 1):
         after, loss = backend.inference(_step, field, batch)
         loss = float(ops.convert_to_numpy(loss))  # of the field before the step
+        progress.step(count, iterations + 1)
         first = loss if first is None else first
         if loss < best * (1 - 1e-3) or count == 0:
             kept, best, since = field, loss, 0

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from regzoo import backend
+from regzoo import backend, progress
 from regzoo.classical.pyramid import Pair, level_grid
 from regzoo.models import output_of
 from regzoo.models.trainable import Trainable
@@ -60,14 +60,15 @@ class Descent:
         }
         objective = {**objective, "image": images, "deformation": self.deformation}
         model, grid, levels = None, None, []
-        for factor in self.factors:
+        for i, factor in enumerate(self.factors):
             finer = level_grid(pair.fixed.grid, factor)
             if grid is not None and finer.same_as(grid):
                 continue
             before, model, grid = model, self._model(pair, finer), finer
             if before is not None and not self.output.is_linear:
                 model.continue_from(before)
-            levels.append(descend(model, pair.batch(grid, linear, factor), objective, self.rate, iterations))
+            with progress.part(i, len(self.factors)):
+                levels.append(descend(model, pair.batch(grid, linear, factor), objective, self.rate, iterations))
             if self.output.is_linear:
                 linear = linear @ _world(model, grid)  # the next level starts from here, with zeros
         if self.output.is_linear:
@@ -95,6 +96,7 @@ def descend(model: Trainable, batch: Mapping, objective: Mapping, rate: float, i
         weights = [ops.convert_to_numpy(each.value).copy() for each in model.trainable_variables]
         model.reset_metrics()
         loss = float(model.train_on_batch(batch, return_dict=True)["loss"])  # of the weights before this step
+        progress.step(step, iterations + 1)
         first = loss if first is None else first
         if loss < best:
             best, kept = loss, weights

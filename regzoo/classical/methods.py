@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from regzoo import progress
 from regzoo.classical.convex import convex
 from regzoo.classical.demons import demons
 from regzoo.classical.descent import Descent
@@ -79,8 +80,9 @@ def optimise(
     if guidance.labels and all(METHODS[name].loss for name in methods):
         raise invalid("guided", "a method that looks at labels", ",".join(methods), "demons and convex do not.")
     pair, found, done = guidance.pair(fixed, moving), start, []
-    for name in methods:
-        found, levels = METHODS[name].run(pair, found, guidance.objective, guidance.iterations)
+    for i, name in enumerate(methods):
+        with progress.part(i, len(methods)):
+            found, levels = METHODS[name].run(pair, found, guidance.objective, guidance.iterations)
         done.append({"method": name, "loss": METHODS[name].loss or guidance.loss, "levels": levels})
     return Transform(found.steps, fixed.grid), done
 

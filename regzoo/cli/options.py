@@ -30,6 +30,9 @@ Data = Annotated[
     ),
 ]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Show no progress, and say nothing but errors, warnings and the result.")
+]
 Volume = Annotated[
     int | None, typer.Option(metavar="N", help="Which volume of a 4-D file, from 0.", show_default=False)
 ]

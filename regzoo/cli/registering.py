@@ -7,9 +7,10 @@ import typer
 
 import regzoo
 from regzoo import hub
+from regzoo.cli.bar import shown
 from regzoo.cli.door import typed
 from regzoo.cli.machine import Device, Threads, take
-from regzoo.cli.options import Json, Output, Volume
+from regzoo.cli.options import Json, Output, Quiet, Volume
 from regzoo.cli.output import print_table
 from regzoo.io.files import check_writable
 
@@ -107,6 +108,7 @@ def register(
     output: Output = Path("out"),
     device: Device = None,
     threads: Threads = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Register MOVING to FIXED. Writes the moved image, the transform, figures (result.json) and a picture."""
@@ -122,29 +124,31 @@ def register(
         raise typer.Exit(2)
     check_writable(output, folder=True)
     take(device, threads)
-    result = regzoo.register(
-        *images,
-        entry,
-        method=method,
-        refine=refine,
-        loss=loss,
-        iterations=iterations,
-        guided=guided,
-        fixed_mask=fixed_mask,
-        moving_mask=moving_mask,
-        fixed_labels=fixed_labels,
-        moving_labels=moving_labels,
-        fixed_points=fixed_points,
-        moving_points=moving_points,
-        alignment=alignment,
-    )
-    result.facts["command"] = typed(ctx)
-    result.save(output)
+    with shown(quiet):
+        result = regzoo.register(
+            *images,
+            entry,
+            method=method,
+            refine=refine,
+            loss=loss,
+            iterations=iterations,
+            guided=guided,
+            fixed_mask=fixed_mask,
+            moving_mask=moving_mask,
+            fixed_labels=fixed_labels,
+            moving_labels=moving_labels,
+            fixed_points=fixed_points,
+            moving_points=moving_points,
+            alignment=alignment,
+        )
+        result.facts["command"] = typed(ctx)
+        result.save(output)
     if as_json:
         typer.echo((output / "result.json").read_text(encoding="utf-8"))
     else:
         _print_result(result.facts)
-    typer.echo(f"Written to {output}: {', '.join(result.files())}", err=True)
+    if not quiet:
+        typer.echo(f"Written to {output}: {', '.join(result.files())}", err=True)
 
 
 @commands.command()
@@ -159,12 +163,15 @@ def demo(
         ),
     ] = None,
     output: Output = Path("out"),
+    quiet: Quiet = False,
 ) -> None:
     """Register a real pair with a bundled model. Figures before and after are printed, the result is written."""
     check_writable(output, folder=True)
-    from regzoo.registration import demo
+    with shown(quiet):
+        from regzoo.registration import demo
 
-    for line in demo.run(output, data, typed(ctx)):
+        lines = [*demo.run(output, data, typed(ctx))]
+    for line in lines:
         typer.echo(line)
 
 

@@ -8,7 +8,7 @@ import typer
 import regzoo
 from regzoo import hub
 from regzoo.cli.machine import Device, Threads, take
-from regzoo.cli.options import Data, Json, Model, Output, Start
+from regzoo.cli.options import Data, Json, Model, Output, Quiet, Start
 from regzoo.cli.output import print_json, print_table
 from regzoo.errors import invalid
 from regzoo.io.files import check_writable
@@ -46,6 +46,7 @@ def evaluate(
     record: Annotated[
         bool, typer.Option("--record", help="Write the figures of --split on the card too; MODEL is a folder.")
     ] = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Register many pairs and score them. Prints a table over all pairs and writes a row for each."""
@@ -58,7 +59,7 @@ def evaluate(
     if record and (split is None or entry.source != "folder"):
         raise typer.BadParameter("--record goes with --split and a model's folder, such as runs/x.")
     records = _pairs(entry, pairs, split, data)
-    found = regzoo.evaluate(entry, records, alignment=alignment, progress=_print_progress)
+    found = regzoo.evaluate(entry, records, alignment=alignment, progress=None if quiet else _print_progress)
     found.save(output)
     if record:
         found.record(entry.folder, split, f"regzoo evaluate {found.model['name']} --split {split} --data FOLDER")
@@ -72,7 +73,8 @@ def evaluate(
     doubtful = sum(bool(row["warnings"]) for row in found.rows)
     if doubtful:
         typer.echo(f"warning: {doubtful} of {len(found.rows)} pairs have warnings; see scores.csv", err=True)
-    typer.echo(f"Written to {output}: scores.csv, summary.json", err=True)
+    if not quiet:
+        typer.echo(f"Written to {output}: scores.csv, summary.json", err=True)
 
 
 def _pairs(entry: "hub.Entry", pairs: Path | None, split: str | None, data: Path | None) -> list:
@@ -116,6 +118,7 @@ def finetune(
     data: Data = None,
     device: Device = None,
     threads: Threads = None,
+    quiet: Quiet = False,
 ) -> None:
     """Train by a recipe. From its parent or from scratch; the same command resumes a run that was stopped."""
     from regzoo.schema.recipe import Recipe
@@ -124,7 +127,7 @@ def finetune(
     folder = output or Path("runs") / checked.name
     check_writable(folder, folder=True)
     take(device, threads)
-    typer.echo(regzoo.finetune(checked, folder, data))
+    typer.echo(regzoo.finetune(checked, folder, data, quiet=quiet))
 
 
 def _print_progress(done: int, count: int, row: dict) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from regzoo import progress
 from regzoo.io.files import LISTING, atomic_folder, digests
 from regzoo.registration import report
 from regzoo.world.images import Image
@@ -90,7 +91,8 @@ _TRANSFORMS = ("transform.nii.gz", "transform.tfm", "transform.h5")
 
 @contextmanager
 def clock(seconds: dict[str, float], step: str) -> Iterator[None]:
-    """Adds the seconds of a step, to the millisecond."""
+    """Adds the seconds of a step, to the millisecond, and tells that it begins."""
+    progress.stage(step)
     start = time.perf_counter()
     yield
     seconds[step] = round(seconds.get(step, 0.0) + time.perf_counter() - start, 3)

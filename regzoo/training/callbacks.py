@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from regzoo.errors import InvalidError
 from regzoo.io.files import atomic_file
 from regzoo.models import weights
+from regzoo.schema.recipe import Training
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -152,41 +153,74 @@ class Logs(keras.callbacks.Callback):
 
 
 class Bar(keras.callbacks.Callback):
-    """A progress bar over all steps with the loss terms and the time left, and one line an epoch.
+    """A progress bar over all steps with the loss and the time left, on a terminal alone, and one line an epoch.
+
+    The terms of the loss and all figures are in `log.csv`.
 
     Args:
-        steps: All steps of the run.
-        epoch_steps: Steps of a whole epoch.
+        training: How long the run is.
         checkpoint: Whose figures the lines show.
+        before: The figures of the model before training.
+        quiet: Whether to say nothing but what is doubtful.
     """
 
-    def __init__(self, steps: int, epoch_steps: int, checkpoint: Checkpoint) -> None:
+    def __init__(self, training: Training, checkpoint: Checkpoint, before: dict[str, float], quiet: bool) -> None:
         super().__init__()
-        self.checkpoint = checkpoint
-        columns = (
-            BarColumn(20),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+        self.training, self.checkpoint, self.before, self.quiet = training, checkpoint, before, quiet
+        columns = BarColumn(10), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
+        self.console = Console(stderr=True, highlight=False)
+        self.progress = Progress(
+            *columns,
             TextColumn("{task.description}"),
+            console=self.console,
+            disable=quiet or not self.console.is_terminal,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
-        self.progress = Progress(*columns, console=Console(stderr=True))
-        self.task = self.progress.add_task("", total=steps, completed=checkpoint.epoch * epoch_steps)
+        self.task = self.progress.add_task("", total=training.end, completed=self._step(checkpoint.epoch))
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Shows the bar."""
+        """Shows the bar, and how good the model is that the run starts from."""
         self.progress.start()
+        self._say(f"before training  {_told(self.before)}")
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Moves the bar."""
-        terms = "  ".join(f"{name} {float(value):.4f}" for name, value in (logs or {}).items())
-        self.progress.update(self.task, advance=1, description=terms)
+        self.progress.update(self.task, advance=1, description=f"loss {float((logs or {}).get('loss', 0.0)):.4f}")
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Prints the epoch's figures."""
         row = self.checkpoint.history[-1]
-        self.progress.console.print("  ".join(f"{k} {v:.4g}" for k, v in row.items()), highlight=False)
+        figures = {name: row[name] for name in self.before}
+        best = "  best" if self.checkpoint.best_epoch == row["epoch"] else ""
+        self._say(f"step {self._step(row['epoch'])}  loss {row['loss']:.4f}  {_told(figures)}{best}")
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Takes the bar away; to be called after an error too, since Keras does not, and the cursor is hidden."""
         self.progress.stop()
+
+    def tell_kept(self) -> None:
+        """Says which step was kept, and whether it is better than the model before training."""
+        best = self.checkpoint.history[self.checkpoint.best_epoch - 1]
+        figures = {name: best[name] for name in self.before}
+        before = next(iter(self.before.values()))
+        self._say(f"kept: step {self._step(best['epoch'])}  {_told(figures)}  (before training {before:.4g})")
+        if not self.checkpoint.score.better(figures, self.before):
+            self._say("warning: no step is better than the model before training", always=True)
+
+    def _step(self, epoch: int) -> int:
+        return min(epoch * self.training.steps_per_epoch, self.training.end)
+
+    def _say(self, line: str, *, always: bool = False) -> None:
+        """Prints a line, never broken in two: as long as it is, but on a terminal not longer than that is wide."""
+        if always or not self.quiet:
+            form = {"no_wrap": True, "overflow": "ellipsis"} if self.console.is_terminal else {"soft_wrap": True}
+            self.console.print(line, markup=False, **form)
+
+
+def _told(figures: dict[str, float]) -> str:
+    """Returns the figure by which a model is chosen, and the folds."""
+    chosen = next(iter(figures))
+    return "  ".join(
+        f"{name} {figures[name]:.4g}" for name in dict.fromkeys((chosen, "valid_folds")) if name in figures
+    )

@@ -21,7 +21,11 @@ from regzoo.training.validation import Validation
 
 @backend.float32()
 def finetune(
-    recipe: Recipe | str | os.PathLike, output: str | os.PathLike | None = None, data: str | os.PathLike | None = None
+    recipe: Recipe | str | os.PathLike,
+    output: str | os.PathLike | None = None,
+    data: str | os.PathLike | None = None,
+    *,
+    quiet: bool = False,
 ) -> Path:
     """Trains the model of a recipe, from its parent or from scratch, and resumes where an earlier call was stopped.
 
@@ -29,6 +33,7 @@ def finetune(
         recipe: The recipe or its file.
         output: Run folder; `runs/<name>` by default. It ends as a zoo entry: card, config, weights, recipe, scores.
         data: Folder that the recipe's `data.root` is relative to; by default `REGZOO_DATA`, or `data`.
+        quiet: Whether to show no progress, and say nothing but what is doubtful.
 
     Returns:
         The run folder.
@@ -49,13 +54,15 @@ def finetune(
     examples = data_of(recipe, data).examples(inputs)
     batches = _batches(recipe, examples, inputs)
     validation = Validation(model, examples.valid, inputs.spacing)
-    validation()  # what cannot be scored is found out now, not after the first epoch
+    before = validation()  # what cannot be scored is found out now, not after the first epoch
     with run.claimed(folder, recipe):
         checkpoint = Checkpoint(folder / "checkpoint.safetensors", validation)
         checkpoint.set_model(model)
         checkpoint.restore()
-        _fit(recipe, folder, model, checkpoint, batches)
+        bar = Bar(recipe.training, checkpoint, before, quiet)
+        _fit(recipe, folder, model, checkpoint, batches, bar)
         run.publish(folder, recipe, config, inputs, checkpoint)
+        bar.tell_kept()
     return folder
 
 
@@ -65,14 +72,15 @@ def _batches(recipe: Recipe, examples: Examples, inputs: InputConfig) -> Batches
     return Batches(examples, inputs.spacing, seed=recipe.seed, **sizes)
 
 
-def _fit(recipe: Recipe, folder: Path, model: RegistrationModel, checkpoint: Checkpoint, batches: Batches) -> None:
+def _fit(
+    recipe: Recipe, folder: Path, model: RegistrationModel, checkpoint: Checkpoint, batches: Batches, bar: Bar
+) -> None:
     """Trains from the checkpoint's epoch to the last."""
     settings = recipe.training
     epochs = -(-settings.end // settings.steps_per_epoch)
     if checkpoint.epoch == epochs:
         return
     start = keras.callbacks.LambdaCallback(on_epoch_begin=batches.start)
-    bar = Bar(settings.end, settings.steps_per_epoch, checkpoint)
     stops = StopOnNaN(), StopAt(settings.end, settings.steps_per_epoch)
     callbacks = [start, checkpoint, Logs(folder, checkpoint), *stops, bar]
     try:

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tiny_run
+from terminal import lines, terminal
 
 from regzoo.errors import InvalidError
 from regzoo.models import build
@@ -36,3 +37,62 @@ def test_weights_that_are_no_number_never_reach_the_checkpoint(tmp_path):
     with pytest.raises(InvalidError, match=r"diverged: model/.*kernel became nan"):
         checkpoint.on_epoch_end(1, {"loss": 1.0})
     assert (tmp_path / "x.safetensors").read_bytes() == kept
+
+
+class Higher:
+    """Scores of which the higher is better."""
+
+    def better(self, new, old):
+        return new["valid_dice"] > old["valid_dice"]
+
+
+BEFORE = {"valid_dice": 0.57, "valid_folds": 0.0}
+TERMS = {"loss": 1.23456789, "image_lncc": 0.5, "label_dice_scales": 0.5, "deformation_gradient": 0.25}
+
+
+def trained(tmp_path, dice, quiet=False):
+    """Goes through the callbacks of a run whose last epoch is a step short, with a Dice for each epoch."""
+    training = tiny_run.recipe(training={"steps": 2 * len(dice) - 1, "steps_per_epoch": 2}).training
+    checkpoint = callbacks.Checkpoint(tmp_path / "x.safetensors", Higher())
+    bar = callbacks.Bar(training, checkpoint, BEFORE, quiet)
+    bar.on_train_begin()
+    for epoch, value in enumerate(dice, start=1):
+        for batch in range(2):
+            bar.on_train_batch_end(batch, TERMS)
+        checkpoint.history.append({"epoch": epoch, "seconds": 1.0, **TERMS, "valid_dice": value, "valid_folds": 1e-4})
+        if value == max(dice[:epoch]):
+            checkpoint.best_epoch = epoch
+        bar.on_epoch_end(epoch - 1)
+    bar.on_train_end()
+    bar.tell_kept()
+
+
+LINES = [
+    "before training  valid_dice 0.57  valid_folds 0",
+    "step 2  loss 1.2346  valid_dice 0.6  valid_folds 0.0001  best",
+    "step 4  loss 1.2346  valid_dice 0.7123  valid_folds 0.0001  best",
+    "step 5  loss 1.2346  valid_dice 0.7  valid_folds 0.0001",
+    "kept: step 4  valid_dice 0.7123  valid_folds 0.0001  (before training 0.57)",
+]
+
+
+def test_a_pipe_gets_whole_lines_and_no_bar(tmp_path, capsys):
+    trained(tmp_path, [0.6, 0.71234567, 0.7])
+    assert capsys.readouterr() == ("", "".join(f"{line}\n" for line in LINES))
+
+
+def test_a_terminal_gets_a_bar_and_lines_that_fit_it(tmp_path, monkeypatch):
+    with terminal(monkeypatch, columns=80) as screen:
+        trained(tmp_path, [0.6, 0.71234567, 0.7])
+    found = lines(screen[0])
+    assert [line.strip() for line in found if line.strip() in LINES] == LINES
+    assert any(line.rstrip().endswith("loss 1.2346") and "/5 " in line and " left " in line for line in found)
+    assert max(map(len, found)) <= 80
+    with terminal(monkeypatch, columns=40) as screen:
+        trained(tmp_path, [0.6, 0.71234567, 0.7])
+    assert "step 2  loss 1.2346  valid_dice 0.6  va…" in lines(screen[0])
+
+
+def test_a_run_that_did_not_get_better_is_told_of_even_quietly(tmp_path, capsys):
+    trained(tmp_path, [0.56, 0.57], quiet=True)
+    assert capsys.readouterr().err == "warning: no step is better than the model before training\n"
