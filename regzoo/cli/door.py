@@ -7,6 +7,7 @@ import sys
 import typer
 
 from regzoo import installed
+from regzoo.cli.interrupts import insistent
 from regzoo.cli.once import Once
 from regzoo.cli.output import visible
 from regzoo.errors import RegzooError
@@ -30,7 +31,8 @@ class Door(Once):
     def invoke(self, ctx: typer.Context) -> object:
         """Runs the command."""
         try:
-            return super().invoke(ctx)
+            with insistent():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             typer.echo("stopped", err=True)
             ctx.exit(130)

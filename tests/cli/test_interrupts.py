@@ -1,0 +1,79 @@
+"""Ctrl-C ends a command, also where a library swallows it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from regzoo import cli
+from regzoo.cli import interrupts
+
+ONCE = (
+    "import contextlib, sys, time\n"
+    "from regzoo import cli, hub\n"
+    "from regzoo.cli import interrupts\n"
+    "interrupts.PATIENCE = 0.4\n"
+    "def models():\n"
+    "    print('ready', flush=True)\n"
+    "    {swallow}\n"
+    "    return []\n"
+    "hub.models = models\n"
+    "sys.argv = ['regzoo', 'list']\n"
+    "cli.main()\n"
+)
+SLEEP = "time.sleep(20)"
+SWALLOWED = [
+    SLEEP,
+    f"\n    with contextlib.suppress(BaseException): {SLEEP}\n    {SLEEP}",
+    f"\n    for _ in range(3):\n        with contextlib.suppress(BaseException): {SLEEP}",
+    f"\n    try: {SLEEP}\n    except KeyboardInterrupt: raise ImportError('half imported')",
+    f"\n    with contextlib.suppress(KeyboardInterrupt): {SLEEP}",  # and the command goes on to its end
+]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process is not sent Ctrl-C alone on Windows")
+@pytest.mark.parametrize("swallow", SWALLOWED)
+def test_ctrl_c_is_never_swallowed(swallow):
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    code = ONCE.format(swallow=swallow)
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        start = time.monotonic()
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err in ("stopped\n", "No models.\nstopped\n")  # the last ones go on to their end
+    assert time.monotonic() - start < 15
+
+
+def test_without_ctrl_c_nothing_is_changed():
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(ValueError, match="x"), interrupts.insistent():
+        raise ValueError("x")
+    assert signal.getsignal(signal.SIGINT) is before
+    with interrupts.insistent():
+        pass
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_what_is_cleaned_up_behind_an_interrupt_is_not_interrupted(monkeypatch):
+    monkeypatch.setattr(interrupts, "PATIENCE", 0.8)
+    cleaned = []
+
+    def work():
+        with interrupts.insistent():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            finally:
+                time.sleep(0.4)
+                cleaned.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert cleaned
