@@ -45,6 +45,8 @@ with _quiet():
         import tensorflow as tf
 
         tf.zeros(())  # the first operation speaks too
+        # Images of many shapes are what a zoo is for, and its user can do nothing about it.
+        logging.getLogger("tensorflow").addFilter(lambda record: "tf.function retracing" not in record.getMessage())
         # Fusing convolution, bias and leaky ReLU gives small 3-D layers a wrong shape (TensorFlow 2.21), and gains 2 %.
         tf.config.optimizer.set_experimental_options({"remapping": False})
     elif NAME == "torch":

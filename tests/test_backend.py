@@ -1,6 +1,7 @@
 """What `regzoo.backend` promises of every backend."""
 
 import gc
+import logging
 import weakref
 
 import keras
@@ -97,3 +98,13 @@ def test_only_torch_samples_by_itself_and_only_images():
     image = tensor(np.zeros((1, 3, 4, 1)))
     assert backend.has_sampler(image) == (backend.NAME == "torch")
     assert not backend.has_sampler(tensor(np.zeros((1, 3, 1))))
+
+
+@pytest.mark.skipif(backend.NAME != "tensorflow", reason="TensorFlow alone warns of images of many shapes")
+def test_tensorflow_does_not_speak_of_retracing(caplog):
+    logger = logging.getLogger("tensorflow")
+    logger.addHandler(caplog.handler)
+    logger.warning("5 out of the last %d calls to x triggered tf.function retracing. Tracing is", 5)
+    logger.warning("something else")
+    logger.removeHandler(caplog.handler)
+    assert [record.getMessage() for record in caplog.records] == ["something else"]

@@ -76,6 +76,8 @@ def push(
     from regzoo.hub.push import push as upload
 
     ready = package(model, target)
+    for remark in ready.remarks:
+        typer.echo(f"warning: {remark}", err=True)
     if dry_run:
         print_table([{"file": name, "bytes": str(size)} for name, size in ready.sizes().items()])
         typer.echo(f"Nothing was uploaded to {ready.address}.", err=True)

@@ -5,11 +5,12 @@ import re
 import warnings
 from dataclasses import dataclass
 
-from regzoo.errors import InvalidError, RegzooError
+from regzoo.errors import InvalidError, RegzooError, invalid
 from regzoo.hub import cards, lookup, remote, store
 from regzoo.hub.address import Address, parse
 from regzoo.io.yaml_json import dump_yaml
 from regzoo.schema.card import Card
+from regzoo.schema.licences import UNKNOWN, expected
 
 EVAL_RESULTS = ".eval_results/regzoo.yaml"
 _PATIENCE = 120.0
@@ -24,6 +25,8 @@ class Package:
     card: Card
     files: dict[str, bytes]
     """Path in the repository -> its content, which was checked against the card."""
+    remarks: tuple[str, ...] = ()
+    """What its owner is to see to, in sentences."""
 
     def sizes(self) -> dict[str, int]:
         """Returns path in the repository -> bytes."""
@@ -41,7 +44,8 @@ def package(name: str | os.PathLike, target: str) -> Package:
         Card, listed files and scores in the hub's own form; the card has passed huggingface_hub's validators.
 
     Raises:
-        InvalidError: If the card lacks what others need to rely on it, or `target` has a revision.
+        InvalidError: If the card lacks what others need to rely on it, its licence is not one that the models which it
+            started from allow, or `target` has a revision.
     """
     address, entry = parse(target), lookup.take(name)
     if address.revision:
@@ -56,7 +60,31 @@ def package(name: str | os.PathLike, target: str) -> Package:
     results = _eval_results(card)
     if results:
         files[EVAL_RESULTS] = results.encode()
-    return Package(address, card, files | {file.path: entry.read(file.path, file.bytes) for file in card.files})
+    files |= {file.path: entry.read(file.path, file.bytes) for file in card.files}
+    return Package(address, card, files, tuple(filter(None, (_licence(card, name) for name in _parents(card)))))
+
+
+def _parents(card: Card) -> list[str]:
+    """Returns the models that a model started from."""
+    parent = card.training.get("parent")
+    names = parent if isinstance(parent, list) else [parent]
+    return list(dict.fromkeys(re.sub(r"#\d+$", "", name) for name in names if isinstance(name, str)))
+
+
+def _licence(card: Card, parent: str) -> str:
+    """Says what is not known of the licence of a model that another one started from.
+
+    Raises:
+        InvalidError: If it does not allow that one's.
+    """
+    try:
+        theirs = lookup.find(parent).card.license
+    except RegzooError:
+        return f"Its parent {parent} is not found: see that its licence allows {card.license}."
+    wanted = expected(theirs, card.license)
+    if wanted:
+        raise invalid(f"{card.name}: license", f"for the parent {parent} {wanted}", card.license)
+    return f"The licence of its parent {parent} is unknown: ask its authors." if theirs in UNKNOWN else ""
 
 
 def push(package: Package, private: bool) -> Address:
@@ -120,9 +148,7 @@ def _derived(card: Card) -> dict:
         )
         for score in card.scores
     ]
-    parent = card.training.get("parent")
-    names = [str(each) for each in (parent if isinstance(parent, list | tuple) else [parent])]
-    bases = [parse(name.partition("#")[0]).repo for name in names if name.startswith("hf://")]
+    bases = [parse(name).repo for name in _parents(card) if name.startswith("hf://")]
     data = ModelCardData(
         base_model=bases[0] if len(bases) == 1 else bases or None,
         datasets=sorted({source.dataset for source in card.data if source.dataset}) or None,

@@ -44,6 +44,7 @@ def finetune(
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
     folder = Path(output or Path("runs") / recipe.name)
     recipe = parents.pinned(recipe, folder)
+    parents.check_licence(recipe)
     if run.is_finished(folder, recipe):
         return folder
     backend.seed(recipe.seed)

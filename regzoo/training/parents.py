@@ -8,6 +8,7 @@ from regzoo.errors import InvalidError, invalid
 from regzoo.hub import cards
 from regzoo.models import RegistrationModel, weights
 from regzoo.schema.inputs import InputConfig
+from regzoo.schema.licences import expected
 from regzoo.schema.networks import ModelConfig, StageConfig
 from regzoo.schema.recipe import Recipe
 
@@ -34,6 +35,19 @@ def _pin(name: str | None, earlier: str | None) -> str | None:
 
 def _listed(parent: str | tuple[str | None, ...] | None) -> list[str | None]:
     return list(parent) if isinstance(parent, tuple) else [parent]
+
+
+def check_licence(recipe: Recipe) -> None:
+    """Refuses a licence that one of the parents does not allow for what starts from it.
+
+    Raises:
+        InvalidError: If the recipe's card has one.
+    """
+    for name in filter(None, _listed(recipe.parent)):
+        model, _ = _network(name)
+        wanted = expected(hub.find(model).card.license, recipe.card.license)
+        if wanted:
+            raise invalid("card.license", f"for the parent {model} {wanted}", recipe.card.license)
 
 
 def config_and_input(recipe: Recipe) -> tuple[ModelConfig, InputConfig]:

@@ -622,6 +622,26 @@ class TestPush:
         with pytest.raises(InvalidError, match=r"holds another model, lung-ct-ddf@1\. Choose another repository"):
             push(package("other", "hf://lab/new"), private=False)
 
+    def test_a_parent_that_is_shared_alike_is_not_relicensed(self, server, tmp_path):
+        make_entry(tmp_path / "zoo" / "brain-mr-dvf", name="brain-mr-dvf", license="cc-by-sa-4.0")
+        for parent in ("brain-mr-dvf", ["brain-mr-dvf@1#0", None]):
+            make_entry(tmp_path / "entry", training={"parent": parent}, license="cc-by-4.0")
+            with pytest.raises(
+                InvalidError, match=r"license: expected for the parent brain-mr-dvf.* cc-by-sa-4\.0, or"
+            ):
+                package("entry", "hf://lab/new")
+            make_entry(tmp_path / "entry", training={"parent": parent}, license="cc-by-sa-4.0")
+            assert package("entry", "hf://lab/new").remarks == ()
+        make_entry(tmp_path / "entry", training={"parent": ["runs/gone", "brain-mr-dvf"]}, license="cc-by-sa-4.0")
+        told = "Its parent runs/gone is not found: see that its licence allows cc-by-sa-4.0."
+        assert package("entry", "hf://lab/new").remarks == (told,)
+        assert run("push", "entry", "hf://lab/new", "--dry-run")[2].startswith(f"warning: {told}\n")
+        make_entry(tmp_path / "zoo" / "brain-mr-dvf", name="brain-mr-dvf", license="unknown")
+        make_entry(tmp_path / "entry", training={"parent": "brain-mr-dvf"}, license="mit")
+        assert package("entry", "hf://lab/new").remarks == (
+            "The licence of its parent brain-mr-dvf is unknown: ask its authors.",
+        )
+
     def test_a_second_push_is_a_second_commit(self, server, tmp_path):
         first = push(package("entry", "hf://lab/new"), private=False)
         make_entry(tmp_path / "entry", version="2", weights=b"retrain")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tiny_run
+from fake_zoo import make_entry
 
 from regzoo import hub
 from regzoo.errors import InvalidError
@@ -118,3 +119,14 @@ def test_a_network_that_was_trained_symmetric_stays_so(whole, home, tmp_path):
     assert cards.read_config(grown).output.symmetric
     with pytest.raises(InvalidError, match=r"model\.output\.symmetric: expected true, as the parent"):
         finetune(tiny_run.recipe(name="back", model=one, training=steps, parent=str(grown)), tmp_path / "back", home)
+
+
+def test_a_licence_that_the_parent_does_not_allow_is_refused_before_training(tmp_path):
+    make_entry(tmp_path / "parent", license="cc-by-sa-4.0")
+    for parent in (str(tmp_path / "parent"), [f"{tmp_path / 'parent'}#0"]):
+        recipe = tiny_run.recipe(parent=parent, card={"license": "cc-by-4.0"})
+        with pytest.raises(InvalidError, match=r"card\.license: expected for the parent .* cc-by-sa-4\.0, or a later"):
+            finetune(recipe, tmp_path / "run", tmp_path)
+        parents.check_licence(tiny_run.recipe(parent=parent, card={"license": "cc-by-sa-4.0"}))
+        parents.check_licence(tiny_run.recipe(parent=parent, card={}))
+    assert not (tmp_path / "run").exists()
