@@ -1,5 +1,6 @@
 """Losses: two images, two label maps, one field or two in; one value a batch item out, lower is better."""
 
+from regzoo import backend  # noqa: F401 - first, since it keeps start-up chatter away
 from regzoo.losses.deformation import bending, elastic, folding, gradient
 from regzoo.losses.image import lncc, ncc, ssd
 from regzoo.losses.keras_loss import Loss

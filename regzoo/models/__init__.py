@@ -1,5 +1,6 @@
 """Registration models, built from a config, or around a network of one's own."""
 
+from regzoo import backend  # noqa: F401 - first, since it keeps start-up chatter away
 from regzoo.models.base import RegistrationModel
 from regzoo.models.building import build, output_of
 from regzoo.models.own import NETWORKS, OwnModel

@@ -220,6 +220,8 @@ def unscored(fixed: Side, moving: Side) -> list[str]:
 
 # SDlogJ of 0.35: a third of the voxels change their volume by more than a factor of 1.4.
 _STRONG = 0.35
+# A fiftieth and six times of its volume: no tissue is squeezed or stretched so, but a label that is drawn together is.
+_LEAST, _MOST = 0.02, 6.0
 # Share of the label voxels whose volume changes more than threefold: anatomy of one kind does so nowhere.
 _MANY = 0.03
 
@@ -241,6 +243,9 @@ def doubts(scores: dict, jacobian: dict, one_contrast: bool = True) -> list[str]
             f"The field compresses and stretches strongly (SDlogJ {jacobian['sdlogj']:.2f}); "
             "do not measure volumes by it."
         )
+    low, high = (jacobian.get(key, 1.0) for key in ("min", "max"))
+    if low < _LEAST or high > _MOST:
+        found.append(f"The Jacobian goes from {low:.2g} to {high:.2g}: where it is so far from 1, trust no volume.")
     squeezed, stretched = (jacobian.get(key, 0.0) for key in ("squeezed", "stretched"))
     if squeezed + stretched > _MANY:
         found.append(

@@ -147,3 +147,10 @@ def test_warns_of_labels_that_are_drawn_together(squeezed, stretched, told):
         assert found[0].startswith(
             "Of the label voxels 29 % are squeezed (Jacobian below 0.3) and 2 % stretched (above 3)"
         )
+
+
+@pytest.mark.parametrize(("low", "high", "told"), [(0.021, 5.9, 0), (0.006, 1.2, 1), (0.5, 7.0, 1), (-0.1, 1.0, 1)])
+def test_warns_of_volumes_that_are_nowhere_real(low, high, told):
+    scores = {"before": {"ncc": 0.5}, "after": {"ncc": 0.6}}
+    found = doubts(scores, STILL | {"min": low, "max": high})
+    assert found == [f"The Jacobian goes from {low:g} to {high:g}: where it is so far from 1, trust no volume."] * told
