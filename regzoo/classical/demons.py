@@ -36,7 +36,7 @@ def demons(pair: Pair, start: Transform, objective: Mapping, iterations: int) ->
             continue
         grid, shape = finer, finer.shape[: pair.dims]
         field = ops.zeros((1, *shape, pair.dims), dtype="float32") if field is None else resize_field(field, shape)
-        batch = {name: ops.convert_to_tensor(each) for name, each in pair.batch(grid, linear, factor).items()}
+        batch = {name: ops.convert_to_tensor(each) for name, each in pair.batch(grid, linear).items()}
         with progress.part(i, len(_FACTORS)):
             field, level = _level(field, batch, iterations)
         levels.append({"voxels": list(shape), **level})

@@ -51,6 +51,8 @@ class Descent:
             iterations: Most steps of a level; it ends early once its loss no longer falls.
         """
         linear, tail = start.matrix, Transform()
+        if self.output.is_linear:
+            pair = pair.shared_view()
         if linear is None or pair.in_volume:  # the moving image is seen through what comes before
             pair, linear, tail = pair.seen_through(start), np.eye(4), start
         windows = [name for name, entry in LOSSES["image"].items() if issubclass(entry.config, WindowTerm)]
@@ -68,7 +70,7 @@ class Descent:
             if before is not None and not self.output.is_linear:
                 model.continue_from(before)
             with progress.part(i, len(self.factors)):
-                levels.append(descend(model, pair.batch(grid, linear, factor), objective, self.rate, iterations))
+                levels.append(descend(model, pair.batch(grid, linear), objective, self.rate, iterations))
             if self.output.is_linear:
                 linear = linear @ _world(model, grid)  # the next level starts from here, with zeros
         if self.output.is_linear:

@@ -9,6 +9,7 @@ from regzoo.classical.pyramid import Pair
 from regzoo.errors import invalid, unknown
 from regzoo.schema.losses import LOSSES
 from regzoo.world.images import Image
+from regzoo.world.transforms import Transform
 
 IMAGE_LOSSES = LOSSES["image"].keys()
 
@@ -56,9 +57,9 @@ class Guidance:
         """Image and label losses."""
         return {"image": {self.loss: {}}} | ({"label": {"dice": {}}} if self.labels else {})
 
-    def pair(self, fixed: Image, moving: Image) -> Pair:
-        """Returns both images with what says more of them."""
+    def pair(self, fixed: Image, moving: Image, start: Transform) -> Pair:
+        """Returns both images, which `start` lays on each other, with what says more of them."""
         masks = self.masks
         if self.moving_mask is None and not LOSSES["image"][self.loss].config.skips_flat:
             masks["moving_mask"] = Image(np.ones(moving.shape, "uint8"), moving.affine)
-        return Pair.of(fixed, moving, masks, self.labels)
+        return Pair.of(fixed, moving, masks, self.labels, start)

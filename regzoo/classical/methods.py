@@ -79,7 +79,7 @@ def optimise(
             raise unknown("method", name, METHODS)
     if guidance.labels and all(METHODS[name].loss for name in methods):
         raise invalid("guided", "a method that looks at labels", ",".join(methods), "demons and convex do not.")
-    pair, found, done = guidance.pair(fixed, moving), start, []
+    pair, found, done = guidance.pair(fixed, moving, start), start, []
     for i, name in enumerate(methods):
         with progress.part(i, len(methods)):
             found, levels = METHODS[name].run(pair, found, guidance.objective, guidance.iterations)
@@ -102,7 +102,7 @@ def refine(fixed: Image, moving: Image, start: Transform, guidance: Guidance | N
     Source: Balakrishnan et al., VoxelMorph: a learning framework for deformable medical image registration, 2019.
     """
     guidance = guidance or Guidance()
-    pair = guidance.pair(fixed, moving)
+    pair = guidance.pair(fixed, moving, start)
     # Through `start` even where it is linear: the loss before is then that of `start`, at the first step's zeros.
     seen = pair.seen_through(start)
     found, (level,) = _REFINEMENT(seen, Transform(), guidance.objective, guidance.iterations)

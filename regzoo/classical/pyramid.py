@@ -7,18 +7,21 @@ import numpy as np
 
 from regzoo.schema.inputs import PercentileIntensity, WindowIntensity
 from regzoo.world.images import Grid, Image, Outside, normalise, resample
+from regzoo.world.matrices import map_points
 from regzoo.world.transforms import Transform
 
 _VOXELS = 600_000  # of the finest level; more detail than that costs more time than it gives accuracy
 _LEAST = 12  # voxels along the longest axis of the coarsest level
+_LATTICE = 17  # points along each axis of the fixed image by which is found what both images show
 
 
-def _scaled(array: np.ndarray) -> np.ndarray:
-    """Returns intensities in [0, 1] between two percentiles, or over their whole range where few voxels differ."""
-    low, high = np.percentile(array, (PercentileIntensity().low, PercentileIntensity().high))
+def _scaled(array: np.ndarray, sample: np.ndarray) -> np.ndarray:
+    """Returns intensities in [0, 1] between two percentiles of a sample, or over its whole range where few differ."""
+    percentiles = PercentileIntensity()
+    low, high = np.percentile(sample, (percentiles.low, percentiles.high))
     if not high > low:  # a mask of a small organ
-        return normalise(array, WindowIntensity(low=array.min(), high=array.max()))
-    return normalise(array, PercentileIntensity())
+        low, high = sample.min(), sample.max()
+    return normalise(array, WindowIntensity(low=low, high=high))
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,19 +33,42 @@ class Pair:
         moving: Moving image, in [0, 1].
         others: `fixed_mask`, `moving_mask`: 1 where images are compared; `fixed_labels`, `moving_labels`: one channel
             a label. Each on the grid of its image.
+        shown: The voxels of the fixed image that the moving image shows, and some around them.
     """
 
     fixed: Image
     moving: Image
     others: Mapping[str, Image] = field(default_factory=dict)
+    shown: tuple[slice, slice, slice] = (slice(None),) * 3
 
     @classmethod
-    def of(cls, fixed: Image, moving: Image, masks: Mapping[str, Image], labels: tuple[Image, Image] | None) -> "Pair":
-        """Returns a pair from images, label maps as masks (what is not 0 counts), and labels of both images."""
+    def of(
+        cls,
+        fixed: Image,
+        moving: Image,
+        masks: Mapping[str, Image],
+        labels: tuple[Image, Image] | None,
+        start: Transform,
+    ) -> "Pair":
+        """Returns a pair from images, label maps as masks (what is not 0 counts), and labels of both images.
+
+        Fields of view may differ widely. What of the moving image lies far from where `start` takes the fixed image is
+        cut off, and the brightness of each image is that of what both show.
+        """
         others = {name: Image((mask.array != 0).astype("float32"), mask.affine) for name, mask in masks.items()}
         if labels is not None:
             others |= {"fixed_labels": labels[0], "moving_labels": labels[1]}
-        return cls(*(Image(_scaled(each.array), each.affine) for each in (fixed, moving)), others)
+        shown, near = _shared_view(fixed.grid, moving.grid, start)
+        others = {name: _cut(each, near) if name.startswith("moving") else each for name, each in others.items()}
+        moving = _cut(moving, near)
+        scaled = _scaled(fixed.array, fixed.array[shown]), _scaled(moving.array, moving.array)
+        return cls(Image(scaled[0], fixed.affine), Image(scaled[1], moving.affine), others, shown)
+
+    def shared_view(self) -> "Pair":
+        """Returns the pair with the fixed image cut to what the moving image shows and some way around it."""
+        cut = {name: _cut(each, self.shown) for name, each in self.others.items() if name.startswith("fixed")}
+        everywhere = (slice(None),) * 3
+        return replace(self, fixed=_cut(self.fixed, self.shown), others={**self.others, **cut}, shown=everywhere)
 
     @property
     def dims(self) -> int:
@@ -62,15 +88,14 @@ class Pair:
                 others[name] = transform.apply_image(others[name], grid)
         return replace(self, moving=transform.apply_image(self.moving, grid, outside="edge"), others=others)
 
-    def batch(self, grid: Grid, linear: np.ndarray, factor: float) -> dict[str, np.ndarray]:
-        """Returns what a registration model trains on.
+    def batch(self, grid: Grid, linear: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns what a registration model trains on; the moving image is seen as coarsely as the fixed one.
 
         Args:
             grid: Where the fixed image is seen.
             linear: From fixed to moving space, RAS mm, (4, 4).
-            factor: How much coarser than its own grid the moving image is seen.
         """
-        other = level_grid(self.moving.grid, factor)
+        other = coarsened(self.moving.grid, float(grid.spacing[: self.dims].min()))
         seen = {"fixed": self.fixed, "moving": self.moving, **self.others}
         grids = {name: grid if name.startswith("fixed") else other for name in seen}
         # Labels and masks end where their image does.
@@ -102,7 +127,13 @@ def level_grid(grid: Grid, factor: float) -> Grid:
     long = np.array(grid.shape) > 1
     even = float(np.prod(extent[long]) / _VOXELS) ** (1 / max(1, long.sum()))
     finest = max(even, float(grid.spacing[long].min(initial=np.inf)) if long.any() else 0.0)
-    wanted = np.maximum(np.minimum(finest * factor, extent.max() / _LEAST), grid.spacing)
+    return coarsened(grid, min(finest * factor, extent.max() / _LEAST))
+
+
+def coarsened(grid: Grid, step: float) -> Grid:
+    """Returns a grid over the same region with voxels of about `step` mm, never finer than the grid's own."""
+    extent = grid.spacing * grid.shape
+    wanted = np.maximum(step, grid.spacing)
     shape = np.maximum(np.rint(extent / wanted), np.minimum(grid.shape, 4)).astype(int)
     linear = grid.affine[:3, :3] * (np.array(grid.shape) / shape)
     affine = np.eye(4)
@@ -110,3 +141,30 @@ def level_grid(grid: Grid, factor: float) -> Grid:
     corner = grid.affine[:3, 3] - grid.affine[:3, :3] @ np.full(3, 0.5)
     affine[:3, 3] = corner + linear @ np.full(3, 0.5)
     return Grid(tuple(shape), affine)
+
+
+def _shared_view(fixed: Grid, moving: Grid, start: Transform) -> tuple[tuple, tuple]:
+    """Returns the voxels of each grid that lie where the other is, by `start`, and half of that extent around."""
+    ends = (np.linspace(-0.5, n - 0.5, _LATTICE) for n in fixed.shape)
+    places = map_points(fixed.affine, np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1).reshape(-1, 3))
+    there = start.apply_points(places)
+    inside = moving.covers(there)
+    if not inside.any():
+        return (slice(None),) * 3, (slice(None),) * 3
+    step = fixed.spacing * fixed.shape / (_LATTICE - 1)
+    return _around(fixed, places[inside], float(step.max())), _around(moving, there, 0.0)
+
+
+def _around(grid: Grid, points: np.ndarray, margin: float) -> tuple[slice, slice, slice]:
+    """Returns the voxels of a grid that lie in the box around points, or up to half its extent and a margin away."""
+    voxels = map_points(np.linalg.inv(grid.affine), points)
+    reach = (np.ptp(points, axis=0).max() / 2 + margin) / grid.spacing
+    first = np.clip(np.floor(voxels.min(axis=0) - reach), 0, np.array(grid.shape) - 1).astype(int)
+    last = np.clip(np.ceil(voxels.max(axis=0) + reach) + 1, first + 1, grid.shape).astype(int)
+    return tuple(slice(*each) for each in zip(first, last, strict=True))
+
+
+def _cut(image: Image, voxels: tuple[slice, slice, slice]) -> Image:
+    affine = image.affine.copy()
+    affine[:3, 3] = map_points(image.affine, np.array([each.start or 0 for each in voxels], dtype=float))
+    return Image(image.array[voxels], affine)
