@@ -2,7 +2,9 @@
 
 import _thread
 import contextlib
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,12 +20,16 @@ def insistent() -> Iterator[None]:
     if not in_charge or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
-    asked, ended = [], threading.Event()
+    asked, ended, screen = [], threading.Event(), _Screen()
 
     def heard(*_: object) -> None:  # without a lock, which the main thread might hold
-        if not ended.is_set():
-            asked.append(time.monotonic())
-            raise KeyboardInterrupt
+        if ended.is_set():
+            return
+        if _backend_is_loading():
+            screen.tell_stopped()
+            os._exit(130)
+        asked.append(time.monotonic())
+        raise KeyboardInterrupt
 
     def repeat() -> None:
         while not ended.wait(PATIENCE / 4):
@@ -42,8 +48,36 @@ def insistent() -> Iterator[None]:
         ended.set()
         watch.join()
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        screen.close()
     if asked:  # also where what was interrupted made another error of it, or went on to its end
         raise KeyboardInterrupt
+
+
+def _backend_is_loading() -> bool:
+    """Tells whether a backend is being imported: nothing is begun yet, and half of its C++ crashes if it is left."""
+    backend = sys.modules.get("regzoo.backend")
+    return backend is not None and not hasattr(backend, "Tensor")  # its first name after the imports
+
+
+class _Screen:
+    """Where stderr leads, also while a backend is imported, when it leads nowhere."""
+
+    def __init__(self) -> None:
+        try:
+            self._file = os.dup(sys.stderr.fileno())
+        except (OSError, ValueError, AttributeError):  # in a test, or where there is none
+            self._file = None
+
+    def tell_stopped(self) -> None:
+        """Prints what the door would print; on a terminal the line is emptied and the cursor shown again."""
+        if self._file is not None:
+            clear = b"\r\x1b[2K\x1b[?25h" if os.isatty(self._file) else b""
+            os.write(self._file, clear + b"stopped\n")
+
+    def close(self) -> None:
+        """Closes it."""
+        if self._file is not None:
+            os.close(self._file)
 
 
 def _interrupt() -> None:

@@ -238,13 +238,13 @@ def doubts(scores: dict, jacobian: dict, one_contrast: bool = True) -> list[str]
     found = []
     if jacobian["folds"] > 0.001:
         found.append(f"The field folds at {100 * jacobian['folds']:.2f} % of the voxels.")
+    low, high = (jacobian.get(key, 1.0) for key in ("min", "max"))
     if jacobian["sdlogj"] > _STRONG:
         found.append(
             f"The field compresses and stretches strongly (SDlogJ {jacobian['sdlogj']:.2f}); "
             "do not measure volumes by it."
         )
-    low, high = (jacobian.get(key, 1.0) for key in ("min", "max"))
-    if low < _LEAST or high > _MOST:
+    elif low < _LEAST or high > _MOST:
         found.append(f"The Jacobian goes from {low:.2g} to {high:.2g}: where it is so far from 1, trust no volume.")
     squeezed, stretched = (jacobian.get(key, 0.0) for key in ("squeezed", "stretched"))
     if squeezed + stretched > _MANY:

@@ -52,6 +52,22 @@ def test_ctrl_c_is_never_swallowed(swallow):
     assert time.monotonic() - start < 15
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a process is not sent Ctrl-C alone on Windows")
+def test_while_a_backend_is_imported_ctrl_c_ends_the_process_at_once():
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    half = "import types, os\n    sys.modules['regzoo.backend'] = types.ModuleType('x')"
+    half += "\n    os.dup2(os.open(os.devnull, 1), 2)"
+    code = ONCE.format(swallow=f"\n    {half}\n    try: {SLEEP}\n    finally: print('left half-way', flush=True)")
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60) == ("", "stopped\n")
+    assert process.returncode == 130
+
+
 def test_without_ctrl_c_nothing_is_changed():
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(ValueError, match="x"), interrupts.insistent():
