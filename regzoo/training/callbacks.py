@@ -3,7 +3,7 @@
 import csv
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import keras
@@ -206,15 +206,21 @@ class Bar(keras.callbacks.Callback):
         before = next(iter(self.before.values()))
         self._say(f"kept: step {self._step(best['epoch'])}  {_told(figures)}  (before training {before:.4g})")
         if not self.checkpoint.score.better(figures, self.before):
-            self._say("warning: no step is better than the model before training", always=True)
+            self.warn(["no step is better than the model before training"])
+
+    def warn(self, doubts: Iterable[str]) -> None:
+        """Prints what is doubtful, also where it is to be quiet."""
+        for each in doubts:
+            self._say(f"warning: {each}", whole=True)
 
     def _step(self, epoch: int) -> int:
         return min(epoch * self.training.steps_per_epoch, self.training.end)
 
-    def _say(self, line: str, *, always: bool = False) -> None:
-        """Prints a line, never broken in two: as long as it is, but on a terminal not longer than that is wide."""
-        if always or not self.quiet:
-            form = {"no_wrap": True, "overflow": "ellipsis"} if self.console.is_terminal else {"soft_wrap": True}
+    def _say(self, line: str, *, whole: bool = False) -> None:
+        """Prints a line, not broken in two: as long as it is, or on a terminal, unless all of it counts, cut to fit."""
+        if whole or not self.quiet:
+            cut = self.console.is_terminal and not whole
+            form = {"no_wrap": True, "overflow": "ellipsis"} if cut else {"soft_wrap": True}
             self.console.print(line, markup=False, **form)
 
 

@@ -44,7 +44,6 @@ def finetune(
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
     folder = Path(output or Path("runs") / recipe.name)
     recipe = parents.pinned(recipe, folder)
-    parents.check_licence(recipe)
     if run.is_finished(folder, recipe):
         return folder
     backend.seed(recipe.seed)
@@ -61,6 +60,7 @@ def finetune(
         checkpoint.set_model(model)
         checkpoint.restore()
         bar = Bar(recipe.training, checkpoint, before, quiet)
+        bar.warn(parents.licence_doubts(recipe))
         _fit(recipe, folder, model, checkpoint, batches, bar)
         run.publish(folder, recipe, config, inputs, checkpoint)
         bar.tell_kept()
