@@ -73,7 +73,7 @@ def test_a_run_keeps_the_commit_that_it_began_with(server, tmp_path):
     assert Recipe.read(other / "recipe.yaml").parent == server.pins[server.new]
 
 
-def test_a_run_that_was_pinned_to_a_commit_alone_goes_on_with_it(server, tmp_path):
+def test_a_run_that_was_pinned_to_a_commit_alone_goes_on_with_it(server, tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     old = f"{NAME}@{server.old}"
     tiny_run.recipe(name="child", parent=old, model=None, input=None).write(tmp_path / "run" / "recipe.yaml")
@@ -87,3 +87,11 @@ def test_a_run_that_was_pinned_to_a_commit_alone_goes_on_with_it(server, tmp_pat
     for parent in (NAME, old, server.pins[server.old]):  # however its recipe names it
         recipe = tiny_run.recipe(name="child", parent=parent, model=None, input=None)
         assert parents.pinned(recipe, tmp_path / "run").parent == server.pins[server.old]
+    # Also where the hub has other weights under that commit by now, which are then found out.
+    server.commits[REPO][server.old] = server.commits[REPO][server.new]
+    monkeypatch.setenv("REGZOO_CACHE", str(tmp_path / "fresh"))
+    for parent in (NAME, old):
+        recipe = tiny_run.recipe(name="child", parent=parent, model=None, input=None)
+        assert parents.pinned(recipe, tmp_path / "run").parent == server.pins[server.old]
+    with pytest.raises(hub.DamagedError, match="Who pinned it had another model"):
+        finetune(recipe, tmp_path / "run", tiny_run.write_data(tmp_path / "data"))
