@@ -96,3 +96,9 @@ def test_a_terminal_gets_a_bar_and_lines_that_fit_it(tmp_path, monkeypatch):
 def test_a_run_that_did_not_get_better_is_told_of_even_quietly(tmp_path, capsys):
     trained(tmp_path, [0.56, 0.57], quiet=True)
     assert capsys.readouterr().err == "warning: no step is better than the model before training\n"
+
+
+def test_what_is_doubtful_is_never_cut_or_broken_in_a_pipe(tmp_path, capsys):
+    checkpoint = callbacks.Checkpoint(tmp_path / "x.safetensors", Higher())
+    callbacks.Bar(tiny_run.recipe().training, checkpoint, BEFORE, quiet=True).warn(["a long word " * 20])
+    assert capsys.readouterr().err == f"warning: {'a long word ' * 20}\n"
