@@ -30,6 +30,11 @@ class Entry:
         """Whether the bytes were checked against the card, as `take` does."""
         return self.content is not None
 
+    def __repr__(self) -> str:
+        card = self.card
+        told = ", ".join(each for each in (card.anatomy, card.modality, card.headline) if each)
+        return f"<Entry {self.address or card.id} ({self.source}){': ' if told else ''}{told}>"
+
     @property
     def pin(self) -> str:
         """The name under which these very bytes are found again; see `regzoo.hub.pin`."""

@@ -73,6 +73,12 @@ class PointRegistration:
     facts: dict = field(default_factory=dict)
     named: Landmarks | None = None
 
+    def __repr__(self) -> str:
+        found = [self.facts["scores"][when]["nearest"]["fixed"] for when in ("before", "after")]
+        moved = f"nearest point {found[0]:.2f} to {found[1]:.2f} mm"
+        sizes = f"{len(self.fixed)} and {len(self.moving)} points"
+        return f"<PointRegistration of {sizes} by {self.facts['method']}: {moved}>"
+
     def save(self, folder: str | os.PathLike) -> Path:
         """Writes the transform, moved.csv (moving points in fixed space, in their order), report.png and result.json.
 

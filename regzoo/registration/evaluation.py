@@ -21,6 +21,7 @@ from regzoo.registration.results import Result
 from regzoo.schema.card import Score
 from regzoo.world.alignment import Alignment
 
+_HEADLINES = ("dice_after", "tre_after", "ncc_after")
 _WORDS = ("fixed", "moving", "warnings")  # columns that are no figures
 
 
@@ -35,6 +36,12 @@ class Evaluation:
 
     model: dict
     rows: tuple[dict, ...]
+
+    def __repr__(self) -> str:
+        figures = self.summary()
+        told = [f"{key} {figures[key]['mean']:.3f}" for key in _HEADLINES if figures.get(key, {}).get("count")]
+        count = f"{len(self.rows)} pair{'s' * (len(self.rows) != 1)}"
+        return f"<Evaluation {self.model['name']}@{self.model['version']}, {count}: {', '.join(told) or 'no scores'}>"
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Returns mean, sd and count of every figure over the pairs that have it."""

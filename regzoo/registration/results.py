@@ -44,6 +44,16 @@ class Result:
     moving_labels: Image | None = None
     moved_labels: Image | None = None
 
+    def __repr__(self) -> str:
+        model = self.facts.get("model")
+        by = f"{model['name']}@{model['version']}" if model else self.facts.get("method", "nothing")
+        count = len(self.facts.get("warnings", ()))
+        told = [*_changes(self.facts.get("scores", {})), f"{count or 'no'} warning{'s' * (count != 1)}"]
+        folds = self.facts.get("jacobian", {}).get("folds")
+        if folds is not None:
+            told.insert(-1, f"{100 * folds:.2g} % folds")
+        return f"<Result {self.fixed.grid.text()}, by {by}: {', '.join(told)}>"
+
     def save(self, folder: str | os.PathLike) -> Path:
         """Writes moved.nii.gz, moved_labels.nii.gz, the transform (what there is), report.png and result.json.
 
@@ -84,6 +94,19 @@ class Result:
             elif self.transform.has_matrix:
                 files[both] = self.transform
         return {name: content for name, content in files.items() if content is not None}
+
+
+def _changes(scores: dict) -> list[str]:
+    """Returns how the headline scores changed: `dice 0.570 to 0.843`."""
+    before, after = scores.get("before", {}), scores.get("after", {})
+    found = [
+        f"{name} {before[key]:.3f} to {after[key]:.3f}"
+        for name, key in (("dice", "mean_dice"), ("ncc", "ncc"))
+        if np.isfinite([side.get(key, np.nan) for side in (before, after)]).all()
+    ]
+    if "tre" in before and "tre" in after:
+        found.insert(0, f"tre {before['tre']['mean']:.2f} to {after['tre']['mean']:.2f} mm")
+    return found
 
 
 _TRANSFORMS = ("transform.nii.gz", "transform.tfm", "transform.h5")

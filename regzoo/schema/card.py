@@ -140,6 +140,21 @@ class Card(About):
             raise ValueError(f"{' and '.join(absent)} must be listed")
         return files
 
+    def __repr__(self) -> str:
+        spacing = " x ".join(f"{value:.4g}" for value in self.input.spacing)
+        axes = self.input.axes if len(self.input.shape) == 3 else "slices"
+        grid = f"{self.input.shape}, {spacing} mm, {axes}"
+        about = ", ".join(each for each in (self.anatomy, self.modality) if each)
+        return f"<Card {self.id}: {', '.join(each for each in (about, grid, self.headline) if each)}>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    @property
+    def headline(self) -> str:
+        """The first score as text, `dice 0.852 ± 0.021`, empty if there is none."""
+        return self.scores[0].text() if self.scores else ""
+
     @property
     def id(self) -> str:
         """`name@version`, which never means other weights."""

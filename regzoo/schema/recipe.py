@@ -77,6 +77,13 @@ class Recipe(Strict):
     training: Training
     card: About = About()
 
+    def __repr__(self) -> str:
+        parent = f" from {self.parent}" if self.parent else ""
+        return f"<Recipe {self.name}@{self.version}{parent}: {self.data.kind} data, {self.training.steps} steps>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
     @model_validator(mode="after")
     def _has_a_model(self) -> "Recipe":
         absent = [name for name in ("model", "input") if getattr(self, name) is None]

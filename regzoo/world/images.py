@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from nibabel.affines import obliquity
+from nibabel.orientations import aff2axcodes
 from nibabel.spatialimages import SpatialImage
 from scipy import ndimage
 
@@ -26,6 +28,8 @@ Outside = float | Literal["edge"]
 _TOLERANCE = 1e-4
 # Voxels. Programs that write a label map beside its image round the affine, or pass it through a quaternion.
 _ROUNDED = 1e-3
+# Radians between an axis and the nearest of R, A, S, from which on a grid is called oblique.
+_OBLIQUE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +55,15 @@ class Grid:
         affine.setflags(write=False)
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "affine", affine)
+
+    def __repr__(self) -> str:
+        return f"<Grid {self.text()}>"
+
+    def text(self) -> str:
+        """Returns `(96, 80, 64), 1 x 1.5 x 3 mm, LPS`: to where the axes run, oblique ones to the nearest."""
+        spacing = " x ".join(f"{value:.4g}" for value in self.spacing)
+        oblique = " oblique" if obliquity(self.affine).max() > _OBLIQUE else ""
+        return f"{self.shape}, {spacing} mm, {''.join(aff2axcodes(self.affine))}{oblique}"
 
     @classmethod
     def read(cls, path: str | os.PathLike) -> Grid:
@@ -128,6 +141,10 @@ class Image:
             raise invalid("image array", "shape (I, J, K) or (I, J, K, C)", array.shape)
         object.__setattr__(self, "array", array)
         object.__setattr__(self, "affine", Grid(array.shape[:3], self.affine).affine)
+
+    def __repr__(self) -> str:
+        channels = "" if self.channels is None else f", {self.channels} channels"
+        return f"<Image {self.grid.text()}, {self.array.dtype}{channels}>"
 
     @property
     def shape(self) -> tuple[int, int, int]:

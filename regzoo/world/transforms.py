@@ -29,6 +29,9 @@ class Linear:
     def __post_init__(self) -> None:
         object.__setattr__(self, "matrix", checked_matrix("matrix", self.matrix))
 
+    def __repr__(self) -> str:
+        return f"<Linear {self.matrix[:3].round(4).tolist()}>"
+
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Maps points (*N, 3)."""
         return map_points(self.matrix, points)
@@ -64,6 +67,9 @@ class Field:
             raise invalid("vectors", "finite displacements", "NaN or infinite values")
         object.__setattr__(self, "vectors", vectors)
 
+    def __repr__(self) -> str:
+        return f"<Field {self.grid.text()}>"
+
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Maps points (*N, 3)."""
         return points + sample_points(Image(self.vectors, self.grid.affine), points, outside="edge")
@@ -97,6 +103,9 @@ class Within:
     steps: tuple[Linear | Field, ...]
     grid: Grid
     backwards: bool = False
+
+    def __repr__(self) -> str:
+        return f"<Within {self.grid.text()}: {_kinds(self.steps)}>"
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Maps points (*N, 3)."""
@@ -139,6 +148,12 @@ class Transform:
 
     steps: tuple[Step, ...] = ()
     grid: Grid | None = None
+
+    def __repr__(self) -> str:
+        known = self.__dict__.get("_own_displacement")  # where nobody asked for it yet, it would take seconds
+        size = "" if known is None else f", at most {np.linalg.norm(known, axis=-1).max():.4g} mm"
+        place = "" if self.grid is None else f" on {self.grid.text()}"
+        return f"<Transform {_kinds(self.steps)}{place}{size}>"
 
     @classmethod
     def identity(cls, grid: Grid | None = None) -> Transform:
@@ -369,6 +384,12 @@ def linear_part(steps: tuple[Step, ...]) -> np.ndarray:
         if not isinstance(step, Field):
             total = (step.matrix if isinstance(step, Linear) else step._beyond) @ total
     return total
+
+
+def _kinds(steps: tuple[Step, ...]) -> str:
+    """Says what the steps are, the first first: `field, matrix`."""
+    names = {Linear: "matrix", Field: "field"}
+    return ", ".join(names.get(type(step)) or _kinds(step.steps) for step in steps) or "identity"
 
 
 def _through(steps: tuple[Step, ...], points: np.ndarray) -> np.ndarray:
