@@ -11,7 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from regzoo import cache, installed
 from regzoo.errors import invalid
@@ -57,6 +57,7 @@ with _quiet():
         if (folder := cache.compiled_folder()) is not None:
             jax.config.update("jax_compilation_cache_dir", str(folder))
 
+T = TypeVar("T")
 Tensor: TypeAlias = Any
 """What a function of tensors takes and gives: a tensor of the running backend, or where one goes in, an array."""
 
@@ -94,7 +95,7 @@ def _compiled(function: Callable, static: tuple) -> Callable:
 _kept = functools.lru_cache(maxsize=256)(_compiled)
 
 
-def repeat(step: Callable, times: int, x: object, *constants: object) -> object:
+def repeat(step: Callable, times: int, x: Tensor, *constants: Tensor) -> Tensor:
     """Applies `x = step(x, *constants)` a fixed number of times, each step compiled by itself.
 
     In one piece, XLA would fuse each step into the next and compute it again for every voxel that the next one reads:
@@ -114,7 +115,7 @@ def repeat(step: Callable, times: int, x: object, *constants: object) -> object:
     return x
 
 
-def _loop(x: object, *constants: object, step: Callable, times: int) -> object:
+def _loop(x: Tensor, *constants: Tensor, step: Callable, times: int) -> Tensor:
     return jax.lax.fori_loop(0, times, lambda _, y: step(y, *constants), x)
 
 
@@ -123,14 +124,14 @@ def value_and_grad(function: Callable) -> Callable:
     if NAME == "jax":
         return jax.value_and_grad(function)
 
-    def tensorflow(x: object) -> tuple:
+    def tensorflow(x: Tensor) -> tuple:
         x = tf.convert_to_tensor(x)
         with tf.GradientTape() as tape:
             tape.watch(x)
             value = function(x)
         return value, tape.gradient(value, x)
 
-    def pytorch(x: object) -> tuple:
+    def pytorch(x: Tensor) -> tuple:
         x = keras.ops.convert_to_tensor(x).detach().requires_grad_()
         value = function(x)
         return value, torch.autograd.grad(value, x)[0]
@@ -165,7 +166,7 @@ def linear_sample(image: Tensor, coordinates: Tensor, boundary: str) -> Tensor:
     return found.reshape(batch, image.shape[-1], *coordinates.shape[1:-1]).movedim(1, -1).to(image.dtype)
 
 
-def inference(function: Callable, *args: object) -> object:
+def inference(function: Callable[..., T], *args: object) -> T:
     """Calls `function` without keeping what gradients need."""
     if NAME == "torch":
         with torch.no_grad():
@@ -237,7 +238,7 @@ def write_onnx(model: keras.Model, batch: dict, names: list[str], path: str | os
             super().__init__()
             self.model = model
 
-        def forward(self, *tensors: object) -> tuple:
+        def forward(self, *tensors: Tensor) -> tuple:
             prediction = self.model(dict(zip(batch, tensors, strict=True)))
             return tuple(prediction[name] for name in names)
 

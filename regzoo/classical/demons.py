@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from regzoo import backend, progress
+from regzoo.backend import Tensor
 from regzoo.classical.pyramid import Pair, level_grid
 from regzoo.ops.fields import compose, integrate, resize_field
 from regzoo.ops.filters import difference, smooth
@@ -43,7 +44,7 @@ def demons(pair: Pair, start: Transform, objective: Mapping, iterations: int) ->
     return pair.field(ops.convert_to_numpy(field)[0], grid).then(Transform.linear(linear)).then(tail), levels
 
 
-def _level(field: object, batch: Mapping, iterations: int) -> tuple[object, dict]:
+def _level(field: Tensor, batch: Mapping, iterations: int) -> tuple[Tensor, dict]:
     """Takes steps until the mean squared difference no longer falls; returns the field of the lowest."""
     kept, best, first, since, count = field, np.inf, None, 0, 0
     for count in range(iterations + 1):
@@ -61,13 +62,13 @@ def _level(field: object, batch: Mapping, iterations: int) -> tuple[object, dict
     return kept, {"iterations": count, "before": first, "after": best}
 
 
-def _step(field: object, batch: Mapping) -> tuple[object, object]:
+def _step(field: Tensor, batch: Mapping) -> tuple[Tensor, Tensor]:
     """Returns the field after a step, and the loss before it."""
     update, loss = backend.compiled(_update)(field, batch)
     return backend.compiled(_composed)(field, integrate(update, 4)), loss
 
 
-def _update(field: object, batch: Mapping) -> tuple[object, object]:
+def _update(field: Tensor, batch: Mapping) -> tuple[Tensor, Tensor]:
     fixed, dims = batch["fixed"], field.shape[-1]
     moved = _read(batch["moving"], field, batch["moving_matrix"])
     weight = batch.get("fixed_mask", ops.ones_like(fixed))
@@ -81,10 +82,10 @@ def _update(field: object, batch: Mapping) -> tuple[object, object]:
     return smooth(update, _FLUID, "gaussian"), ops.sum(ops.square(gap)) / ops.maximum(ops.sum(weight), 1.0)
 
 
-def _composed(field: object, update: object) -> object:
+def _composed(field: Tensor, update: Tensor) -> Tensor:
     return smooth(compose(field, update), _ELASTIC, "gaussian")
 
 
-def _read(image: object, field: object, matrix: object) -> object:
+def _read(image: Tensor, field: Tensor, matrix: Tensor) -> Tensor:
     """Reads the moving image at `matrix @ (x + field(x))`."""
     return sample(image, map_places(matrix, voxel_places(field.shape[1:-1]) + field))

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from regzoo import backend, losses
+from regzoo.backend import Tensor
 from regzoo.errors import InvalidError, invalid
 from regzoo.ops.grids import map_places, voxel_places
 from regzoo.ops.warping import sample
@@ -64,15 +65,15 @@ class RegistrationModel(keras.Model):
         super().__init__(**{"dtype": "float32"} | kwargs)  # whatever the user's Keras settings say
         self._supervision = None
 
-    def field(self, fixed: object, moving: object) -> dict:
+    def field(self, fixed: Tensor, moving: Tensor) -> dict:
         """Returns `{"ddf": (B, *S, D)}`, and what else the model predicts."""
         raise NotImplementedError
 
-    def inverse(self, prediction: Mapping[str, object]) -> dict:
+    def inverse(self, prediction: Mapping[str, Tensor]) -> dict:
         """Returns the inverse map of a prediction, `{"ddf": ...}` and `dense` where the prediction has it."""
         raise NotImplementedError
 
-    def call(self, inputs: Mapping[str, object], training: bool | None = None) -> dict:
+    def call(self, inputs: Mapping[str, Tensor], training: bool | None = None) -> dict:
         """Returns the field for a batch of pairs."""
         missing = [name for name in _SIDES if name not in inputs]
         if missing:
@@ -111,7 +112,7 @@ class RegistrationModel(keras.Model):
             raise InvalidError("loss.symmetric: expected false, since the inverse of a known field is not known.")
         needs_labels = any(kind == "label" for kind, *_ in terms)
 
-        def values(inputs: Mapping[str, object], predictions: Sequence[Mapping[str, object]]) -> list:
+        def values(inputs: Mapping[str, Tensor], predictions: Sequence[Mapping[str, Tensor]]) -> list:
             ways = zip((inputs, _exchanged(inputs)), predictions, strict=False)
             compared = [self.compared(*way, needs_labels) for way in ways]
             return [ops.concatenate([loss(*each[kind]) for each in compared]) for kind, _, loss, _ in terms]
@@ -126,7 +127,7 @@ class RegistrationModel(keras.Model):
         """The running means of the loss and of each of its terms."""
         return super().metrics + (self._supervision.trackers if self._supervision else [])
 
-    def compared(self, inputs: Mapping[str, object], prediction: Mapping[str, object], labels: bool) -> dict:
+    def compared(self, inputs: Mapping[str, Tensor], prediction: Mapping[str, Tensor], labels: bool) -> dict:
         """Returns the arguments of the losses of each kind; all that moves is sampled together, once."""
         names = ["moving", *["moving_labels"] * labels, *["moving_mask"] * ("moving_mask" in inputs)]
         stack = _framed(*(inputs[name] for name in names))
@@ -146,12 +147,12 @@ class RegistrationModel(keras.Model):
 
     def compute_loss(
         self,
-        x: Mapping[str, object] | None = None,
-        y: object = None,
-        y_pred: Mapping[str, object] | None = None,
-        sample_weight: object = None,
+        x: Mapping[str, Tensor] | None = None,
+        y: Tensor = None,
+        y_pred: Mapping[str, Tensor] | None = None,
+        sample_weight: Tensor = None,
         training: bool = True,
-    ) -> object:
+    ) -> Tensor:
         """Returns the weighted sum of the terms set by `supervise`, averaged over the batch."""
         if self._supervision is None:
             raise ValueError("The model has no objective. Call supervise(objective, spacing) before fit.")
@@ -165,7 +166,7 @@ class RegistrationModel(keras.Model):
         return sum(weight * value for weight, value in zip(self._supervision.weights, values, strict=True))
 
 
-def _framed(image: object, *others: object) -> object:
+def _framed(image: Tensor, *others: Tensor) -> Tensor:
     """Stacks an image, its edge repeated one voxel outside, and labels and masks, 0 there, along the channels.
 
     A label that reaches the image's border then ends there, as it does when a transform moves it.
@@ -178,25 +179,25 @@ def _framed(image: object, *others: object) -> object:
     return ops.concatenate([image, *(ops.pad(each, sides) for each in others)], axis=-1)
 
 
-def _places(ddf: object, matrix: object | None) -> object:
+def _places(ddf: Tensor, matrix: Tensor | None) -> Tensor:
     """Returns where the moving image is read, in its voxels; `matrix` leads there from voxels of the fixed grid."""
     places = voxel_places(ddf.shape[1:-1]) + ddf
     return places if matrix is None else map_places(matrix, places)
 
 
-def own_tensors(prediction: Mapping[str, object]) -> dict:
+def own_tensors(prediction: Mapping[str, Tensor]) -> dict:
     """Returns a prediction without what the networks that a model is made of predict."""
     return {name: value for name, value in prediction.items() if name not in ("stages", "small")}
 
 
-def _tensors(prediction: Mapping[str, object]) -> dict:
+def _tensors(prediction: Mapping[str, Tensor]) -> dict:
     """Returns what losses look at: the field, and the part of it that deformation losses judge."""
     if "ddf" not in prediction:
         return dict(prediction)
     return {"ddf": prediction["ddf"], "dense": prediction.get("dense", prediction["ddf"])}
 
 
-def _exchanged(inputs: Mapping[str, object]) -> dict:
+def _exchanged(inputs: Mapping[str, Tensor]) -> dict:
     """Returns a pair with its sides exchanged; what only one side has, such as a mask, then belongs to the other."""
     other = {"fixed": "moving", "moving": "fixed"}
     sides = {key: key.partition("_") for key in inputs}

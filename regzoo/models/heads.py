@@ -6,8 +6,10 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from regzoo.backend import Tensor
 
-def stacked(images: Sequence[object], divisor: int | Sequence[int]) -> object:
+
+def stacked(images: Sequence[Tensor], divisor: int | Sequence[int]) -> Tensor:
     """Stacks images as channels and pads them with 0 behind the last voxel, to sizes divisible by `divisor`."""
     shape = images[0].shape[1:-1]
     stack = ops.concatenate(images, axis=-1)
@@ -15,7 +17,7 @@ def stacked(images: Sequence[object], divisor: int | Sequence[int]) -> object:
     return ops.pad(stack, [(0, 0), *padding, (0, 0)]) if any(after for _, after in padding) else stack
 
 
-def cropped(x: object, shape: Sequence[int]) -> object:
+def cropped(x: Tensor, shape: Sequence[int]) -> Tensor:
     """Crops (B, *S, C) to a spatial shape, from the first voxel."""
     return x[(slice(None), *(slice(0, n) for n in shape))]
 

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from regzoo import backend
+from regzoo.backend import Tensor
 from regzoo.models.base import RegistrationModel
 from regzoo.models.heads import stacked
 from regzoo.ops.optical_flow import optical_flow
@@ -44,7 +45,7 @@ class Network(RegistrationModel):
         self.heads = output.heads([each.shape[-1] for each in backbone.outputs], self.levels)
         self.build()
 
-    def field(self, fixed: object, moving: object) -> dict:
+    def field(self, fixed: Tensor, moving: Tensor) -> dict:
         """Returns the prediction of the output."""
         shape = tuple(fixed.shape[1:-1])
         values = self.values(fixed, moving)
@@ -52,11 +53,11 @@ class Network(RegistrationModel):
             values = [(here - there) / 2 for here, there in zip(values, self.values(moving, fixed), strict=True)]
         return self.meaning.prediction(values, shape, self.covered(shape))
 
-    def inverse(self, prediction: Mapping[str, object]) -> dict:
+    def inverse(self, prediction: Mapping[str, Tensor]) -> dict:
         """Returns the inverse of the output."""
         return self.meaning.inverse(prediction, self.covered(prediction["ddf"].shape[1:-1]))
 
-    def values(self, fixed: object, moving: object) -> list:
+    def values(self, fixed: Tensor, moving: Tensor) -> list:
         """Returns what the heads make of a pair."""
         shown = [fixed, moving]
         if self.flow:

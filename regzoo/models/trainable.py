@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from regzoo.backend import Tensor
 from regzoo.models.base import RegistrationModel
 from regzoo.models.outputs.output import Output
 
@@ -32,11 +33,11 @@ class Trainable(RegistrationModel):
         """Returns the values of the output."""
         return self.meaning.read_weights([each.value for each in self.free])
 
-    def field(self, fixed: object, moving: object) -> dict:
+    def field(self, fixed: Tensor, moving: Tensor) -> dict:
         """Returns the prediction of the output, whatever the images are."""
         return self.meaning.prediction(self.values(), self.shape)
 
-    def inverse(self, prediction: Mapping[str, object]) -> dict:
+    def inverse(self, prediction: Mapping[str, Tensor]) -> dict:
         """Returns the inverse of the output."""
         return self.meaning.inverse(prediction)
 

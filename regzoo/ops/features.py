@@ -4,8 +4,10 @@ import itertools
 
 from keras import ops
 
+from regzoo.backend import Tensor
 
-def standardised(x: object) -> object:
+
+def standardised(x: Tensor) -> Tensor:
     """Gives every channel of every image mean 0 and variance 1.
 
     Args:
@@ -23,7 +25,7 @@ def standardised(x: object) -> object:
     return ops.cast(x * ops.rsqrt(variance + 1e-5), dtype)
 
 
-def correlations(first: object, second: object) -> tuple[object, object]:
+def correlations(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Compares every voxel's features with those of the other image there and at all its neighbours.
 
     Args:
@@ -42,7 +44,7 @@ def correlations(first: object, second: object) -> tuple[object, object]:
     return ops.stack(there, axis=-1), ops.stack(back, axis=-1)
 
 
-def _windows(x: object) -> list:
+def _windows(x: Tensor) -> list:
     """Returns `x(. + d)` for each d of {-1, 0, 1}^D, 0 outside."""
     shape = x.shape[1:-1]
     padded = ops.pad(x, [(0, 0), *[(1, 1)] * len(shape), (0, 0)])

@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from regzoo import backend
+from regzoo.backend import Tensor
 from regzoo.errors import InvalidError, invalid
 from regzoo.models import RegistrationModel
 from regzoo.registration.candidates import misfits
@@ -78,7 +79,7 @@ def predicted_transform(model: RegistrationModel, pair: NetworkPair) -> Transfor
     return Transform(found.steps, pair.fixed.image.grid)
 
 
-def _from_fixed_to_moving_grid(prediction: Mapping[str, object], pair: NetworkPair) -> Transform:
+def _from_fixed_to_moving_grid(prediction: Mapping[str, Tensor], pair: NetworkPair) -> Transform:
     """Turns a prediction in voxels of the network's grid into a transform in mm: from the fixed grid to the moving."""
     linear = None
     if "matrix" in prediction and (pair.dims == 3 or pair.grid.shape[2] == 1):

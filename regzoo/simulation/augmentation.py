@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from regzoo import backend
+from regzoo.backend import Tensor
 from regzoo.ops.fields import bspline_field, control_positions
 from regzoo.ops.grids import map_places, voxel_places
 from regzoo.ops.matrices import random_affine, random_rigid
@@ -52,7 +53,7 @@ def drawn_places(
     spacing: Sequence[float],
     random: np.random.Generator,
     count: int,
-) -> object | None:
+) -> Tensor | None:
     """Draws where images are sampled, by matrix and smooth field.
 
     Args:
@@ -73,12 +74,12 @@ def drawn_places(
     return _run(_coordinates, places, shape=tuple(shape), steps=steps)
 
 
-def moved(stack: np.ndarray, where: object) -> np.ndarray:
+def moved(stack: np.ndarray, where: Tensor) -> np.ndarray:
     """Samples images and labels (N, *S, C) at coordinates in voxels, linearly, with 0 outside."""
     return ops.convert_to_numpy(_run(_sampled, stack, where))
 
 
-def _run(function: Callable, *arrays: object, **static: object) -> object:
+def _run(function: Callable, *arrays: Tensor, **static: object) -> Tensor:
     return backend.inference(backend.compiled(function, **static), *arrays)
 
 
@@ -149,7 +150,7 @@ def _lattice(shape: Sequence[int], smoothness: float, spacing: Sequence[float]) 
     return [len(control_positions(length, step)) for length, step in zip(shape, steps, strict=True)]
 
 
-def _coordinates(places: dict[str, object], shape: Sequence[int], steps: Sequence[Sequence[float]]) -> object:
+def _coordinates(places: dict[str, Tensor], shape: Sequence[int], steps: Sequence[Sequence[float]]) -> Tensor:
     """Returns `A u0(u1(...(x))) + b` for every voxel x: no map folds, so nor do all one after the other."""
     points = voxel_places(shape)[None]
     for octave in reversed(range(len(steps))):  # the finest is exact, the others hardly bend between voxels
@@ -158,11 +159,11 @@ def _coordinates(places: dict[str, object], shape: Sequence[int], steps: Sequenc
     return map_places(places["matrix"], points)
 
 
-def _sampled(stack: object, where: object) -> object:
+def _sampled(stack: Tensor, where: Tensor) -> Tensor:
     return sample(stack, where, "zero")
 
 
-def _recoloured(images: object, draws: dict[str, object], step: Sequence[float] | None) -> object:
+def _recoloured(images: Tensor, draws: dict[str, Tensor], step: Sequence[float] | None) -> Tensor:
     images = ops.convert_to_tensor(images)
     draws = {name: ops.convert_to_tensor(each) for name, each in draws.items()}
     if "invert" in draws:

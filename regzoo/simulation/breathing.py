@@ -16,6 +16,7 @@ import numpy as np
 from keras import ops
 
 from regzoo import backend
+from regzoo.backend import Tensor
 from regzoo.ops.fields import bspline_field, compose, jacobian_determinant, resize_field
 from regzoo.ops.filters import along_axes, interpolation_matrix
 from regzoo.ops.grids import identity_grid
@@ -109,7 +110,7 @@ class Simulator:
         return hu, lungs, ddf
 
 
-def _run(function: Callable, *tensors: object, **static: object) -> object:
+def _run(function: Callable, *tensors: Tensor, **static: object) -> Tensor:
     return backend.compiled(function, **static)(*tensors)
 
 
@@ -135,24 +136,24 @@ def _tensors(chest: Chest, drawn: Draw) -> dict:
     return keras.tree.map_structure(ops.convert_to_tensor, {**drawn, **added})
 
 
-def _exponential(velocity: object) -> object:
+def _exponential(velocity: Tensor) -> Tensor:
     return backend.repeat(_squared, _STEPS, velocity / 2**_STEPS)
 
 
-def _squared(ddf: object) -> object:
+def _squared(ddf: Tensor) -> Tensor:
     return compose(ddf, ddf)
 
 
 # --- how the chest moves: on the network's grid, places and vectors (1, *S, 3) in mm ----------------------------------
 
 
-def _places(drawn: Draw, spacing: Sequence[float], shape: Sequence[int]) -> object:
+def _places(drawn: Draw, spacing: Sequence[float], shape: Sequence[int]) -> Tensor:
     """Returns where the grid lies in the chest before it breathes."""
     shapes = _random(drawn["shapes"], shape, spacing, SHAPES)
     return _linear(_grid(shape, spacing), drawn["linear"]) + drawn["offset"] + shapes
 
 
-def _velocity(places: object, local: object, drawn: Draw, spacing: Sequence[float]) -> object:
+def _velocity(places: Tensor, local: Tensor, drawn: Draw, spacing: Sequence[float]) -> Tensor:
     """Returns the velocity in voxels; `places` lie in the chest, `local` are its maps there."""
     shape = places.shape[1:4]
     body, sliding, deep, height = (local[..., i : i + 1] for i in range(4))
@@ -168,7 +169,7 @@ def _velocity(places: object, local: object, drawn: Draw, spacing: Sequence[floa
     return (inner + rigid) / _row(spacing)
 
 
-def _breath(q: object, height: object, drawn: Draw) -> tuple:
+def _breath(q: Tensor, height: Tensor, drawn: Draw) -> tuple:
     """Returns the velocities of the chest wall and of what slides inside it, and how near the diaphragm a place is.
 
     Args:
@@ -189,19 +190,19 @@ def _breath(q: object, height: object, drawn: Draw) -> tuple:
     return wall, breath, depth
 
 
-def _moving(psi: object, shapes: object, shape: Sequence[int]) -> object:
+def _moving(psi: Tensor, shapes: Tensor, shape: Sequence[int]) -> Tensor:
     """Returns what the moving scan shows, at half resolution: `psi` in voxels of the whole, shapes, volume change."""
     ratio = np.array(shape) / np.array(psi.shape[1:4])
     return ops.concatenate([psi * _row(ratio), shapes, jacobian_determinant(psi)[..., None]], axis=-1)
 
 
-def _at_half(ddf: object, shape: Sequence[int]) -> object:
+def _at_half(ddf: Tensor, shape: Sequence[int]) -> Tensor:
     """Returns the voxels of a grid of half the resolution that voxels of the moving scan fall into."""
     ratio = np.array(shape) / np.array(ddf.shape[1:4])
     return (ddf + _row(identity_grid(ddf.shape[1:4]) + 0.5)) * _row(ratio) - 0.5
 
 
-def _states(moving: object, fixed: object, ddf: object) -> object:
+def _states(moving: Tensor, fixed: Tensor, ddf: Tensor) -> Tensor:
     """Returns what both scans show, fixed first, as in `_moving`, shape (2, *S, 7)."""
     halves = zip(ddf.shape[1:4], moving.shape[1:4], strict=True)
     doubling = [interpolation_matrix((np.arange(n) + 0.5) * half / n - 0.5, half) for n, half in halves]
@@ -214,7 +215,7 @@ def _states(moving: object, fixed: object, ddf: object) -> object:
 # --- what the scanner shows ------------------------------------------------------------------------------------------
 
 
-def _seen(states: object, velocity: object, drawn: Draw, spacing: Sequence[float], maps: Sequence[int]) -> object:
+def _seen(states: Tensor, velocity: Tensor, drawn: Draw, spacing: Sequence[float], maps: Sequence[int]) -> Tensor:
     """Returns which voxels of the chest's image both scans show, (1, 2 X, Y, Z, 3); late slabs show others."""
     shape = states.shape[1:4]
     late = drawn["slabs"][:, None, None, :, None] * velocity
@@ -224,7 +225,7 @@ def _seen(states: object, velocity: object, drawn: Draw, spacing: Sequence[float
     return ops.reshape(voxels, (1, 2 * shape[0], *shape[1:], 3))
 
 
-def _look(seen: object, states: object, drawn: Draw) -> tuple:
+def _look(seen: Tensor, states: Tensor, drawn: Draw) -> tuple:
     """Returns HU and lungs, each (2, *S, 1), fixed first."""
     seen = ops.reshape(seen, (*states.shape[:4], 2))
     hu, lungs = seen[..., :1], seen[..., 1:]
@@ -239,42 +240,42 @@ def _look(seen: object, states: object, drawn: Draw) -> tuple:
 # --- small tools -----------------------------------------------------------------------------------------------------
 
 
-def _row(values: object) -> object:
+def _row(values: Tensor) -> Tensor:
     return ops.convert_to_tensor(np.array(values, dtype="float32"))
 
 
-def _each(values: object) -> object:
+def _each(values: Tensor) -> Tensor:
     return ops.reshape(values, (-1, 1, 1, 1, 1))
 
 
-def _grid(shape: Sequence[int], spacing: Sequence[float]) -> object:
+def _grid(shape: Sequence[int], spacing: Sequence[float]) -> Tensor:
     """Returns the voxels' places from the middle voxel in mm, shape (1, *S, 3)."""
     middle = (np.array(shape) - 1) // 2
     return _row((identity_grid(shape) - middle) * np.array(spacing))[None]
 
 
-def _voxels(places: object, spacing: Sequence[float], shape: Sequence[int]) -> object:
+def _voxels(places: Tensor, spacing: Sequence[float], shape: Sequence[int]) -> Tensor:
     """Returns places in mm from the middle voxel of another grid as that grid's voxels."""
     return places / _row(spacing) + _row((np.array(shape) - 1) // 2)
 
 
-def _linear(vectors: object, matrix: object) -> object:
+def _linear(vectors: Tensor, matrix: Tensor) -> Tensor:
     return sum(vectors[..., i : i + 1] * matrix[:, i] for i in range(3))
 
 
-def _random(control: object, shape: Sequence[int], spacing: Sequence[float], every: float) -> object:
+def _random(control: Tensor, shape: Sequence[int], spacing: Sequence[float], every: float) -> Tensor:
     """Returns the field of control points that lie every so many mm, shape (1, *S, 3)."""
     return bspline_field(control, shape, [every / step for step in spacing])
 
 
-def _gaussian(sigmas: object, size: int) -> np.ndarray:
+def _gaussian(sigmas: Tensor, size: int) -> np.ndarray:
     """Returns matrices (B, size, size) that smooth an axis, one for each standard deviation in voxels."""
     offset = np.arange(size)[:, None] - np.arange(size)[None, :]
     weights = np.exp(-0.5 * (offset / np.maximum(np.reshape(sigmas, (-1, 1, 1)), 0.1)) ** 2)
     return (weights / weights.sum(axis=-1, keepdims=True)).astype("float32")
 
 
-def _smooth(x: object, kernels: Sequence[object]) -> object:
+def _smooth(x: Tensor, kernels: Sequence[Tensor]) -> Tensor:
     """Applies to each batch item its own matrix along each axis; x (B, *S, 1), kernels (B, n, n)."""
     b, i, j, k, _ = x.shape
     x = ops.matmul(kernels[0], ops.reshape(x, (b, i, j * k)))

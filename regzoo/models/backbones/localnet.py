@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers, ops
 
+from regzoo.backend import Tensor
 from regzoo.models.backbones.blocks import Blocks
 
 
@@ -77,7 +78,7 @@ def globalnet(
     return keras.Model(pair, [features[level] for level in levels], name="global")
 
 
-def _encoder(blocks: Blocks, x: object, channels: Sequence[int], pooling: bool) -> list:
+def _encoder(blocks: Blocks, x: Tensor, channels: Sequence[int], pooling: bool) -> list:
     """Returns the features of every level; the first convolution is 7 wide."""
     features = []
     for level, filters in enumerate(channels):
@@ -97,7 +98,7 @@ class _Folded(layers.Layer):
         super().__init__(**kwargs)
         self.filters = filters
 
-    def call(self, x: object) -> object:
+    def call(self, x: Tensor) -> Tensor:
         return sum(ops.split(x, x.shape[-1] // self.filters, axis=-1))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:

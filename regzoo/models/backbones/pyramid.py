@@ -8,6 +8,7 @@ import keras
 from keras import layers, ops
 
 from regzoo import backend
+from regzoo.backend import Tensor
 from regzoo.models.backbones.blocks import Blocks
 from regzoo.ops.features import standardised
 from regzoo.schema.backbones import PyramidConfig
@@ -114,7 +115,7 @@ def decoder(
 class Standardised(layers.Layer):
     """Gives every channel of every image mean 0 and variance 1, and applies a leaky ReLU."""
 
-    def call(self, x: object) -> object:
+    def call(self, x: Tensor) -> Tensor:
         """Returns features of the same shape."""
         return backend.compiled(_standardised)(x)
 
@@ -123,5 +124,5 @@ class Standardised(layers.Layer):
         return input_shape
 
 
-def _standardised(x: object) -> object:
+def _standardised(x: Tensor) -> Tensor:
     return ops.leaky_relu(standardised(x), 0.1)

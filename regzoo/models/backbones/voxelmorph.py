@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
+from regzoo.backend import Tensor
 from regzoo.models.backbones.blocks import Blocks
 
 
@@ -31,7 +32,7 @@ def voxelmorph(
     """
     blocks = Blocks(dims, dtype)
 
-    def step(x: object, filters: int, name: str, stride: int = 1) -> object:
+    def step(x: Tensor, filters: int, name: str, stride: int = 1) -> Tensor:
         x = blocks.convolution(x, filters, f"{name}_conv", stride=stride)
         return layers.LeakyReLU(0.2, name=f"{name}_act", dtype=dtype)(x)
 

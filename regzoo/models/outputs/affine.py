@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from regzoo.backend import Tensor
 from regzoo.models.heads import predictions
 from regzoo.models.outputs.matrices import Matrices
 from regzoo.ops.filters import along_axes
@@ -19,7 +20,7 @@ _REGIONS = 4
 class Linear(Matrices):
     """A matrix about the image's centre; its value is (B, P), see `regzoo.ops.grids.linear_matrix`."""
 
-    def matrix(self, values: Sequence, shape: Sequence[int]) -> object:
+    def matrix(self, values: Sequence, shape: Sequence[int]) -> Tensor:
         """Returns the matrix of the parameters."""
         return linear_matrix(values[0], self.config.constraint, tuple(shape), self.spacing)
 
@@ -47,7 +48,7 @@ class Linear(Matrices):
         return PARAMETERS[self.config.constraint][self.dims]
 
 
-def _regions(features: object) -> object:
+def _regions(features: Tensor) -> Tensor:
     """Averages features over a lattice of regions: (B, *s, F) to (B, regions * F)."""
     shape = features.shape[1:-1]
     pooled = along_axes(features, [_averages(n) for n in shape])

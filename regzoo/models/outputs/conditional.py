@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from regzoo.backend import Tensor
 from regzoo.models.base import RegistrationModel
 from regzoo.models.heads import cropped, stacked
 from regzoo.models.outputs.output import Backbone, Output
@@ -48,7 +49,7 @@ class ConditionalModel(RegistrationModel):
         self.head.build((None, *(None,) * dims, backbone.outputs[0].shape[-1]))
         self.build()
 
-    def call(self, inputs: Mapping[str, object], training: bool | None = None) -> dict:
+    def call(self, inputs: Mapping[str, Tensor], training: bool | None = None) -> dict:
         """Returns the labels on the fixed image."""
         labels = ops.cast(inputs["moving_labels"], "float32")
         pair = [inputs["fixed"], inputs["moving"]]
@@ -63,15 +64,15 @@ class ConditionalModel(RegistrationModel):
         found = [ops.convert_to_numpy(self.predict_on_batch(one)["labels"]) for one in each]
         return np.concatenate(found, axis=-1)
 
-    def _label(self, fixed: object, moving: object, label: object) -> object:
+    def _label(self, fixed: Tensor, moving: Tensor, label: Tensor) -> Tensor:
         features = self.backbone(stacked([fixed, moving, label], self.divisor))
         features = features[0] if isinstance(features, list) else features  # Keras unpacks a list of one
         return cropped(ops.sigmoid(self.head(features)), fixed.shape[1:-1])
 
-    def compared(self, inputs: Mapping[str, object], prediction: Mapping[str, object], labels: bool) -> dict:
+    def compared(self, inputs: Mapping[str, Tensor], prediction: Mapping[str, Tensor], labels: bool) -> dict:
         """Returns the arguments of the label losses."""
         return {"label": (inputs["fixed_labels"], prediction["labels"])}
 
 
-def _channels(labels: object) -> list:
+def _channels(labels: Tensor) -> list:
     return [labels[..., i : i + 1] for i in range(labels.shape[-1])]

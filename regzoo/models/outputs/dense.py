@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import keras
 
 from regzoo import backend
+from regzoo.backend import Tensor
 from regzoo.models.base import RegistrationModel
 from regzoo.models.heads import cropped, head, predictions
 from regzoo.models.outputs.output import Backbone, Output
@@ -73,14 +74,14 @@ class Velocity(Displacement):
         """Returns `ddf` and `velocity`, at its own resolution and in its voxels."""
         return {"ddf": self._integrated(values[0], shape, covered), "velocity": values[0]}
 
-    def inverse(self, prediction: Mapping[str, object], covered: Sequence[int] | None = None) -> dict:
+    def inverse(self, prediction: Mapping[str, Tensor], covered: Sequence[int] | None = None) -> dict:
         """Returns the field of the negated velocity."""
         return {"ddf": self._integrated(-prediction["velocity"], prediction["ddf"].shape[1:-1], covered)}
 
-    def _integrated(self, velocity: object, shape: Sequence[int], covered: Sequence[int] | None) -> object:
+    def _integrated(self, velocity: Tensor, shape: Sequence[int], covered: Sequence[int] | None) -> Tensor:
         return _full(integrate(velocity, self.config.steps), shape, covered)
 
 
-def _full(field: object, shape: Sequence[int], covered: Sequence[int] | None) -> object:
+def _full(field: Tensor, shape: Sequence[int], covered: Sequence[int] | None) -> Tensor:
     """Returns a field at full resolution, cropped from what it covers."""
     return cropped(backend.compiled(resize_field, shape=tuple(covered or shape))(field), shape)

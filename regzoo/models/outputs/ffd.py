@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from regzoo import backend
+from regzoo.backend import Tensor
 from regzoo.models.heads import head, predictions
 from regzoo.models.outputs.output import Output
 from regzoo.ops.fields import bspline_field, control_positions
@@ -61,7 +62,7 @@ class FreeForm(Output):
         return [ops.stop_gradient(each) * scale for each in values]
 
 
-def _at_control_points(field: object, shape: tuple, level: int, spacing: tuple) -> object:
+def _at_control_points(field: Tensor, shape: tuple, level: int, spacing: tuple) -> Tensor:
     """Samples a prediction at a level, in voxels of full resolution, at the control points of a grid."""
     points = [control_positions(n, each) for n, each in zip(shape, spacing, strict=True)]
     # Voxel edges, not centres, coincide between levels.

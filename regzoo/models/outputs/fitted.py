@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from regzoo import backend
+from regzoo.backend import Tensor
 from regzoo.models.network import Network
 from regzoo.models.outputs.dense import Displacement
 from regzoo.models.outputs.keypoints import fitted_matrix
@@ -29,7 +30,7 @@ class Fitted(Matrices):
         super().__init__(config, dims, spacing)
         self.displacement = Displacement(config, dims, spacing)
 
-    def matrix(self, values: Sequence, shape: Sequence[int]) -> object:
+    def matrix(self, values: Sequence, shape: Sequence[int]) -> Tensor:
         """Returns the matrix that is fitted to the displacements."""
         return backend.compiled(_fitted, shape=tuple(shape), spacing=self.spacing)(*values)
 
@@ -51,14 +52,14 @@ class Fitted(Matrices):
 class BesideFixed(Network):
     """Gives the displacements that its network sees at the images' resolution, and the fixed image."""
 
-    def values(self, fixed: object, moving: object) -> list:
+    def values(self, fixed: Tensor, moving: Tensor) -> list:
         """Returns the fixed image and the displacements."""
         shape = tuple(fixed.shape[1:-1])
         seen = self.meaning.displacement.prediction(super().values(fixed, moving), shape, self.covered(shape))
         return [fixed, seen["ddf"]]
 
 
-def _fitted(fixed: object, ddf: object, shape: Sequence[int], spacing: Sequence[float]) -> object:
+def _fitted(fixed: Tensor, ddf: Tensor, shape: Sequence[int], spacing: Sequence[float]) -> Tensor:
     """Returns the matrices (B, D, D + 1) nearest to fields, where the fixed images show something."""
     dims = len(shape)
     shown = ops.cast(ops.max(ops.abs(fixed), axis=-1) > 0, "float32")

@@ -7,6 +7,7 @@ import numpy as np
 from keras import layers, ops
 
 from regzoo import backend
+from regzoo.backend import Tensor
 from regzoo.models.heads import cropped, predictions
 from regzoo.models.network import Network
 from regzoo.models.outputs.matrices import Matrices
@@ -29,7 +30,7 @@ class Keypoints(Matrices):
     2023.
     """
 
-    def matrix(self, values: Sequence, shape: Sequence[int]) -> object:
+    def matrix(self, values: Sequence, shape: Sequence[int]) -> Tensor:
         """Returns the matrix that is fitted to the points."""
         return fitted_matrix(*values, shape, self.spacing)
 
@@ -56,14 +57,14 @@ class Keypoints(Matrices):
 class EachImage(Network):
     """Shows each image of a pair to the backbone by itself."""
 
-    def values(self, fixed: object, moving: object) -> list:
+    def values(self, fixed: Tensor, moving: Tensor) -> list:
         """Returns what the heads make of the fixed and of the moving images, seen at once."""
         images = ops.concatenate([fixed, moving], axis=0)
         found = self.meaning.read(self.heads, self.features([images]), self.levels, tuple(fixed.shape[1:-1]))
         return [half for each in found for half in ops.split(each, 2, axis=0)]
 
 
-def centres_of_mass(maps: object, shape: Sequence[int], level: int, spacing: Sequence[float]) -> object:
+def centres_of_mass(maps: Tensor, shape: Sequence[int], level: int, spacing: Sequence[float]) -> Tensor:
     """Returns the centres of mass of the softmax of maps, in mm about the image's centre.
 
     Args:
@@ -86,8 +87,8 @@ def centres_of_mass(maps: object, shape: Sequence[int], level: int, spacing: Seq
 
 
 def fitted_matrix(
-    fixed: object, moving: object, shape: Sequence[int], spacing: Sequence[float], weights: object | None = None
-) -> object:
+    fixed: Tensor, moving: Tensor, shape: Sequence[int], spacing: Sequence[float], weights: Tensor | None = None
+) -> Tensor:
     """Returns the affine matrices that map fixed points to moving points, by least squares.
 
     Args:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from keras import ops
 
 from regzoo import backend
+from regzoo.backend import Tensor
 from regzoo.models.outputs.output import Output
 from regzoo.ops.grids import affine_grid, voxel_places
 from regzoo.ops.matrices import inverse_matrix
@@ -15,7 +16,7 @@ class Matrices(Output):
 
     has_inverse = True
 
-    def matrix(self, values: Sequence, shape: Sequence[int]) -> object:
+    def matrix(self, values: Sequence, shape: Sequence[int]) -> Tensor:
         """Returns the matrix that values stand for, between images of a shape."""
         raise NotImplementedError
 
@@ -23,27 +24,27 @@ class Matrices(Output):
         """Returns `matrix` and its `ddf`."""
         return as_prediction(self.matrix(values, shape), shape)
 
-    def inverse(self, prediction: Mapping[str, object], covered: Sequence[int] | None = None) -> dict:
+    def inverse(self, prediction: Mapping[str, Tensor], covered: Sequence[int] | None = None) -> dict:
         """Returns the inverse matrix and its field."""
         return as_prediction(inverse_matrix(prediction["matrix"]), prediction["ddf"].shape[1:-1])
 
 
-def as_prediction(matrix: object, shape: Sequence[int]) -> dict:
+def as_prediction(matrix: Tensor, shape: Sequence[int]) -> dict:
     """Returns a matrix as a prediction: `ddf`, its field, and `matrix`."""
     return {"ddf": backend.compiled(matrix_field, shape=tuple(shape))(matrix), "matrix": matrix}
 
 
-def is_linear(prediction: Mapping[str, object]) -> bool:
+def is_linear(prediction: Mapping[str, Tensor]) -> bool:
     """Whether a map is that of its matrix alone."""
     return "matrix" in prediction and "dense" not in prediction
 
 
-def matrix_field(matrix: object, shape: Sequence[int]) -> object:
+def matrix_field(matrix: Tensor, shape: Sequence[int]) -> Tensor:
     """Returns the displacement field (B, *S, D) of matrices (B, D, D + 1)."""
     return affine_grid(matrix, shape) - voxel_places(shape)
 
 
-def matrix_product(outer: object, inner: object) -> object:
+def matrix_product(outer: Tensor, inner: Tensor) -> Tensor:
     """Returns the matrices of `x -> outer(inner(x))`."""
     linear = ops.matmul(outer[..., :-1], inner[..., :-1])
     offset = ops.matmul(outer[..., :-1], inner[..., -1:]) + outer[..., -1:]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import keras
 
+from regzoo.backend import Tensor
 from regzoo.models.base import RegistrationModel
 from regzoo.models.network import Network
 from regzoo.schema.networks import StageConfig
@@ -46,7 +47,7 @@ class Output:
         """
         raise NotImplementedError
 
-    def inverse(self, prediction: Mapping[str, object], covered: Sequence[int] | None = None) -> dict:
+    def inverse(self, prediction: Mapping[str, Tensor], covered: Sequence[int] | None = None) -> dict:
         """Returns the inverse map of a prediction, as a prediction; `covered` is that of the prediction."""
         raise NotImplementedError
 

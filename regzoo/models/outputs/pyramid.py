@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from keras import ops
 
 from regzoo import backend
+from regzoo.backend import Tensor
 from regzoo.models.backbones.pyramid import Streams
 from regzoo.models.base import RegistrationModel
 from regzoo.models.heads import cropped, head, stacked
@@ -33,12 +34,12 @@ class PyramidModel(RegistrationModel):
         self.heads = [head(dims, each, dims, f"field{i}", bias=False) for i, each in enumerate(features, self.finest)]
         self.build()
 
-    def features(self, fixed: object, moving: object) -> list[tuple]:
+    def features(self, fixed: Tensor, moving: Tensor) -> list[tuple]:
         """Returns the features of both images on each level, finest first; images are padded with 0 behind."""
         images = stacked([ops.concatenate([fixed, moving], axis=0)], self.divisor)
         return [ops.split(each, 2, axis=0) for each in self.encoder(images)]
 
-    def seen(self, level: int, fixed: object, moving: object) -> object:
+    def seen(self, level: int, fixed: Tensor, moving: Tensor) -> Tensor:
         """Returns what the decoder of a level sees of a pair, and behind it of the pair exchanged."""
         ways = [[fixed, moving], [moving, fixed]]
         if level >= self.correlated:
@@ -46,15 +47,15 @@ class PyramidModel(RegistrationModel):
             ways = [[*way, each] for way, each in zip(ways, found, strict=True)]
         return [ops.concatenate(way, axis=-1) for way in ways]
 
-    def decoded(self, level: int, seen: object, below: object | None) -> object:
+    def decoded(self, level: int, seen: Tensor, below: Tensor | None) -> Tensor:
         """Returns the decoder's features, from what it sees and from the decoder's of the level below."""
         return self.decoders[level - self.finest](seen if below is None else [seen, below])
 
-    def predicted(self, level: int, decoded: object) -> object:
+    def predicted(self, level: int, decoded: Tensor) -> Tensor:
         """Returns the field that is read off a decoder's features."""
         return self.heads[level - self.finest](decoded)
 
-    def full(self, field: object, shape: Sequence[int]) -> object:
+    def full(self, field: Tensor, shape: Sequence[int]) -> Tensor:
         """Brings a field to the images' resolution and shape."""
         padded = tuple(int(-(-n // each) * each) for n, each in zip(shape, self.divisor, strict=True))
         return cropped(_resized(field, padded), shape)
@@ -63,7 +64,7 @@ class PyramidModel(RegistrationModel):
 class PyramidDDF(PyramidModel):
     """Adds a displacement on each level: `u` becomes `u o (id + D(F, M o u))`. It has no inverse."""
 
-    def field(self, fixed: object, moving: object) -> dict:
+    def field(self, fixed: Tensor, moving: Tensor) -> dict:
         """Returns `ddf` (B, *S, D) in voxels."""
         ddf = below = None
         for level, (still, features) in _coarse_to_fine(self.features(fixed, moving), self.finest):
@@ -97,7 +98,7 @@ class PyramidDVF(PyramidModel):
         levels = self.finest + len(self.decoders)
         self.steps = output.steps if isinstance(output.steps, tuple) else (output.steps,) * levels
 
-    def field(self, fixed: object, moving: object) -> dict:
+    def field(self, fixed: Tensor, moving: Tensor) -> dict:
         """Returns `ddf` in voxels, `velocity` of the finest level in its voxels, and `maps` as they were before it.
 
         `maps` holds `a`, `a^-1`, `b` and `b^-1` in voxels of the level below, one behind the other: (B, *s, 4 * D).
@@ -114,24 +115,24 @@ class PyramidDVF(PyramidModel):
         ddf = self.full(self._whole(maps[1], velocity, maps[2]), fixed.shape[1:-1])
         return {"ddf": ddf, "velocity": velocity, "maps": ops.concatenate(coarse, axis=-1)}
 
-    def inverse(self, prediction: Mapping[str, object]) -> dict:
+    def inverse(self, prediction: Mapping[str, Tensor]) -> dict:
         """Returns the map `x -> a(b^-1(x))`."""
         velocity = prediction["velocity"]
         a, _, _, b_inverse = ops.split(prediction["maps"], 4, axis=-1)
         a, b_inverse = (_resized(each, velocity.shape[1:-1]) for each in (a, b_inverse))
         return {"ddf": self.full(self._whole(b_inverse, -velocity, a), prediction["ddf"].shape[1:-1])}
 
-    def _half(self, level: int, velocity: object) -> object:
+    def _half(self, level: int, velocity: Tensor) -> Tensor:
         """Returns `exp(v / 2)`."""
         return integrate(velocity / 2, self.steps[level])
 
-    def _whole(self, inverse: object, velocity: object, straight: object) -> object:
+    def _whole(self, inverse: Tensor, velocity: Tensor, straight: Tensor) -> Tensor:
         """Returns `inverse`, then `exp(v)` of the finest level, then `straight`."""
         half = self._half(self.finest, velocity)
         return _composed(_composed(straight, half), _composed(half, inverse))
 
 
-def _bent(maps: Sequence[object] | None, plus: object, minus: object) -> list:
+def _bent(maps: Sequence[Tensor] | None, plus: Tensor, minus: Tensor) -> list:
     """Returns `a o exp(-v / 2)` and `b o exp(v / 2)`, each with its inverse behind it."""
     if maps is None:
         return [minus, plus, plus, minus]
@@ -139,11 +140,11 @@ def _bent(maps: Sequence[object] | None, plus: object, minus: object) -> list:
     return [_composed(a, minus), _composed(plus, a_inverse), _composed(b, plus), _composed(minus, b_inverse)]
 
 
-def _composed(outer: object, inner: object) -> object:
+def _composed(outer: Tensor, inner: Tensor) -> Tensor:
     return backend.compiled(compose)(outer, inner)
 
 
-def _resized(field: object, shape: Sequence[int]) -> object:
+def _resized(field: Tensor, shape: Sequence[int]) -> Tensor:
     return field if tuple(field.shape[1:-1]) == tuple(shape) else backend.compiled(resize_field, shape=shape)(field)
 
 

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from regzoo import backend
+from regzoo.backend import Tensor
 from regzoo.models.base import RegistrationModel
 from regzoo.models.outputs.matrices import as_prediction, is_linear, matrix_field, matrix_product
 from regzoo.ops.fields import compose
@@ -25,7 +26,7 @@ class Chain(RegistrationModel):
         self.invertible = all(stage.invertible for stage in stages)
         self.build()
 
-    def field(self, fixed: object, moving: object) -> dict:
+    def field(self, fixed: Tensor, moving: Tensor) -> dict:
         """Returns `ddf`, `stages` (what each predicts), `matrix` if the first are linear, and `dense` if not all."""
         found, matrix, dense, ddf = [], None, None, None
         for stage in self.stages:
@@ -42,7 +43,7 @@ class Chain(RegistrationModel):
         bent = {} if matrix is None or dense is None else {"dense": dense}
         return {"ddf": ddf, "stages": found} | linear | bent
 
-    def inverse(self, prediction: Mapping[str, object]) -> dict:
+    def inverse(self, prediction: Mapping[str, Tensor]) -> dict:
         """Returns the inverse map: the stages' inverses in the other order."""
         shape = prediction["ddf"].shape[1:-1]
         inverses = [stage.inverse(found) for stage, found in zip(self.stages, prediction["stages"], strict=True)]
@@ -58,12 +59,12 @@ class Chain(RegistrationModel):
         return {"ddf": backend.compiled(compose)(bent, linear["ddf"]), "dense": bent}
 
 
-def _matrix_after(matrix: object, dense: object) -> object:
+def _matrix_after(matrix: Tensor, dense: Tensor) -> Tensor:
     """Returns the field of `x -> A (x + dense(x)) + b`."""
     linear, shape = matrix[:, :, :-1], dense.shape[1:-1]
     turned = sum(dense[..., d : d + 1] * _row(linear[:, :, d], len(shape)) for d in range(len(shape)))
     return matrix_field(matrix, shape) + turned
 
 
-def _row(vector: object, dims: int) -> object:
+def _row(vector: Tensor, dims: int) -> Tensor:
     return vector[(slice(None), *(None,) * dims)]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from keras import ops
 
 from regzoo import backend
+from regzoo.backend import Tensor
 from regzoo.models.base import RegistrationModel
 from regzoo.models.heads import cropped
 from regzoo.models.outputs.matrices import as_prediction, is_linear
@@ -24,24 +25,24 @@ class Shrunk(RegistrationModel):
         self.network, self.factor, self.invertible = network, factor, network.invertible
         self.build()
 
-    def field(self, fixed: object, moving: object) -> dict:
+    def field(self, fixed: Tensor, moving: Tensor) -> dict:
         """Returns `ddf` (B, *S, D), `small`, the network's own prediction, and `matrix` if it has one."""
         shrink = backend.compiled(averaged, factor=self.factor)
         small = self.network.field(shrink(fixed), shrink(moving))
         return self._enlarged(small, tuple(fixed.shape[1:-1])) | {"small": small}
 
-    def inverse(self, prediction: Mapping[str, object]) -> dict:
+    def inverse(self, prediction: Mapping[str, Tensor]) -> dict:
         """Returns the network's inverse, at the images' resolution."""
         return self._enlarged(self.network.inverse(prediction["small"]), tuple(prediction["ddf"].shape[1:-1]))
 
-    def _enlarged(self, small: Mapping[str, object], shape: Sequence[int]) -> dict:
+    def _enlarged(self, small: Mapping[str, Tensor], shape: Sequence[int]) -> dict:
         if is_linear(small):
             return as_prediction(enlarged_matrix(small["matrix"], self.factor), shape)
         padded = tuple(self.factor * n for n in small["ddf"].shape[1:-1])
         return {"ddf": cropped(backend.compiled(resize_field, shape=padded)(small["ddf"]), shape)}
 
 
-def averaged(image: object, factor: int) -> object:
+def averaged(image: Tensor, factor: int) -> Tensor:
     """Returns averages of `factor` voxels along each axis, shape (B, *ceil(S / factor), C)."""
     for axis in range(1, len(image.shape) - 1):
         length = image.shape[axis]
@@ -53,7 +54,7 @@ def averaged(image: object, factor: int) -> object:
     return image
 
 
-def enlarged_matrix(matrix: object, factor: int) -> object:
+def enlarged_matrix(matrix: Tensor, factor: int) -> Tensor:
     """Returns matrices (B, D, D + 1) about voxel 0 of an image for one of `factor` times its voxels along each axis.
 
     Edges of voxels coincide, so the middle of voxel `x` lies at `factor * (x + 0.5) - 0.5`.

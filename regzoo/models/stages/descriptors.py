@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from keras import ops
 
 from regzoo import backend
+from regzoo.backend import Tensor
 from regzoo.models.base import RegistrationModel
 from regzoo.ops.descriptors import self_similarity
 
@@ -24,17 +25,17 @@ class Described(RegistrationModel):
         self.network, self.invertible = network, network.invertible
         self.build()
 
-    def field(self, fixed: object, moving: object) -> dict:
+    def field(self, fixed: Tensor, moving: Tensor) -> dict:
         """Returns the network's field."""
         described = backend.compiled(_descriptors)
         return self.network.field(described(fixed), described(moving))
 
-    def inverse(self, prediction: Mapping[str, object]) -> dict:
+    def inverse(self, prediction: Mapping[str, Tensor]) -> dict:
         """Returns the network's inverse."""
         return self.network.inverse(prediction)
 
 
-def _descriptors(image: object) -> object:
+def _descriptors(image: Tensor) -> Tensor:
     """Returns descriptors of patches of three voxels, one voxel away, shape (B, *S, channels); 0 where it is flat."""
     # An earlier network learns from where the later ones end, not from what they saw.
     found, content = self_similarity(ops.stop_gradient(image), radius=1, dilation=1, floor=1e-2)
