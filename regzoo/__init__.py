@@ -71,15 +71,17 @@ _WITH_KERAS = {
 installed.choose()
 
 
-def __getattr__(name: str) -> object:
-    home = _LIGHT.get(name) or _WITH_KERAS.get(name)
-    if home is None:
-        raise AttributeError(f"module 'regzoo' has no attribute '{name}'")
-    if name in _WITH_KERAS:
-        importlib.import_module("regzoo.backend")  # first, since it keeps the backend's start-up chatter away
-    module, _, held = home.partition(":")
-    found = importlib.import_module(f"regzoo.{module}")
-    return getattr(found, held) if held else found
+if not TYPE_CHECKING:  # to a type checker, a name that is not above would be found here
+
+    def __getattr__(name: str) -> object:
+        home = _LIGHT.get(name) or _WITH_KERAS.get(name)
+        if home is None:
+            raise AttributeError(f"module 'regzoo' has no attribute '{name}'")
+        if name in _WITH_KERAS:
+            importlib.import_module("regzoo.backend")  # first, since it keeps the backend's start-up chatter away
+        module, _, held = home.partition(":")
+        found = importlib.import_module(f"regzoo.{module}")
+        return getattr(found, held) if held else found
 
 
 def __dir__() -> Iterable[str]:

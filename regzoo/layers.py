@@ -6,6 +6,7 @@ import keras
 
 from regzoo.backend import Tensor
 from regzoo.ops import fields, warping
+from regzoo.ops.warping import Boundary, Method
 
 
 @keras.saving.register_keras_serializable("regzoo")
@@ -24,7 +25,7 @@ class Warp(keras.layers.Layer):
     """
 
     def __init__(
-        self, boundary: str = "edge", method: str = "linear", dtype: object = "float32", **kwargs: object
+        self, boundary: Boundary = "edge", method: Method = "linear", dtype: object = "float32", **kwargs: object
     ) -> None:
         super().__init__(dtype=dtype, **kwargs)
         warping.check_names(boundary, method)

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from keras import ops
 
@@ -13,7 +14,7 @@ from regzoo.ops.grids import millimetres
 from regzoo.ops.statistics import float32, mean
 
 
-def gradient(ddf: Tensor, spacing: Sequence[float] | None = None, norm: str = "l2") -> Tensor:
+def gradient(ddf: Tensor, spacing: Sequence[float] | None = None, norm: Literal["l1", "l2"] = "l2") -> Tensor:
     """Norm of the field's first derivatives: how much neighbouring voxels move apart.
 
     Args:

@@ -1,12 +1,15 @@
 """Linear matrices on voxels: drawn, built from free parameters, inverted. Shape (B, D, D + 1), `y = A x + b`."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from keras import ops
 
 from regzoo.backend import Tensor
 from regzoo.errors import invalid, unknown
+
+Constraint = Literal["rigid", "similarity", "affine"]
 
 
 def about_centre(matrix: np.ndarray, shape: Sequence[int]) -> np.ndarray:
@@ -119,7 +122,7 @@ PARAMETERS = {"rigid": {2: 3, 3: 6}, "similarity": {2: 4, 3: 7}, "affine": {2: 6
 """Degrees of freedom: constraint -> dimensions -> number."""
 
 
-def linear_matrix(parameters: Tensor, constraint: str, shape: Sequence[int], spacing: Sequence[float]) -> Tensor:
+def linear_matrix(parameters: Tensor, constraint: Constraint, shape: Sequence[int], spacing: Sequence[float]) -> Tensor:
     """Builds matrices about the image centre from free parameters, of which zeros give the identity.
 
     Args:

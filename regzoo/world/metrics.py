@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
 from regzoo.errors import invalid
@@ -15,7 +16,7 @@ class _MapsPoints(Protocol):
     def apply_points(self, points: np.ndarray) -> np.ndarray: ...
 
 
-def dice(fixed: np.ndarray, moved: np.ndarray, labels: Iterable[int] | None = None) -> dict[int, float]:
+def dice(fixed: ArrayLike, moved: ArrayLike, labels: Iterable[int] | None = None) -> dict[int, float]:
     """Returns `2 |F ∩ M| / (|F| + |M|)` of each label, nan for a label that both maps lack.
 
     Args:
@@ -35,7 +36,7 @@ def dice(fixed: np.ndarray, moved: np.ndarray, labels: Iterable[int] | None = No
     return {label: _ratio(2 * both, f + m) for label, (f, m, both) in _counts(fixed, moved, labels).items()}
 
 
-def soft_dice(fixed: np.ndarray, moved: np.ndarray) -> float:
+def soft_dice(fixed: ArrayLike, moved: ArrayLike) -> float:
     """Returns `2 sum(F M) / (sum(F) + sum(M))` of two maps in [0, 1]; for maps of 0 and 1, the Dice overlap.
 
     Args:
@@ -57,7 +58,7 @@ def soft_dice(fixed: np.ndarray, moved: np.ndarray) -> float:
     return _ratio(2 * (fixed * moved).sum(), fixed.sum() + moved.sum())
 
 
-def jaccard(fixed: np.ndarray, moved: np.ndarray, labels: Iterable[int] | None = None) -> dict[int, float]:
+def jaccard(fixed: ArrayLike, moved: ArrayLike, labels: Iterable[int] | None = None) -> dict[int, float]:
     """Returns `|F ∩ M| / |F ∪ M|` of each label; arguments, nan and errors as in `dice`.
 
     Example:
@@ -67,7 +68,7 @@ def jaccard(fixed: np.ndarray, moved: np.ndarray, labels: Iterable[int] | None =
     return {label: _ratio(both, f + m - both) for label, (f, m, both) in _counts(fixed, moved, labels).items()}
 
 
-def hd95(fixed_mask: np.ndarray, moved_mask: np.ndarray, spacing: Iterable[float]) -> float:
+def hd95(fixed_mask: ArrayLike, moved_mask: ArrayLike, spacing: Iterable[float]) -> float:
     """Returns the 95th percentile Hausdorff distance in mm: the larger of the two directed 95th percentiles.
 
     A surface voxel belongs to the mask and has a face neighbour outside it or outside the image. The directed
@@ -168,7 +169,7 @@ def centroids(labels: np.ndarray, affine: np.ndarray) -> dict[int, np.ndarray]:
     return dict(zip(found.tolist(), centres, strict=True))
 
 
-def centroid_distance(fixed_mask: np.ndarray, moved_mask: np.ndarray, affine: np.ndarray) -> float:
+def centroid_distance(fixed_mask: ArrayLike, moved_mask: ArrayLike, affine: np.ndarray) -> float:
     """Returns how far the centres of mass of two masks are from each other, in mm.
 
     Args:
@@ -192,7 +193,7 @@ def centroid_distance(fixed_mask: np.ndarray, moved_mask: np.ndarray, affine: np
     return float(np.linalg.norm(moved - fixed))
 
 
-def tre(fixed_points: np.ndarray, moving_points: np.ndarray, transform: _MapsPoints | None = None) -> np.ndarray:
+def tre(fixed_points: ArrayLike, moving_points: ArrayLike, transform: _MapsPoints | None = None) -> np.ndarray:
     """Returns the target registration error `|T(fixed) - moving|` of each landmark in mm, shape (N,).
 
     Args:
@@ -220,7 +221,7 @@ def _check_shapes(fixed: np.ndarray, moved: np.ndarray) -> None:
         raise invalid("fixed and moved", "equal shapes", f"{fixed.shape} and {moved.shape}")
 
 
-def _counts(fixed: np.ndarray, moved: np.ndarray, labels: Iterable[int] | None) -> dict[int, tuple[int, int, int]]:
+def _counts(fixed: ArrayLike, moved: ArrayLike, labels: Iterable[int] | None) -> dict[int, tuple[int, int, int]]:
     """Returns the voxels of each label in `fixed`, in `moved` and in both at the same place."""
     fixed, moved = np.asarray(fixed), np.asarray(moved)
     _check_shapes(fixed, moved)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from regzoo.errors import invalid
 from regzoo.io import transforms
@@ -100,7 +101,7 @@ class Within:
             start.
     """
 
-    steps: tuple[Linear | Field, ...]
+    steps: tuple[Step, ...]
     grid: Grid
     backwards: bool = False
 
@@ -231,11 +232,11 @@ class Transform:
             return 1.0
         return float(np.concatenate([self.covers(places) for _, _, places in _slabs(grid)]).mean())
 
-    def apply_points(self, points: np.ndarray) -> np.ndarray:
+    def apply_points(self, points: ArrayLike) -> np.ndarray:
         """Maps points of fixed space (N, 3) to moving space, in RAS mm."""
         return self._map(_checked_points(points))
 
-    def invert_points(self, points: np.ndarray) -> np.ndarray:
+    def invert_points(self, points: ArrayLike) -> np.ndarray:
         """Maps points of moving space (N, 3) back to fixed space, in RAS mm.
 
         T(x) = y is solved at the points themselves, so nothing is interpolated between them: exact to 1e-3 mm where
@@ -407,7 +408,7 @@ def _either(inside: np.ndarray, mapped: np.ndarray, matrix: np.ndarray, points: 
     return mapped if inside.all() else np.where(inside[..., None], mapped, map_points(matrix, points))
 
 
-def _checked_points(points: np.ndarray) -> np.ndarray:
+def _checked_points(points: ArrayLike) -> np.ndarray:
     points = np.asarray(points, dtype=np.float64)
     if points.ndim != 2 or points.shape[1] != 3:
         raise invalid("points", "shape (N, 3)", points.shape)
