@@ -22,6 +22,12 @@ class Warp(keras.layers.Layer):
 
     Call arguments:
         inputs: `(image, ddf)`, shapes (B, *S_moving, C) and (B, *S_fixed, D), in voxels. Returns (B, *S_fixed, C).
+
+    Example:
+        >>> image = keras.ops.reshape([0.0, 10.0, 20.0], (1, 3, 1))
+        >>> moved = Warp()([image, keras.ops.ones((1, 3, 1))])  # each voxel shows its neighbour
+        >>> keras.ops.convert_to_numpy(moved).ravel().tolist()
+        [10.0, 20.0, 20.0]
     """
 
     def __init__(
@@ -54,6 +60,11 @@ class Integrate(keras.layers.Layer):
 
     Call arguments:
         velocity: Shape (B, *S, D), in voxels per unit time. Returns a displacement field of the same shape.
+
+    Example:
+        >>> ddf = Integrate(steps=5)(0.5 * keras.ops.ones((1, 4, 4, 2)))  # the same velocity everywhere
+        >>> keras.ops.convert_to_numpy(ddf)[0, 1, 2].tolist()
+        [0.5, 0.5]
     """
 
     def __init__(self, steps: int = 7, dtype: object = "float32", **kwargs: object) -> None:

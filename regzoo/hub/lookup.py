@@ -89,6 +89,11 @@ def models() -> list[Entry]:
     """Returns all models, sorted by name and version: bundled, cached, and in the configured hub's folder.
 
     Those whose card cannot be read are left out; see `unreadable`.
+
+    Example:
+        >>> import regzoo
+        >>> {entry.card.name for entry in regzoo.list() if entry.card.anatomy == "lung"}
+        {'lung-ct-ddf'}
     """
     here = {}
     for entry in _readable(_places()):

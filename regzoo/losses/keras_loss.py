@@ -29,6 +29,11 @@ class Loss(keras.losses.Loss):
 
     Raises:
         InvalidError: If there is no such loss, or it has no such parameter.
+
+    Example:
+        >>> loss = Loss("ssd")  # with parameters: Loss("lncc", size=7)
+        >>> float(loss(keras.ops.ones((1, 4, 4, 1)), 3 * keras.ops.ones((1, 4, 4, 1))))
+        4.0
     """
 
     def __init__(self, function: str, **settings: object) -> None:

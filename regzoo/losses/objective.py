@@ -14,6 +14,10 @@ def named(kind: str) -> dict[str, Callable]:
 
     Raises:
         InvalidError: If there is no such kind.
+
+    Example:
+        >>> {"bending", "elastic", "folding", "gradient"} <= set(named("deformation"))
+        True
     """
     if kind not in LOSSES:
         raise unknown("kind of loss", kind, LOSSES)
@@ -32,6 +36,11 @@ def weighted_terms(objective: Mapping[str, Mapping[str, Mapping]], spacing: Sequ
 
     Raises:
         ValueError: If a kind, a loss or a setting is unknown, a weight is negative, or no weight is above 0.
+
+    Example:
+        >>> terms = weighted_terms({"image": {"lncc": {}}, "deformation": {"bending": {"weight": 2}}}, (1.0, 2.0))
+        >>> [(kind, name, weight) for kind, name, loss, weight in terms]
+        [('image', 'lncc', 1.0), ('deformation', 'bending', 2.0)]
     """
     rows = []
     for kind, chosen in objective.items():

@@ -52,6 +52,14 @@ class RegistrationModel(keras.Model):
         Dictionary with `ddf`, (B, *S, D) in voxels. Where the map has a linear part, also `matrix`, (B, D, D + 1) in
         voxels about voxel 0; where both, `dense`, with `ddf(x) = matrix(x + dense(x)) - x`. A dvf alone adds
         `velocity`. What networks in a row, with passes or on a coarser grid predict is in `stages` and `small`.
+
+    Example:
+        >>> class Shift(RegistrationModel):
+        ...     def field(self, fixed, moving):
+        ...         return {"ddf": ops.concatenate([ops.ones_like(fixed), ops.zeros_like(fixed)], axis=-1)}
+        >>> image = ops.zeros((1, 3, 4, 1))
+        >>> ops.convert_to_numpy(Shift()({"fixed": image, "moving": image})["ddf"])[0, 2, 1].tolist()
+        [1.0, 0.0]
     """
 
     kinds = ("image", "label", "deformation", "known")

@@ -31,6 +31,13 @@ def build(
 
     Raises:
         InvalidError: If a plain dict is no config; the message says where and why.
+
+    Example:
+        >>> config = {"backbone": {"name": "unet", "channels": [2, 4, 4]}, "output": {"name": "dvf"}}
+        >>> model = build(config, spacing=(1.0, 1.0, 2.0))
+        >>> image = keras.ops.ones((1, 16, 12, 8, 1))
+        >>> tuple(model({"fixed": image, "moving": image})["ddf"].shape)
+        (1, 16, 12, 8, 3)
     """
     config = config if isinstance(config, ModelConfig) else validate(ModelConfig, dict(config), "config")
     spacing = tuple(spacing or (1.0,) * config.dims)
@@ -50,7 +57,13 @@ def _row(config: ModelConfig, spacing: tuple[float, ...], precision: str) -> Reg
 
 
 def output_of(config: OutputConfig, dims: int, spacing: Sequence[float]) -> Output:
-    """Returns what turns values into a map, for images with so many dimensions and mm a voxel."""
+    """Returns what turns values into a map, for images with so many dimensions and mm a voxel.
+
+    Example:
+        >>> from regzoo.schema.outputs import DVFConfig
+        >>> output_of(DVFConfig(), dims=3, spacing=(1.0, 1.0, 2.0)).has_inverse
+        True
+    """
     return OUTPUTS[config.name].function()(config, dims, spacing)
 
 

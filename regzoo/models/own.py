@@ -18,6 +18,14 @@ class OwnModel(RegistrationModel):
 
     Args:
         network: From two (B, *S, 1) to (B, *S, D), in voxels.
+
+    Example:
+        >>> fixed, moving = keras.Input((8, 6, 1)), keras.Input((8, 6, 1))
+        >>> both = keras.layers.Concatenate()([fixed, moving])
+        >>> network = keras.Model([fixed, moving], keras.layers.Conv2D(2, 3, padding="same")(both))
+        >>> image = keras.ops.ones((1, 8, 6, 1))
+        >>> tuple(OwnModel(network)({"fixed": image, "moving": image})["ddf"].shape)
+        (1, 8, 6, 2)
     """
 
     def __init__(self, network: keras.Model, **kwargs: object) -> None:

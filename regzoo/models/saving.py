@@ -51,6 +51,15 @@ def save(
     Raises:
         RegzooError: If the folder exists, the card is wrong or does not fit the model, or the function builds another
             network.
+
+    Example:
+        >>> import regzoo
+        >>> config = {"backbone": {"name": "unet", "channels": [2, 4]}, "output": {"name": "ddf"}}
+        >>> model = regzoo.models.build(config, spacing=(2.0, 2.0, 2.0))
+        >>> card = {"name": "mine-ddf", "input": {"shape": (16, 12, 8), "spacing": (2.0, 2.0, 2.0)}}
+        >>> folder = regzoo.save(model, "mine", card)
+        >>> regzoo.load(folder).card
+        <Card mine-ddf@1: (16, 12, 8), 2 x 2 x 2 mm, RAS>
     """
     folder = Path(folder)
     if folder.exists():

@@ -25,6 +25,16 @@ def load(name: Model) -> RegistrationModel:
 
     Raises:
         RegzooError: If there is no such model, or its files are damaged or do not fit its config.
+
+    Example:
+        >>> import numpy as np
+        >>> import regzoo
+        >>> model = regzoo.load("hippocampus-mr-dvf")
+        >>> model.card.input.shape, model.card.input.spacing
+        ((48, 64, 48), (1.0, 1.0, 1.0))
+        >>> image = np.zeros((1, 48, 64, 48, 1), "float32")
+        >>> tuple(model({"fixed": image, "moving": image})["ddf"].shape)
+        (1, 48, 64, 48, 3)
     """
     if isinstance(name, RegistrationModel):
         return name

@@ -140,6 +140,14 @@ def register_points(
 
     Raises:
         RegzooError: If an input cannot be used; the message says which and what to do.
+
+    Example:
+        >>> import numpy as np
+        >>> import regzoo
+        >>> fixed = np.random.default_rng(0).normal(scale=20, size=(200, 3))  # RAS mm
+        >>> result = regzoo.register_points(fixed, fixed + [2.0, 0.0, -1.0])
+        >>> result.transform.matrix[:3, 3].round(3).tolist()
+        [2.0, 0.0, -1.0]
     """
     chosen = _checked_method(method, settings)
     if reference is not None and chosen.constraint != "deformable":

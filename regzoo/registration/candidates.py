@@ -38,8 +38,19 @@ def candidates(
         cards: Which models; None: all that are bundled or in the cache.
         spacing: Millimetres along the axes of images that are arrays; see `register`.
 
+    Returns:
+        Rows of a card and what speaks against the model, one sentence each.
+
     Raises:
         RegzooError: If an image cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> import regzoo
+        >>> scan = np.linspace(-1000, 200, 90 * 80 * 90).reshape(90, 80, 90)  # in Hounsfield units
+        >>> fitting = [card.name for card, misfits in regzoo.candidates(scan, scan, spacing=(3, 3, 3)) if not misfits]
+        >>> "lung-ct-ddf" in fitting, "brain-mr-dvf" in fitting
+        (True, False)
     """
     cards = [entry.card for entry in hub.models()] if cards is None else cards
     if isinstance(cards, str) or not isinstance(cards, Iterable) or not all(isinstance(c, Card) for c in cards):

@@ -175,6 +175,17 @@ def evaluate(
 
     Raises:
         RegzooError: If a file is missing or a pair cannot be registered; the message names the pair.
+
+    Example:
+        >>> import numpy as np
+        >>> import regzoo
+        >>> image = regzoo.Image(np.random.default_rng(0).random((48, 64, 48)), np.eye(4))
+        >>> image.save("image.nii.gz")
+        >>> scores = regzoo.evaluate("hippocampus-mr-dvf", [{"fixed": "image.nii.gz", "moving": "image.nii.gz"}])
+        >>> round(scores.summary()["ncc_before"]["mean"], 3)
+        1.0
+        >>> scores.save("scores").name
+        'scores'
     """
     records = read_pairs(pairs) if isinstance(pairs, str | os.PathLike) else pair_records(pairs)
     model = zoo.load(model)

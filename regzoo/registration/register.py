@@ -78,6 +78,17 @@ def register(
 
     Raises:
         RegzooError: If an input cannot be used; the message says which and what to do.
+
+    Example:
+        >>> import numpy as np
+        >>> import regzoo
+        >>> def ball(middle):
+        ...     places = np.moveaxis(np.indices((24, 20, 16)), 0, -1)
+        ...     return np.exp(-((places - middle) ** 2).sum(-1) / 30)
+        >>> fixed, moving = ball((11, 9, 7)), ball((13, 9, 7))
+        >>> result = regzoo.register(fixed, moving, method="rigid", spacing=(2.0, 2.0, 2.0))
+        >>> result.transform.apply_points([[22.0, 18.0, 14.0]]).round().tolist()  # mm, in the moving image
+        [[26.0, 18.0, 14.0]]
     """
     seconds: dict[str, float] = {}
     names = _checked_method(model, method, alignment)

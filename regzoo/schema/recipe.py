@@ -59,7 +59,20 @@ ModelName = Annotated[Line, StringConstraints(min_length=1)]
 
 
 class Recipe(Strict):
-    """One training run. `model` and `input` may be null where `parent` gives them."""
+    """One training run. `model` and `input` may be null where `parent` gives them.
+
+    Example:
+        >>> import regzoo
+        >>> recipe = '''
+        ... name: mine-dvf
+        ... parent: hippocampus-mr-dvf
+        ... data: {kind: unpaired, root: mine, labels: labels, label_values: [1, 2]}
+        ... loss: {label: {dice: {}}, deformation: {gradient: {weight: 3.0}}}
+        ... training: {steps: 1000, learning_rate: 1e-4}
+        ... '''
+        >>> regzoo.Recipe.parse(recipe, source="my recipe")  # or regzoo.Recipe.read("FILE.yaml")
+        <Recipe mine-dvf@1 from hippocampus-mr-dvf: unpaired data, 1000 steps>
+    """
 
     name: Name
     version: Version = "1"

@@ -40,6 +40,22 @@ def finetune(
 
     Raises:
         RegzooError: If the recipe, the data or an earlier run in the same folder does not fit.
+
+    Example:
+        >>> import regzoo
+        >>> recipe = '''
+        ... name: shapes-ddf
+        ... model: {backbone: {name: unet, channels: [2, 4]}, output: {name: ddf}}
+        ... input: {shape: [16, 16, 16], spacing: [4, 4, 4]}
+        ... data: {kind: shapes, root: none, validation_pairs: 1}
+        ... augmentation: {affine: 0.1}
+        ... loss: {known: {distance: {}}}
+        ... training: {steps: 2, steps_per_epoch: 1, learning_rate: 1e-3}
+        ... '''
+        >>> recipe = regzoo.Recipe.parse(recipe, source="my recipe")
+        >>> folder = regzoo.finetune(recipe, data=".")  # two steps on random shapes, for which no file is read
+        >>> regzoo.load(folder).card.name
+        'shapes-ddf'
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
     folder = Path(output or Path("runs") / recipe.name)

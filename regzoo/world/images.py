@@ -128,6 +128,16 @@ class Image:
 
     Raises:
         InvalidError: If the array has another number of axes or the affine cannot be inverted.
+
+    Example:
+        >>> import numpy as np
+        >>> import regzoo
+        >>> image = regzoo.Image(np.zeros((96, 80, 64), "float32"), np.diag([1.0, 1.5, 3.0, 1.0]))
+        >>> image
+        <Image (96, 80, 64), 1 x 1.5 x 3 mm, RAS, float32>
+        >>> image.save("image.nii.gz")
+        >>> regzoo.Image.read("image.nii.gz", labels=True).spacing.tolist()
+        [1.0, 1.5, 3.0]
     """
 
     array: np.ndarray

@@ -145,6 +145,20 @@ class Transform:
     Args:
         steps: `Linear`, `Field` and `Within` steps; the first is applied first.
         grid: The fixed image's grid, on which `save` writes a dense field; `dataclasses.replace` sets another.
+
+    Example:
+        >>> import numpy as np
+        >>> import regzoo
+        >>> matrix = np.eye(4)
+        >>> matrix[0, 3] = 5.0  # what lies at x in the fixed image lies 5 mm to the right of x in the moving image
+        >>> transform = regzoo.Transform.linear(matrix)
+        >>> transform.apply_points([[1.0, 2.0, 3.0]]).tolist()
+        [[6.0, 2.0, 3.0]]
+        >>> transform.then(transform.inverse()).apply_points([[1.0, 2.0, 3.0]]).tolist()
+        [[1.0, 2.0, 3.0]]
+        >>> transform.save("transform.tfm")  # read by ITK and ANTs
+        >>> regzoo.Transform.load("transform.tfm")
+        <Transform matrix>
     """
 
     steps: tuple[Step, ...] = ()
