@@ -18,7 +18,7 @@ MODULES = [
         for name in ("image", "multimodal", "label", "deformation", "known", "keras_loss", "objective")
     ),
     "regzoo.layers",
-    *(f"regzoo.models.{name}" for name in ("base", "building", "own", "saving", "zoo")),
+    *(f"regzoo.models.{name}" for name in ("base", "building", "exported", "own", "saving", "zoo")),
     *(f"regzoo.registration.{name}" for name in ("register", "evaluation")),
     "regzoo.training.finetune",
 ]

@@ -79,6 +79,7 @@ def building() -> None:
     regzoo.models.NETWORKS["mine"] = lambda features=4: model
     assert_type(regzoo.save(model, "mine", {"name": "mine", "input": {"shape": (4, 6, 5)}}), Path)
     assert_type(regzoo.models.output_of(DDFConfig(), 3, (1.0, 1.0, 1.0)), Output)
+    regzoo.models.Exported({"output": {"name": "ddf"}}, spacing=(1.0, 1.0, 1.0)).save("model.keras")
     regzoo.models.OwnModel(network=model).field(array, array)
     regzoo.models.build("unet")  # type: ignore[arg-type]
     regzoo.save("mine")  # type: ignore[call-arg]
@@ -144,6 +145,7 @@ def ops(tensor: regzoo.ops.Tensor) -> regzoo.ops.Tensor:
     regzoo.ops.bspline_field(inverse, (4, 6, 5), (2.0, 2.0, 2.0))
     regzoo.ops.mean(regzoo.ops.standardised(regzoo.ops.jacobian_determinant(field)), mask=residual)
     regzoo.ops.determinant([tensor, tensor])
+    regzoo.ops.map_places(regzoo.ops.inverse_matrix(matrix), regzoo.ops.identity_grid((4, 6, 5)))
     assert_type(regzoo.ops.cubic_bspline(np.zeros(3)), np.ndarray)
     regzoo.ops.self_similarity(tensor, 1, 2, 1e-3)
     regzoo.ops.sample(tensor, regzoo.ops.identity_grid((4, 6, 5)), "zero", "nearest")

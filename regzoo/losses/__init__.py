@@ -1,4 +1,7 @@
-"""Losses: two images, two label maps, one field or two in; one value a batch item out, lower is better."""
+"""Losses: two images, two label maps, one field or two in; one value a batch item out, lower is better.
+
+In the examples, `ops` is `keras.ops`, and other names are those of this room.
+"""
 
 from regzoo import backend  # noqa: F401 - first, since it keeps start-up chatter away
 from regzoo.losses.deformation import bending, elastic, folding, gradient

@@ -3,6 +3,7 @@
 from regzoo import backend  # noqa: F401 - first, since it keeps start-up chatter away
 from regzoo.models.base import RegistrationModel
 from regzoo.models.building import build, output_of
+from regzoo.models.exported import Exported
 from regzoo.models.own import NETWORKS, OwnModel
 
-__all__ = ["NETWORKS", "OwnModel", "RegistrationModel", "build", "output_of"]
+__all__ = ["NETWORKS", "Exported", "OwnModel", "RegistrationModel", "build", "output_of"]

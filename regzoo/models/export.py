@@ -11,37 +11,13 @@ from keras import ops
 from regzoo import backend, hub
 from regzoo.errors import InvalidError, MissingError, RegzooError, invalid, unknown
 from regzoo.io.files import atomic_file, atomic_folder
-from regzoo.models import build, zoo
+from regzoo.models import zoo
 from regzoo.models.base import own_tensors
-from regzoo.schema.networks import ModelConfig
+from regzoo.models.exported import Exported
 
 Kind = Literal["keras", "saved-model", "onnx"]
 TOLERANCE = 1e-4
 """The largest difference in voxels between the fields of a model and of its export."""
-
-
-@keras.saving.register_keras_serializable("regzoo")
-class Exported(keras.Model):
-    """A registration model with a config that Keras can save; `import regzoo.models.export` lets Keras load it again.
-
-    Args:
-        config: The `config.json` of the model, as plain values.
-        spacing: Millimetres a voxel of its grid, D values.
-    """
-
-    def __init__(self, config: dict, spacing: tuple[float, ...], **kwargs: object) -> None:
-        super().__init__(**kwargs)
-        self.settings = {"config": config, "spacing": list(spacing)}
-        self.network = build(ModelConfig.model_validate(config), spacing)
-        self.built = True
-
-    def call(self, inputs: dict, training: bool | None = None) -> dict:
-        """Returns the network's prediction."""
-        return own_tensors(self.network(inputs, training=training))
-
-    def get_config(self) -> dict:
-        """Returns the arguments that make this model again."""
-        return super().get_config() | self.settings
 
 
 _NEEDS = {"saved-model": "tensorflow", "onnx": "torch"}

@@ -1,6 +1,8 @@
 """Tensors in voxels, by keras.ops: grids, matrices, warps, fields, filters; 2-D and 3-D, any batch and channel count.
 
 Images are (B, *S, C), fields (B, *S, D) with component d along axis d, matrices (B, D, D + 1).
+
+In the examples, `ops` is `keras.ops`, `np` is NumPy, and other names are those of this room.
 """
 
 from regzoo.backend import Tensor

@@ -17,11 +17,12 @@ from regzoo.schema.networks import ModelConfig
 
 pytestmark = pytest.mark.backend
 
+ORDERS = ["import keras, regzoo.models", "import regzoo.models, keras"]
 LOAD = """
-import sys, numpy as np, regzoo.models.export
-from regzoo.backend import keras
+import sys
+import numpy as np
 pair = {name: np.zeros((2, *map(int, sys.argv[2:]), 1), "float32") for name in ("fixed", "moving")}
-print(keras.ops.convert_to_numpy(keras.saving.load_model(sys.argv[1])(pair)["ddf"])[1, 3, 3, 3])
+print(keras.ops.convert_to_numpy(keras.models.load_model(sys.argv[1])(pair)["ddf"])[1, 3, 3, 3])
 """
 
 
@@ -30,9 +31,10 @@ def folder(tmp_path_factory):
     return constant_model(tmp_path_factory.mktemp("zoo") / "constant-ddf", (4.0, 0.0, -1.5))
 
 
-def test_keras_loads_it_in_another_process(folder, tmp_path):
+@pytest.mark.parametrize("imports", ORDERS)
+def test_keras_loads_it_in_another_process_after_one_import_on_either_side(folder, tmp_path, imports):
     path = export.export(folder, tmp_path / "x.keras", "keras")
-    command = [sys.executable, "-c", LOAD, str(path), *map(str, SHAPE)]
+    command = [sys.executable, "-c", f"{imports}{LOAD}", str(path), *map(str, SHAPE)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     found = np.array([float(each) for each in done.stdout.strip(" []\n").split()])
     np.testing.assert_allclose(found * (2.0, 2.5, 3.0), (4.0, 0.0, -1.5), atol=1e-4)
