@@ -7,7 +7,6 @@ import numpy as np
 from keras import ops
 
 from regzoo import backend
-from regzoo.backend import Tensor
 from regzoo.data.kinds import Batch
 from regzoo.errors import invalid
 from regzoo.losses import ncc
@@ -108,7 +107,7 @@ def _channels(labels: np.ndarray, which: Sequence[int]) -> np.ndarray:
     return labels[..., list(which)]
 
 
-def _moved(labels: np.ndarray, ddf: Tensor, which: Sequence[int]) -> np.ndarray:
+def _moved(labels: np.ndarray, ddf: object, which: Sequence[int]) -> np.ndarray:
     """Returns which voxels the labels are moved to, (B, *S, len(which))."""
     if np.issubdtype(labels.dtype, np.integer):
         numbers = ops.convert_to_numpy(warp(labels, ddf, "zero", "nearest"))
