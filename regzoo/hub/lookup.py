@@ -191,9 +191,8 @@ def _bundled() -> list[Path]:
 
 
 def cached_folders() -> list[Path]:
-    """Returns the folders of pulled models; hidden ones are copies under way."""
-    folders = (path.parent for path in cache_folder().glob(f"*@*/{cards.README}"))
-    return sorted(folder for folder in folders if NAME.fullmatch(folder.name))
+    """Returns the folders of pulled models, also of those that lost their card; hidden ones are copies under way."""
+    return sorted(folder for folder in cache_folder().glob("*@*") if NAME.fullmatch(folder.name))
 
 
 def _number(version: str) -> tuple[int, ...]:

@@ -57,9 +57,12 @@ def pulled(address: Address) -> Address | None:
 
 
 def all_pulled() -> dict[Path, Address]:
-    """Returns the folder and the address of every commit in the cache, those of the present server first."""
-    found = sorted((store.cache_folder() / "hub").glob(f"*/*/*/*/{cards.README}"))
-    folders = sorted((path.parent for path in found), key=lambda folder: not folder.is_relative_to(_of_server()))
+    """Returns the folder and the address of every commit in the cache, those of the present server first.
+
+    Also of those that lost their card.
+    """
+    found = sorted((store.cache_folder() / "hub").glob("*/*/*/*"))
+    folders = sorted(found, key=lambda folder: not folder.is_relative_to(_of_server()))
     addresses = {path: Address(f"{path.parent.parent.name}/{path.parent.name}", path.name) for path in folders}
     return {path: address for path, address in addresses.items() if address.commit}
 

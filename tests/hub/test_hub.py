@@ -476,6 +476,18 @@ def test_what_is_no_folder_of_a_model_in_the_cache_is_mended_by_a_pull(cache, da
     assert damage is not leading_out or (cache / "elsewhere" / "README.md").exists()  # what a link leads to is not ours
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows lets few users make links")
+@pytest.mark.parametrize("damage", [dangling, a_file, without_a_card])
+def test_what_is_no_folder_of_a_model_in_the_cache_is_named_and_can_be_removed(tmp_path, cache, damage):
+    hub.pull(make_entry(tmp_path / "x", name="my-run"))
+    shutil.rmtree(cache / "my-run@1")
+    damage(cache / "my-run@1")
+    assert [str(error) for error in hub.unreadable()] == [f"{cache / 'my-run@1' / 'README.md'} does not exist."]
+    assert hub.remove("my-run") == [cache / "my-run@1"]
+    assert leftovers(cache) == []
+    assert hub.unreadable() == []
+
+
 def test_a_kept_model_is_found_on_a_read_only_cache(cache, monkeypatch):
     import filelock
 
