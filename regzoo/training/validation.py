@@ -6,13 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 from keras import ops
 
-from regzoo import backend
 from regzoo.data.kinds import Batch
 from regzoo.errors import invalid
 from regzoo.losses import ncc
 from regzoo.models import RegistrationModel
-from regzoo.ops.fields import jacobian_determinant
+from regzoo.ops.fields import invert
 from regzoo.ops.warping import warp
+from regzoo.world.images import Grid
+from regzoo.world.jacobians import folds
 
 _FIGURES = ("valid_tre", "valid_tre_p95", "valid_dice", "valid_ncc", "valid_folds")
 """A model is chosen by the first that there is."""
@@ -24,9 +25,12 @@ class Validation:
     """Scores a model on pairs, on the network's grid.
 
     Of pairs whose field is known, `valid_tre` is the mean distance to it in mm, where the fixed label is, and
-    `valid_tre_p95` its 95th percentile. Else `valid_dice` is the overlap of the labels that both images have: numbers
-    are moved by nearest neighbour, channels linearly and cut at 0.5. Of pairs without any labels, `valid_ncc` compares
-    images; of pairs some of which have labels, the others count for the folds alone.
+    `valid_tre_p95` its 95th percentile. Else `valid_dice` is the overlap of the labels that both images have, the mean
+    of both ways: moving labels moved by the field, and fixed labels by its inverse (`ops.invert`), since a field that
+    draws labels together wins the first and loses the second. Numbers are moved by nearest neighbour, channels linearly
+    and cut at 0.5. Of pairs without any labels, `valid_ncc` compares images; of pairs some of which have labels, the
+    others count for the folds alone. `valid_folds` is the share of voxels that fold by the strict count
+    (`world.jacobians.folds`).
 
     Args:
         model: The model.
@@ -68,25 +72,22 @@ class Validation:
             moved = self.model.predict_labels(batch | {"moving_labels": _channels(pair["moving_labels"], shared)})
             return {"valid_dice": _mean(_dice(_channels(pair["fixed_labels"], shared) >= 0.5, moved >= 0.5))}
         ddf = self.model.predict_on_batch(batch)["ddf"]
-        inside = np.ones(pair["fixed"].shape[:-1], bool)
         if "known" in pair:
-            scores, inside = self._distances(pair, ops.convert_to_numpy(ddf))
+            scores = self._distances(pair, ops.convert_to_numpy(ddf))
         elif "moving_labels" in pair:
-            moved = _moved(pair["moving_labels"], ddf, shared)
-            scores = {"valid_dice": _mean(_dice(_channels(pair["fixed_labels"], shared) >= 0.5, moved))}
+            scores = {"valid_dice": _both_ways(pair["fixed_labels"], pair["moving_labels"], ddf, shared)}
         else:
             values = ops.convert_to_numpy(ncc(batch["fixed"], warp(batch["moving"], ddf)))
             scores = {"valid_ncc": 1 - float(values.mean())}
-        folds = ops.convert_to_numpy(backend.compiled(jacobian_determinant)(ddf))[inside] <= 0
-        return {**scores, "valid_folds": float(folds.mean())}
+        return {**scores, "valid_folds": float(np.mean([_folds(each) for each in ops.convert_to_numpy(ddf)]))}
 
-    def _distances(self, pair: Batch, ddf: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
-        """Returns the distance to the known field in mm, and where it counts: in the fixed label, if there is one."""
+    def _distances(self, pair: Batch, ddf: np.ndarray) -> dict[str, float]:
+        """Returns the distance to the known field in mm, in the fixed label, if there is one."""
         inside = np.ones(ddf.shape[:-1], bool)
         if "fixed_labels" in pair:
             inside = pair["fixed_labels"][..., 0] > 0
         errors = np.linalg.norm((ddf - pair["known"])[inside] * self.spacing, axis=-1)
-        return {"valid_tre": float(errors.mean()), "valid_tre_p95": float(np.percentile(errors, 95))}, inside
+        return {"valid_tre": float(errors.mean()), "valid_tre_p95": float(np.percentile(errors, 95))}
 
 
 def _shared(pair: Batch) -> list[int]:
@@ -113,6 +114,20 @@ def _moved(labels: np.ndarray, ddf: object, which: Sequence[int]) -> np.ndarray:
         numbers = ops.convert_to_numpy(warp(labels, ddf, "zero", "nearest"))
         return numbers == np.asarray(which, int) + 1
     return ops.convert_to_numpy(warp(labels, ddf, "zero"))[..., list(which)] >= 0.5
+
+
+def _both_ways(fixed: np.ndarray, moving: np.ndarray, ddf: object, which: Sequence[int]) -> float:
+    """Returns the mean overlap of labels moved by a field, and of those moved back by its inverse."""
+    ways = (fixed, _moved(moving, ddf, which)), (moving, _moved(fixed, invert(ddf)[0], which))
+    return _mean([_mean(_dice(_channels(here, which) >= 0.5, there)) for here, there in ways])
+
+
+def _folds(ddf: np.ndarray) -> float:
+    """Returns the share of voxels at which a field (*S, D), in voxels, folds."""
+    shape = (*ddf.shape[:-1], 1)[:3]
+    vectors = np.zeros((*shape, 3), ddf.dtype)
+    vectors[..., : ddf.shape[-1]] = ddf.reshape(*shape, -1)
+    return folds(vectors, Grid(shape, np.eye(4)))["folds"]
 
 
 def _dice(fixed: np.ndarray, moved: np.ndarray) -> list[float]:

@@ -133,6 +133,15 @@ def test_invert_a_linear_map(shape):
         np.testing.assert_allclose(array(inverse)[item][valid], (expected - x)[valid], atol=1e-3)
 
 
+def test_invert_a_map_that_stretches_more_than_twofold():
+    """The whole step of the fixed-point iteration leads away from there."""
+    ddf = np.clip(2.5 * (np.arange(24.0) - 9), 0, 10)[None, :, None]  # 3.5 voxels become one
+    inverse, residual = run(invert, tensor(ddf), iterations=40)
+    assert array(residual)[0] < 1e-3
+    expected = np.interp(np.arange(24), np.arange(24) + ddf[0, :, 0], np.arange(24)) - np.arange(24)
+    np.testing.assert_allclose(array(inverse)[0, :20, 0], expected[:20], atol=1e-3)
+
+
 def test_invert_tells_what_it_could_not_invert():
     shape = (15, 11)
     folding = wave(shape, 4.0)

@@ -8,7 +8,7 @@ import regzoo
 from regzoo import backend
 from regzoo.errors import InvalidError, RegzooError
 from regzoo.hub import cards
-from regzoo.registration import register
+from regzoo.registration.network import NetworkPair
 from regzoo.registration.scores import Side
 from regzoo.schema.inputs import WindowIntensity
 from regzoo.schema.priors import BreathingPrior
@@ -336,7 +336,7 @@ def test_a_recipe_trains_on_simulated_pairs_and_its_model_looks_around_the_lungs
     left = Image(np.where(fixed.grid.coordinates()[..., 0] < MIDDLE[0], lungs.array, 0), fixed.affine)
 
     def centre(**masks):
-        return register._Pair(model, Side(fixed), Side(fixed), None, masks).grid.centre
+        return NetworkPair(model, Side(fixed), Side(fixed), None, masks).grid.centre
 
     np.testing.assert_allclose(centre(), (box.min(0) + box.max(0)) / 2, atol=6)
     np.testing.assert_allclose(centre(fixed_mask=lungs), (box.min(0) + box.max(0)) / 2, atol=3)

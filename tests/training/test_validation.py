@@ -56,6 +56,39 @@ def test_validation_scores_the_labels_that_both_images_have(tmp_path):
         score(tmp_path, (fixed * 0 + 9, moving))
 
 
+class Squeeze:
+    """In the place of a model: x stays up to 2 and is x + 2 from 3 on, so that three voxels are drawn into one."""
+
+    has_field = True
+
+    def predict_on_batch(self, batch):
+        ddf = np.zeros((*batch["fixed"].shape[:-1], 3), "float32")
+        ddf[:, 3:, ..., 0] = 2
+        return {"ddf": ddf}
+
+
+def test_labels_drawn_together_win_one_way_and_lose_the_other():
+    """Moving 1 to 4 looks like fixed 1 and 2; of 1 to 4, fixed 1 and 2 come back as 1, 2 and 3 (which is from 2.33)."""
+    pair = {name: np.zeros((1, 8, 5, 4, 1), "uint8") for name in ("fixed", "moving", "fixed_labels", "moving_labels")}
+    pair["fixed_labels"][:, 1:3], pair["moving_labels"][:, 1:5] = 1, 1
+    found = Validation(Squeeze(), [pair], (1, 1, 1))()
+    assert found["valid_dice"] == pytest.approx((1 + 2 * 3 / (3 + 4)) / 2)
+    assert found["valid_folds"] == 0
+
+
+def test_folds_are_counted_strictly():
+    """Central differences, which skip the voxel itself, see none in a zigzag."""
+
+    class Zigzag(Squeeze):
+        def predict_on_batch(self, batch):
+            ddf = np.zeros((*batch["fixed"].shape[:-1], 3), "float32")
+            ddf[:, 1::2, ..., 0] = 1.5
+            return {"ddf": ddf}
+
+    pair = {name: np.ones((1, 8, 5, 4, 1), "float32") for name in ("fixed", "moving")}
+    assert Validation(Zigzag(), [pair], (1, 1, 1))()["valid_folds"] > 0.7
+
+
 def test_validation_cuts_channels_at_a_half_after_they_are_moved(tmp_path):
     fixed, moving = np.zeros((2, 6, 5, 4, 3), "float32")
     fixed[1:3, :2, 1, 0] = 0.5, 0.9  # cut: both
