@@ -27,7 +27,7 @@ class Descent:
 
     Args:
         output: What is optimised.
-        deformation: Deformation losses, name -> settings.
+        deformation: Deformation losses, name -> weight and settings.
         rate: Learning rate of Adam, in the weights' own unit: voxels, or half sizes of the image for matrices.
         factors: Levels of the pyramid: how much coarser than the images each is.
         window: Width of the windows of LNCC, in voxels of each level.
@@ -60,7 +60,7 @@ class Descent:
             name: {"size": self.window} | terms if name in windows else terms
             for name, terms in objective["image"].items()
         }
-        objective = {**objective, "image": images, "deformation": self.deformation}
+        objective = {**objective, "image": images, "deformation": self._deformation(pair)}
         model, grid, levels = None, None, []
         for i, factor in enumerate(self.factors):
             finer = level_grid(pair.fixed.grid, factor)
@@ -77,6 +77,15 @@ class Descent:
             return Transform.linear(linear).then(tail), levels
         ddf = ops.convert_to_numpy(model.field(None, None)["ddf"])[0]
         return pair.field(ddf, grid).then(Transform.linear(linear)).then(tail), levels
+
+    def _deformation(self, pair: Pair) -> dict[str, dict]:
+        """Returns the deformation losses, which are means over the whole image.
+
+        Those of images are means over the mask: as many times as it is smaller than the image, each of its voxels would
+        pull more strongly on the field than without a mask.
+        """
+        share = max(pair.compared, 1e-3)
+        return {name: {**terms, "weight": terms["weight"] / share} for name, terms in self.deformation.items()}
 
     def _model(self, pair: Pair, grid: Grid) -> Trainable:
         spacing = tuple(float(each) for each in grid.spacing[: pair.dims])

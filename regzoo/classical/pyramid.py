@@ -80,6 +80,11 @@ class Pair:
         """Whether the fixed image is one slice and the moving image is not: `start` says where the slice lies in it."""
         return self.dims == 2 and self.moving.shape[2] > 1
 
+    @property
+    def compared(self) -> float:
+        """The share of the image that the smaller mask leaves, in (0, 1]."""
+        return min((float(each.array.mean()) for name, each in self.others.items() if "mask" in name), default=1.0)
+
     def seen_through(self, transform: Transform) -> "Pair":
         """Returns the pair with the moving image moved to the fixed image's grid."""
         grid, others = self.fixed.grid, dict(self.others)

@@ -147,6 +147,21 @@ def test_what_a_mask_leaves_out_does_not_count():
     assert error(bare, rigid) > 2 * error(found, rigid)
 
 
+def test_a_mask_leaves_the_field_as_stiff_as_it_is():
+    """Noise that differs bends a field; within a small mask it would bend it as many times more."""
+    fixed, _ = pair(lambda points: points)
+    random = np.random.default_rng(0)
+    noisy = [Image(fixed.array + random.normal(0, 0.2, GRID.shape).astype("float32"), GRID.affine) for _ in range(2)]
+    small = Image((np.linalg.norm(GRID.coordinates() - MIDDLE, axis=-1) < 9).astype("uint8"), GRID.affine)
+    inside = small.array > 0
+    assert inside.mean() < 0.15
+    bent = []
+    for masks in ({}, {"fixed_mask": small, "moving_mask": small}):
+        found, _ = refine(*noisy, Transform.identity(), Guidance(iterations=25, **masks))
+        bent.append(np.linalg.norm(found.displacement(GRID)[inside], axis=-1).mean())
+    assert 0.3 < bent[1] / bent[0] < 1.5
+
+
 @pytest.mark.parametrize("loss", ["mi", "nmi", "ncc", "mind"])
 def test_a_mask_is_not_itself_matched(loss):
     """The masks lie elsewhere than the images: what is multiplied by them would follow them."""
