@@ -46,6 +46,24 @@ def test_what_needs_no_tensors_imports_no_keras():
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
+LISTED = """
+import sys
+from regzoo import cli
+try:
+    cli.app(["list"])
+except SystemExit as stop:
+    assert stop.code in (0, None), stop.code
+heavy = {"keras", "tensorflow", "torch", "jax", "scipy", "matplotlib", "nibabel", "h5py", "huggingface_hub", "httpx"}
+print(sorted((heavy | {"numpy", "regzoo.world", "regzoo.schema.networks"}) & set(sys.modules)))
+"""
+
+
+def test_list_imports_nothing_that_it_does_not_need():
+    done = subprocess.run([sys.executable, "-c", LISTED], capture_output=True, text=True, timeout=300)
+    assert (done.stdout.splitlines()[-1:], done.stderr) == (["[]"], "")
+    assert "hippocampus-mr-dvf" in done.stdout
+
+
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
     """Pretends that Keras was not imported and that these backends are installed."""

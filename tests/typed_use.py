@@ -98,7 +98,7 @@ def hub() -> None:
     regzoo.hub.verify(regzoo.hub.resolve(entry.folder), entry.card)
     assert_type(regzoo.hub.pin("mine"), str)
     assert_type(regzoo.hub.cache_folder(), Path)
-    assert_type([str(error) for error in regzoo.hub.unreadable()], list[str])
+    assert_type([str(error) for error in regzoo.hub.survey()[1]], list[str])
     regzoo.hub.pull(entry)  # type: ignore[arg-type]
 
 

@@ -28,12 +28,13 @@ def list_models(
     """List the models. Those bundled with regzoo, those pulled, and those on the hub that REGZOO_HUB names."""
     from regzoo.hub import cards
 
-    models = [(entry.card, _source(entry)) for entry in hub.models()]
+    entries, problems = hub.survey()
+    models = [(entry.card, _source(entry)) for entry in entries]
     try:
         models += [(card, str(address)) for card, address in hub.offered()]
     except RegzooError as error:
         typer.echo(f"warning: {message(error)}", err=True)
-    _tell_unreadable("warning")
+    _tell("warning", problems)
     wanted = {"anatomy": anatomy.lower(), "modality": modality.lower()}
     models = [each for each in models if all(_about(getattr(each[0], key), text) for key, text in wanted.items())]
     if as_json:
@@ -117,7 +118,7 @@ def cache(
         for folder in hub.remove(name):
             typer.echo(f"Removed {folder}.", err=True)
     if not remove:
-        _tell_unreadable("warning")
+        _tell("warning", hub.survey()[1])
         rows = hub.cached()
         _print_models(
             [
@@ -133,16 +134,16 @@ def verify(
 ) -> None:
     """Check a model's bytes against its card. Exit code 1 if any are wrong."""
     damaged = False
-    for entry in [hub.find(model)] if model else hub.models():
+    entries, problems = ([hub.find(model)], []) if model else hub.survey()
+    for entry in entries:
         try:
             hub.verify(entry.folder, entry.card)
             typer.echo(f"ok {entry.card.id} {entry.folder}")
         except RegzooError as error:
             damaged = True
             typer.echo(f"error: {message(error)} {entry.folder}", err=True)
-    if not model:
-        damaged |= _tell_unreadable("error")
-    if damaged:
+    _tell("error", problems)
+    if damaged or problems:
         raise typer.Exit(1)
 
 
@@ -152,12 +153,10 @@ def _print_models(rows: list[dict[str, str]]) -> None:
         typer.echo("No models.", err=True)
 
 
-def _tell_unreadable(kind: str) -> bool:
-    """Tells of cards that cannot be read, and returns whether there are any."""
-    problems = hub.unreadable()
+def _tell(kind: str, problems: list[RegzooError]) -> None:
+    """Tells of cards that cannot be read."""
     for error in problems:
         typer.echo(f"{kind}: {message(error)}", err=True)
-    return bool(problems)
 
 
 def _about(told: str, wanted: str) -> bool:

@@ -7,7 +7,7 @@ is written `./name`. A branch of a repository that was pulled stays at its commi
 """
 
 from regzoo.hub.entry import Entry
-from regzoo.hub.lookup import bundled, cached, find, models, offered, pin, resolve, take, unreadable
+from regzoo.hub.lookup import bundled, cached, find, models, offered, pin, resolve, survey, take
 from regzoo.hub.pulling import pull, remove
 from regzoo.hub.remote import TransportError
 from regzoo.hub.store import DamagedError, cache_folder, verify
@@ -26,7 +26,7 @@ __all__ = [
     "pull",
     "remove",
     "resolve",
+    "survey",
     "take",
-    "unreadable",
     "verify",
 ]

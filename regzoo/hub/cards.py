@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from regzoo.cache import expanded
 from regzoo.errors import InvalidError, MissingError, invalid
@@ -25,9 +26,11 @@ from regzoo.schema.card import (
     Card,
     FileEntry,
 )
-from regzoo.schema.networks import ModelConfig
 from regzoo.schema.own import OwnConfig
 from regzoo.schema.strict import validate
+
+if TYPE_CHECKING:
+    from regzoo.schema.networks import ModelConfig
 
 SAMPLE, WORST = "sample.png", "worst.png"
 """Pictures of the test pair in the middle and of the three worst, by score; a body may show others too."""
@@ -121,14 +124,16 @@ def manifest(folder: str | os.PathLike) -> tuple[FileEntry, ...]:
     return tuple(FileEntry(path=path.name, sha256=sha256(path), bytes=path.stat().st_size) for path in paths)
 
 
-def read_config(folder: str | os.PathLike) -> ModelConfig:
+def read_config(folder: str | os.PathLike) -> "ModelConfig":
     """Reads and checks the `config.json` of a zoo entry; raises MissingError or InvalidError."""
     path = Path(folder) / CONFIG
     return parse_config(read_text(path, CONFIG_LIMIT), str(path))
 
 
-def parse_config(text: str, source: str) -> ModelConfig:
+def parse_config(text: str, source: str) -> "ModelConfig":
     """Checks the text of a `config.json`, of a network of regzoo's; `source` is what to call it in an error."""
+    from regzoo.schema.networks import ModelConfig  # slow to import, and a card is read without it
+
     own = parse_own(text, source)
     if own:
         advice = "Only register, evaluate, push and load take another."

@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regzoo.hub import cards, remote, store
 from regzoo.hub.address import Address
 from regzoo.io.yaml_json import decoded
 from regzoo.schema.card import Card
-from regzoo.schema.networks import ModelConfig
 from regzoo.schema.own import OwnConfig
+
+if TYPE_CHECKING:
+    from regzoo.schema.networks import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Entry:
         """Returns a file as text; see `read`."""
         return decoded(self.read(name, limit), str(self.folder / name))
 
-    def config(self) -> ModelConfig:
+    def config(self) -> "ModelConfig":
         """Returns the checked `config.json`; raises InvalidError, also where the network is its user's own."""
         return cards.parse_config(self.text(cards.CONFIG, cards.CONFIG_LIMIT), str(self.folder / cards.CONFIG))
 

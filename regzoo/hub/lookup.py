@@ -1,10 +1,9 @@
 """Names: which entry a name means, and what there is to name."""
 
-import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from regzoo.cache import expanded
@@ -88,28 +87,27 @@ def pin(name: str | os.PathLike) -> str:
 def models() -> list[Entry]:
     """Returns all models, sorted by name and version: bundled, cached, and in the configured hub's folder.
 
-    Those whose card cannot be read are left out; see `unreadable`.
+    Those whose card cannot be read are left out; see `survey`.
 
     Example:
         >>> import regzoo
         >>> {entry.card.name for entry in regzoo.list() if entry.card.anatomy == "lung"}
         {'lung-ct-ddf'}
     """
-    here = {}
-    for entry in _readable(_places()):
-        here.setdefault((entry.card.id, entry.address), entry)
-    return sorted(here.values(), key=lambda entry: (entry.card.name, _number(entry.card.version), str(entry.address)))
+    return survey()[0]
 
 
-def unreadable() -> list[RegzooError]:
-    """Returns what is wrong with each card here that cannot be read."""
-    found = []
-    for folder, *_ in _places():
-        try:
-            cards.read(folder)
-        except RegzooError as error:
-            found.append(error)
-    return found
+def survey() -> tuple[list[Entry], list[RegzooError]]:
+    """Reads each card that is here once; returns `models()`, and what is wrong with those that cannot be read."""
+    here: dict[tuple, Entry] = {}
+    problems = []
+    for found in map(_read, _places()):
+        if isinstance(found, Entry):
+            here.setdefault((found.card.id, found.address), found)
+        else:
+            problems.append(found)
+    order = sorted(here.values(), key=lambda each: (each.card.name, _number(each.card.version), str(each.address)))
+    return order, problems
 
 
 def offered() -> list[tuple[Card, Address]]:
@@ -129,7 +127,7 @@ def bundled() -> list[Entry]:
 
 def cached() -> list[Entry]:
     """Returns the models in the cache whose cards can be read."""
-    return list(_readable(_cached_places()))
+    return [found for found in map(_read, _cached_places()) if isinstance(found, Entry)]
 
 
 def _places() -> Iterator[tuple[Path, str, Address | None]]:
@@ -146,10 +144,12 @@ def _cached_places() -> Iterator[tuple[Path, str, Address | None]]:
     yield from ((folder, "cached", address) for folder, address in remote.all_pulled().items())
 
 
-def _readable(places: Iterable[tuple[Path, str, Address | None]]) -> Iterator[Entry]:
-    for folder, source, address in places:
-        with contextlib.suppress(RegzooError):
-            yield Entry(folder, source, cards.read(folder), address)
+def _read(place: tuple[Path, str, Address | None]) -> Entry | RegzooError:
+    folder, source, address = place
+    try:
+        return Entry(folder, source, cards.read(folder), address)
+    except RegzooError as error:
+        return error
 
 
 def find_configured(name: str, version: str | None, fresh: bool) -> Entry | None:

@@ -14,8 +14,7 @@ from regzoo.errors import InvalidError, RegzooError, invalid
 from regzoo.hub import cards
 from regzoo.hub.address import Address
 from regzoo.io.files import sha256
-from regzoo.schema.card import Card, FileEntry
-from regzoo.schema.networks import WEIGHTS_LIMIT
+from regzoo.schema.card import WEIGHTS_LIMIT, Card, FileEntry
 
 KEPT = {cards.CONFIG: cards.CONFIG_LIMIT, cards.WEIGHTS: 4 * WEIGHTS_LIMIT + 2**20}
 """Files that are taken into memory where they are verified, and the most bytes they may have."""

@@ -12,11 +12,14 @@ from regzoo.schema.strict import Strict
 README, CONFIG, WEIGHTS, RECIPE, SCORES = "README.md", "config.json", "model.safetensors", "recipe.yaml", "scores.json"
 REQUIRED = (CONFIG, WEIGHTS)
 """Files that a model cannot be loaded without: a card must list them, or they would be read unverified."""
+WEIGHTS_LIMIT = 2**27
+"""The most weights, roughly counted, that a config may ask for: half a gigabyte."""
 
 
 def _printable(text: str) -> str:
     hidden = ("Cf", "Zl", "Zp")  # what turns or hides text in a terminal
-    if re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text) or any(unicodedata.category(c) in hidden for c in text):
+    shown = text.isascii() or not any(unicodedata.category(c) in hidden for c in text)
+    if not shown or re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text):
         raise ValueError("expected text without control characters")
     return text
 

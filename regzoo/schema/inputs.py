@@ -1,13 +1,15 @@
 """The grid and the intensities that a network was trained on."""
 
 import math
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from regzoo.errors import invalid
-from regzoo.schema.networks import ModelConfig
 from regzoo.schema.strict import Strict
+
+if TYPE_CHECKING:  # slow to import, and a card is read without it
+    from regzoo.schema.networks import ModelConfig
 
 Spacing = Annotated[float, Field(gt=0.01, le=100)]
 Size = Annotated[int, Field(ge=4, le=512)]
@@ -72,7 +74,7 @@ class InputConfig(Strict):
             raise ValueError("around: a grid that fits an image has three axes")
         return self
 
-    def check(self, model: ModelConfig) -> None:
+    def check(self, model: "ModelConfig") -> None:
         """Refuses a grid of another number of dimensions than the model's, or on which it would not fit into memory.
 
         Raises:

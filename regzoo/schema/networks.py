@@ -9,12 +9,11 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from regzoo.schema.backbones import BACKBONES, BackboneConfig, UNetConfig
+from regzoo.schema.card import WEIGHTS_LIMIT
 from regzoo.schema.outputs import OUTPUTS, DVFConfig, OutputConfig
 from regzoo.schema.registry import OneOf, those
 from regzoo.schema.strict import Strict
 
-WEIGHTS_LIMIT = 2**27
-"""The most weights, roughly counted, that a config may ask for: half a gigabyte."""
 DESCRIPTORS = {2: 4, 3: 12}
 """Channels of a voxel's MIND descriptor: one for each pair of neighbours along two different axes."""
 

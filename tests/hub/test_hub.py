@@ -482,10 +482,10 @@ def test_what_is_no_folder_of_a_model_in_the_cache_is_named_and_can_be_removed(t
     hub.pull(make_entry(tmp_path / "x", name="my-run"))
     shutil.rmtree(cache / "my-run@1")
     damage(cache / "my-run@1")
-    assert [str(error) for error in hub.unreadable()] == [f"{cache / 'my-run@1' / 'README.md'} does not exist."]
+    assert [str(error) for error in hub.survey()[1]] == [f"{cache / 'my-run@1' / 'README.md'} does not exist."]
     assert hub.remove("my-run") == [cache / "my-run@1"]
     assert leftovers(cache) == []
-    assert hub.unreadable() == []
+    assert hub.survey()[1] == []
 
 
 def test_a_kept_model_is_found_on_a_read_only_cache(cache, monkeypatch):

@@ -144,7 +144,7 @@ class TestPull:
         (folder.parent / "refs.json").mkdir()
         shutil.rmtree(folder)
         folder.symlink_to("nowhere")
-        assert [str(error) for error in hub.unreadable()] == [f"{folder / 'README.md'} does not exist."]
+        assert [str(error) for error in hub.survey()[1]] == [f"{folder / 'README.md'} does not exist."]
         assert hub.pull(NAME) == folder
         assert (folder.parent / "refs.json").is_file()
         hub.verify(folder, cards.read(folder))
