@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from regzoo import backend, cli
 from regzoo.errors import InvalidError, RegzooError
 from regzoo.hub import cards
-from regzoo.models import build, export, weights, zoo
+from regzoo.models import Exported, build, export, weights, zoo
 from regzoo.schema.inputs import InputConfig
 from regzoo.schema.networks import ModelConfig
 
@@ -90,6 +90,20 @@ def test_networks_in_a_row_are_exported(row, tmp_path, kind):
         pytest.skip(f"{kind} is not written under {backend.NAME}")
     suffix = "" if kind == "saved-model" else f".{kind}"
     assert export.export(row, tmp_path / f"x{suffix}", kind).exists()  # and gave the same field
+
+
+def test_a_file_of_keras_keeps_the_spacing(tmp_path):
+    rigid = {"name": "affine", "constraint": "rigid"}  # in mm, so that its matrix in voxels hangs on the spacing
+    config = {"backbone": {"name": "global", "channels": [2, 3]}, "output": rigid}
+    model, random = Exported(config, spacing=(1.0, 2.0, 3.0)), np.random.default_rng(0)
+    for variable in model.variables:
+        variable.assign(0.3 * random.normal(size=variable.shape))
+    pair = {name: random.random((1, 12, 8, 10, 1)).astype("float32") for name in ("fixed", "moving")}
+    model.save(tmp_path / "x.keras")
+    opened = keras.saving.load_model(tmp_path / "x.keras")
+    matrices = [keras.ops.convert_to_numpy(each(pair)["matrix"]) for each in (model, opened)]
+    assert np.abs(matrices[0] - np.eye(3, 4)).max() > 0.05
+    np.testing.assert_allclose(*matrices, atol=1e-6)
 
 
 def test_command(folder, tmp_path):
