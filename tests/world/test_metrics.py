@@ -157,7 +157,7 @@ class TestPoints:
             (b"1,2,3\n", "p.csv: expected a header with the columns x,y,z, received 1,2,3."),
             (b"x,y,z\n", "p.csv: expected at least one landmark, received none."),
             (b"x,y,z\n1,2,3\n1,two,3\n", "p.csv line 3: expected numbers for x,y,z, received ['1', 'two', '3']."),
-            (b"x,y,z\n1,2\n", "p.csv line 2: expected numbers for x,y,z, received ['1', '2', None]."),
+            (b"x,y,z\n1,2\n", "p.csv line 2: expected numbers for x,y,z, received ['1', '2', '']."),
             (b"x,y,z\n1,nan,3\n", "p.csv line 2: expected finite numbers for x,y,z, received [1.0, nan, 3.0]."),
         ],
     )

@@ -334,7 +334,7 @@ class TestInverse:
         grid = Grid((21, 3, 3), np.eye(4))
         vectors = np.zeros((21, 3, 3, 3))
         vectors[..., 0] = 6 * np.sin(grid.coordinates()[..., 0])
-        with pytest.warns(UserWarning, match=r"inverse: .*% of the voxels miss the tolerance of 0.001 mm .* folds"):
+        with pytest.warns(UserWarning, match=r"inverse: .*% of the places miss the tolerance of 0.001 mm .* folds"):
             Transform.from_field(vectors, grid).inverse(iterations=30)
 
 
