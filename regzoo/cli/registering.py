@@ -59,6 +59,9 @@ Guided = Annotated[
     bool,
     typer.Option("--guided", help="In --method and --refine, the labels of both images count as much as the images."),
 ]
+Better = Annotated[
+    bool, typer.Option("--only-if-better", help="Keep the start where the registration fits hardly better.")
+]
 Labels = Annotated[Path | None, typer.Option(help="Label map on this image's grid.", show_default=False)]
 Mask = Annotated[
     Path | None,
@@ -96,6 +99,7 @@ def register(
     loss: Loss = "lncc",
     iterations: Iterations = 100,
     guided: Guided = False,
+    only_if_better: Better = False,
     fixed_mask: Mask = None,
     moving_mask: Mask = None,
     fixed_labels: Labels = None,
@@ -133,6 +137,7 @@ def register(
             loss=loss,
             iterations=iterations,
             guided=guided,
+            only_if_better=only_if_better,
             fixed_mask=fixed_mask,
             moving_mask=moving_mask,
             fixed_labels=fixed_labels,

@@ -1,6 +1,6 @@
 """Registration by a network: views of a pair in, a transform in mm, or predicted labels, out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from keras import ops
@@ -10,11 +10,13 @@ from regzoo.backend import Tensor
 from regzoo.errors import InvalidError, invalid
 from regzoo.models import RegistrationModel
 from regzoo.registration.candidates import misfits
+from regzoo.registration.orientation import mirrored, shows_inside, turned_start
 from regzoo.registration.scores import Side, unscored
 from regzoo.registration.sides import open_geometry
 from regzoo.world.alignment import Alignment
 from regzoo.world.images import Grid, Image, resample
 from regzoo.world.labels import present
+from regzoo.world.lungs import lung_mask
 from regzoo.world.matrices import embedded
 from regzoo.world.transforms import Transform
 from regzoo.world.views import View, from_batch, spatial_field, start_matrix, to_batch, view
@@ -33,7 +35,11 @@ class NetworkPair:
     ) -> None:
         self.inputs = model.card.input.model_copy(update={"alignment": alignment} if alignment else {})
         self.fixed, self.moving = fixed, moving
-        self.fixed_view = self._view("fixed", fixed.image, lungs=masks.get("fixed_mask"))
+        self.lungs = masks.get("fixed_mask")
+        """The fixed image's lungs, for a network that looks at them."""
+        if self.inputs.around == "lungs" and self.lungs is None:
+            self.lungs = self._named("fixed", fixed.image, lung_mask)
+        self.fixed_view = self._view("fixed", fixed.image, lungs=self.lungs)
         seen = {"beside": self.grid, "lungs": masks.get("moving_mask")}
         self.labels = []
         if not model.has_field and moving.labels is not None:  # the only one that looks at them
@@ -43,10 +49,15 @@ class NetworkPair:
         self.start = Transform.linear(start_matrix(self.grid, self.moving_view.grid), fixed.image.grid)
 
     def _view(self, name: str, image: Image, **given: object) -> View:
+        return self._named(name, image, lambda each: view(each, self.inputs, **given))
+
+    @staticmethod
+    def _named(name: str, image: Image, seen: Callable[[Image], object]) -> object:
         try:
-            return view(image, self.inputs, **given)
+            return seen(image)
         except InvalidError as error:
-            raise InvalidError(f"{name}: {error}") from error
+            where = f"{name}, {image.file.name}" if image.file else name
+            raise InvalidError(f"{where}: {error}") from error
 
     @property
     def grid(self) -> Grid:
@@ -66,17 +77,27 @@ class NetworkPair:
     def facts(self, model: RegistrationModel) -> dict:
         """Returns what is known of a registration by a network before it is scored."""
         sides = self.fixed, self.moving
+        images = [each.image for each in sides]
+        against = misfits(model.card, *images) + turned_start(model.card, *images)
         return {
             "model": model_facts(model),
             "start": self.inputs.alignment,
-            "warnings": open_geometry(*sides) + unscored(*sides) + misfits(model.card, *(each.image for each in sides)),
+            "warnings": open_geometry(*sides) + unscored(*sides) + against,
         }
 
 
-def predicted_transform(model: RegistrationModel, pair: NetworkPair) -> Transform:
-    """Returns the transform that a network predicts, from fixed to moving space, its grid the fixed image's."""
-    found = _from_fixed_to_moving_grid(model.predict_on_batch(pair.batch()), pair).then(pair.start)
-    return Transform(found.steps, pair.fixed.image.grid)
+def predicted_transform(model: RegistrationModel, pair: NetworkPair) -> tuple[Transform, list[str]]:
+    """Returns the transform that a network predicts, from fixed to moving space, its grid the fixed image's.
+
+    Returns:
+        The transform, and whether a mirror image would fit better.
+    """
+    batch = pair.batch()
+    prediction = model.predict_on_batch(batch)
+    found = _from_fixed_to_moving_grid(prediction, pair).then(pair.start)
+    tells_sides = pair.dims == 3 and shows_inside(pair.fixed.image) and shows_inside(pair.moving.image)
+    doubted = mirrored(batch, prediction, model.predict_on_batch, pair.inputs.axes) if tells_sides else []
+    return Transform(found.steps, pair.fixed.image.grid), doubted
 
 
 def _from_fixed_to_moving_grid(prediction: Mapping[str, Tensor], pair: NetworkPair) -> Transform:

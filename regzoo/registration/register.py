@@ -8,7 +8,9 @@ from regzoo import backend, classical
 from regzoo.errors import InvalidError, invalid, unknown
 from regzoo.io.provenance import provenance
 from regzoo.models import RegistrationModel, zoo
+from regzoo.registration.fit import fit, fit_doubts
 from regzoo.registration.network import NetworkPair, predicted_labels, predicted_transform
+from regzoo.registration.orientation import still_turned
 from regzoo.registration.results import Result, clock
 from regzoo.registration.scores import Side, alike, doubts, in_view, label_doubts, overlap, score, unscored
 from regzoo.registration.sides import (
@@ -39,6 +41,7 @@ def register(
     loss: str = "lncc",
     iterations: int = 100,
     guided: bool = False,
+    only_if_better: bool = False,
     fixed_mask: Source | None = None,
     moving_mask: Source | None = None,
     fixed_labels: Source | None = None,
@@ -60,6 +63,8 @@ def register(
         iterations: Most steps of `method` on each level of resolution.
         guided: Whether the labels of both images guide `method` and `refine` too. What is then scored on them says
             how well they were fitted, not how good the registration is.
+        only_if_better: Whether the start is the result where the images fitted at the start and the registration fits
+            them hardly better; without it, a warning says so.
         fixed_mask: Label map on the fixed image's grid, where an array is taken to lie; `method` and `refine` compare
             only where it is not 0, and a model that looks around the lungs takes it for them.
         moving_mask: The same on the moving image's grid.
@@ -123,8 +128,9 @@ def register(
         if not model.has_field:
             return _segmented(model, pair, origin, seconds)
         with clock(seconds, "network"):
-            transform = predicted_transform(model, pair)
+            transform, doubted = predicted_transform(model, pair)
         facts, start = pair.facts(model), pair.start
+        facts["warnings"] += doubted
     if refine:
         facts["loss"] = loss
         with clock(seconds, "refinement"):
@@ -132,7 +138,9 @@ def register(
             transform, facts["refinement"] = classical.refine(*images, transform, steps)
     if guided:
         facts["warnings"].append("The labels guided the registration: their overlap says nothing about its quality.")
-    return _result(*sides, start, transform, origin | facts, seconds)
+    anatomy = masks.get("fixed_mask") if model is None else pair.lungs
+    lungs = model is not None and model.card.input.around == "lungs"
+    return _result(*sides, start, transform, origin | facts, seconds, anatomy, only_if_better, lungs)
 
 
 def _checked_method(model: object, method: object, alignment: object) -> list[str]:
@@ -202,18 +210,32 @@ def _by_method(
 
 
 def _result(
-    fixed: Side, moving: Side, start: Transform, transform: Transform, facts: dict, seconds: dict[str, float]
+    fixed: Side,
+    moving: Side,
+    start: Transform,
+    transform: Transform,
+    facts: dict,
+    seconds: dict[str, float],
+    anatomy: Image | None,
+    only_if_better: bool,
+    lungs: bool,
 ) -> Result:
     """Moves and scores."""
     grid = fixed.image.grid
     transform = transform.within(grid)
     with clock(seconds, "warp"):
-        moved = _moved(transform, moving.image, grid)
+        started, moved = (_moved(each, moving.image, grid) for each in (start, transform))
+        seen = in_view(start, moving.image, grid) & in_view(transform, moving.image, grid)
+        found = fit(fixed.image, started, moved, seen, anatomy)
+        if only_if_better and found.fitted_already:
+            transform, moved = start.within(grid), started
         labels = moving.labels and transform.apply_labels(moving.labels, grid)
+    facts["warnings"] += fit_doubts(found, only_if_better, lungs)
+    if "method" in facts:
+        facts["warnings"] += still_turned(fixed.image, moved)
     with clock(seconds, "scores"):
         vectors = transform.displacement(grid)
-        seen = in_view(start, moving.image, grid) & in_view(transform, moving.image, grid)
-        before = score(fixed, moving, start, _moved(start, moving.image, grid), seen)
+        before = score(fixed, moving, start, started, seen)
         scores = alike(before, score(fixed, moving, transform, moved, seen, labels))
         jacobian = statistics(vectors, grid, fixed.labels and anywhere(fixed.labels))
     beyond = 0 if fixed.points is None else int((~transform.covers(fixed.points)).sum())

@@ -83,6 +83,7 @@ def publish(folder: Path, recipe: Recipe, config: ModelConfig, inputs: InputConf
         "hours": round(checkpoint.seconds / 3600, 2),
         "seed": recipe.seed,
         "parent": list(recipe.parent) if isinstance(recipe.parent, tuple) else recipe.parent,
+        **({"rotation": recipe.augmentation.rotation} if recipe.augmentation.rotation else {}),
         "backend": backend.NAME,
         "versions": backend.versions(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {backend.device()}",

@@ -1,0 +1,104 @@
+"""Whether the anatomy of two images is turned or mirrored against each other more than a model knows."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from keras import ops
+from scipy import ndimage
+
+from regzoo.ops.warping import warp
+from regzoo.schema.card import Card
+from regzoo.world.images import Image
+from regzoo.world.pose import Pose, pose
+
+_KNOWN = np.array([30.0, 10.0, 10.0])
+"""Degrees about R, A and S. People nod more than they tilt or turn their heads on a table: of 60 training pairs of
+brains none is turned further than 27, 7 and 5. Nodding by 30 costs brain-mr-dvf 0.01 of Dice, turning by 15 about S 0.1
+to 0.2."""
+_HALF = 150.0  # degrees: half a circle, or the mirror image
+_FINE, _COARSE = 1.0, 6.0  # voxels: structures between these are compared; scanners make wider ones, noise smaller ones
+_WELL = 0.9  # correlation of these structures, from which on it tells left from right
+_MIRRORED = 5e-4
+
+
+def shows_inside(image: Image) -> bool:
+    """Tells whether an image shows more than an outline: a blob's own tells neither its turn nor left from right."""
+    return any(len(np.unique(image.array[..., k])) > 2 for k in range(image.shape[2]))
+
+
+def turned_start(card: Card, fixed: Image, moving: Image) -> list[str]:
+    """Says that the moving image is turned further against the fixed one than a model knows.
+
+    Args:
+        card: The model's; `training.rotation` are the degrees that its training images were turned by.
+        fixed: Fixed image.
+        moving: Moving image.
+    """
+    known = np.maximum(_KNOWN, float(card.training.get("rotation", 0.0)))
+    found = pose(fixed, moving) if shows_inside(fixed) and shows_inside(moving) else None
+    if found is None or not found.plain or np.all(np.abs(found.turn) <= known):
+        return []
+    limits = ", ".join(f"{each:.0f}" for each in known)
+    return [
+        f"moving: turned by {_degrees(found)} against the fixed image; {card.name} knows turns of about {limits} "
+        "degrees about R, A, S, and its result may be wrong. Register by --method rigid --alignment moments first, and "
+        "give the model its moved image."
+    ]
+
+
+def still_turned(fixed: Image, moved: Image) -> list[str]:
+    """Says that what was moved by optimisation is still turned against the fixed image."""
+    found = pose(fixed, moved)
+    if found is None or not found.plain or np.abs(found.turn).max() <= _KNOWN.min():
+        return []
+    return [
+        f"moved: still turned by {_degrees(found)} against the fixed image. Try --alignment moments, or a method that "
+        "turns: rigid."
+    ]
+
+
+def mirrored(batch: Mapping, prediction: Mapping, predict: Callable[[Mapping], Mapping], axes: str) -> list[str]:
+    """Says that the mirror image of the moving image fits better than itself, after a registration of each.
+
+    Left and right of a brain differ by little: of structures from two to six voxels, the correlation of 25 pairs of
+    brains was higher than with a mirror image by 0.0008 to 0.013. Where a registration fits less well, nothing is said.
+
+    Args:
+        batch: `fixed` and `moving` as a network sees them, (1, *S, 1), 0 around the anatomy.
+        prediction: Of the network for them, with a `ddf`.
+        predict: The network.
+        axes: Of the network's grid, such as `"RAS"`.
+    """
+    itself = _alike(batch["fixed"], batch["moving"], prediction)
+    if not itself >= _WELL:
+        return []
+    mirror = np.flip(batch["moving"], 1 + max(axes.find("R"), axes.find("L"))).copy()
+    if _alike(batch["fixed"], mirror, predict({**batch, "moving": mirror})) <= itself + _MIRRORED:
+        return []
+    return [
+        "moving: its mirror image fits the fixed image better than itself: left and right may be exchanged in one of "
+        "the two. Check their headers."
+    ]
+
+
+def _alike(fixed: np.ndarray, moving: np.ndarray, prediction: Mapping) -> float:
+    """Returns how well structures agree in the anatomy, nan where there are none."""
+    moved = ops.convert_to_numpy(warp(moving, prediction["ddf"]))
+    inside = fixed[0, ..., 0] > 0.1
+    values = [_structures(each[0, ..., 0])[inside] for each in (fixed, moved)]
+    if not inside.any() or not all(np.ptp(each) for each in values):
+        return float("nan")
+    return float(np.corrcoef(*values)[0, 1])
+
+
+def _degrees(found: Pose) -> str:
+    angle = float(np.linalg.norm(found.turn))
+    parts = ", ".join(f"{each:.0f} about {axis}" for each, axis in zip(found.turn, "RAS", strict=True))
+    return f"{angle:.0f} degrees ({parts})" + (" or a mirror image" if angle > _HALF else "")
+
+
+def _structures(image: np.ndarray) -> np.ndarray:
+    """Returns what of an image is neither noise nor wide, with the brightness around a voxel taken inside it alone."""
+    inside = (image > 0.05).astype("float32")
+    around = ndimage.gaussian_filter(image, _COARSE) / np.maximum(ndimage.gaussian_filter(inside, _COARSE), 0.05)
+    return ndimage.gaussian_filter(image - around * inside, _FINE)

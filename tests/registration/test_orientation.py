@@ -1,0 +1,91 @@
+"""Anatomy that is turned or mirrored against the other image's is spoken of."""
+
+import numpy as np
+import pytest
+from constant_model import constant_model
+from scipy.spatial.transform import Rotation
+
+import regzoo
+from regzoo.registration.orientation import mirrored, still_turned, turned_start
+from regzoo.world.images import Image
+
+AFFINE = np.array([[2.0, 0, 0, -31], [0, 2, 0, -31], [0, 0, 2, -31], [0, 0, 0, 1]])
+
+
+def body(turn=(0, 0, 0)):
+    """An ellipsoid with spots that has no symmetry, turned by a rotation vector in degrees."""
+    axes = np.moveaxis(np.indices((32, 32, 32)), 0, -1) * 2.0 - 31
+    places = axes @ Rotation.from_rotvec(turn, degrees=True).as_matrix()
+    value = np.clip(1.5 - ((places / (20, 26, 14)) ** 2).sum(-1), 0, 1)
+    for middle, height in (((8, 10, 3), 1.0), ((-6, -12, -4), 0.7), ((-5, 9, 2), -0.6)):
+        value = value + height * np.exp(-np.square(places - middle).sum(-1) / 50)
+    return Image(value.astype("float32"), AFFINE)
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory):
+    return regzoo.load(constant_model(tmp_path_factory.mktemp("zoo") / "constant")).card
+
+
+@pytest.mark.parametrize(
+    ("turn", "said"),
+    [
+        ((0, 0, 15), "15 degrees"),
+        ((0, 50, 0), "about A"),
+        ((0, 0, 6), ""),
+        ((20, 0, 0), ""),
+        ((0, 0, 175), "or a mirror"),
+    ],
+)
+def test_a_turn_that_a_model_does_not_know(card, turn, said):
+    found = turned_start(card, body(), body(turn))
+    assert len(found) == bool(said)
+    assert all(said in each and "constant-ddf knows turns" in each for each in found)
+
+
+def test_an_outline_tells_no_turn(card):
+    outlines = [Image((body(turn).array > 0.5).astype("float32"), AFFINE) for turn in ((0, 0, 0), (0, 0, 40))]
+    assert turned_start(card, *outlines) == []
+
+
+def test_a_model_that_was_trained_on_turns_knows_them(card):
+    trained = card.model_copy(update={"training": {"rotation": 40.0}})
+    assert turned_start(trained, body(), body((0, 0, 30))) == []
+    assert len(turned_start(trained, body(), body((0, 0, 60)))) == 1
+
+
+def test_register_speaks_of_a_turn(tmp_path):
+    model = regzoo.load(constant_model(tmp_path / "still", alignment="center", shape=(32, 24, 20)))
+    said = [
+        [each for each in regzoo.register(body(), body(turn), model).facts["warnings"] if "turned by" in each]
+        for turn in ((0, 0, 0), (0, 0, 20))
+    ]
+    assert [len(each) for each in said] == [0, 1]
+
+
+def test_what_is_still_turned_after_a_method():
+    (said,) = still_turned(body(), body((0, 0, 40)))
+    assert said.startswith("moved: still turned by")
+    assert still_turned(body(), body((0, 0, 3))) == []
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize(("axes", "axis"), [("RAS", 0), ("PIL", 2)])
+def test_a_mirror_image_that_fits_better(axes, axis):
+    fixed = body().array[None, ..., None]
+    still = {"ddf": np.zeros((*fixed.shape[:-1], 3), "float32")}
+    asked = []
+
+    def predict(batch):
+        asked.append(batch["moving"])
+        return still
+
+    other = np.flip(fixed, 1 + axis).copy()
+    noise = np.random.default_rng(0).random(fixed.shape).astype("float32")
+    assert mirrored({"fixed": fixed, "moving": noise}, still, predict, axes) == []  # too little alike to say
+    assert asked == []
+    near = {"fixed": 0.55 * fixed + 0.45 * other, "moving": 0.45 * fixed + 0.55 * other}
+    (said,) = mirrored(near, still, predict, axes)
+    assert "mirror image fits" in said
+    np.testing.assert_array_equal(asked[-1], np.flip(near["moving"], 1 + axis))
+    assert mirrored({"fixed": near["fixed"], "moving": near["fixed"]}, still, predict, axes) == []
