@@ -18,7 +18,9 @@ from regzoo.registration.sides import (
     check_overlap,
     check_points,
     guiding_labels,
+    masks_of,
     open_geometry,
+    padded,
     read_images,
     read_masks,
     read_side,
@@ -111,13 +113,16 @@ def register(
         sources |= {"fixed_labels": fixed_labels, "moving_labels": moving_labels}
         sources |= {"fixed_points": fixed_points, "moving_points": moving_points}
         origin = provenance(sources, backend.versions(), backend.device())
+    images = tuple(side.image for side in sides)
     check_points(*sides)
     start_at = alignment or ("center" if model is None else model.card.input.alignment)
     check_overlap(*images, start_at)
     if masks and not (names or refine or model.card.input.around == "lungs"):
         raise invalid("masks", "method, refine or a model of lungs, which look at them", "a model that does not")
     labels = guiding_labels(*sides) if guided else None
-    guidance = classical.Guidance(loss, iterations, **masks, labels=labels) if names or refine else None
+    guidance = (
+        classical.Guidance(loss, iterations, **masks_of(sides, masks), labels=labels) if names or refine else None
+    )
     if model is None:
         facts, start, transform = _by_method(*sides, names, start_at, guidance, seconds)
     else:
@@ -225,12 +230,14 @@ def _result(
     transform = transform.within(grid)
     with clock(seconds, "warp"):
         started, moved = (_moved(each, moving.image, grid) for each in (start, transform))
-        seen = in_view(start, moving.image, grid) & in_view(transform, moving.image, grid)
+        seen = in_view(start, moving, grid) & in_view(transform, moving, grid)
+        if fixed.padding is not None:
+            seen &= ~fixed.padding
         found = fit(fixed.image, started, moved, seen, anatomy)
         if only_if_better and found.fitted_already:
             transform, moved = start.within(grid), started
         labels = moving.labels and transform.apply_labels(moving.labels, grid)
-    facts["warnings"] += fit_doubts(found, only_if_better, lungs)
+    facts["warnings"] += padded(fixed, moving) + fit_doubts(found, only_if_better, lungs)
     if "method" in facts:
         facts["warnings"] += still_turned(fixed.image, moved)
     with clock(seconds, "scores"):

@@ -22,8 +22,8 @@ class Result:
     """What a registration gives.
 
     Args:
-        fixed: The fixed image as read.
-        moving: The moving image as read.
+        fixed: The fixed image as read, but for padding.
+        moving: The moving image as read, but for padding.
         start: The transform that the model started from: identity, or the shift of one image centre to the other.
         facts: What `result.json` holds: scores before and after, Jacobian figures, seconds, model, warnings.
         moved: The moving image on the fixed image's grid, sampled once; None where there is no transform.

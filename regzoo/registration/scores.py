@@ -18,17 +18,23 @@ from regzoo.world.transforms import Transform
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a pair: image, labels and landmarks (N, 3) in RAS mm."""
+    """One side of a pair: image, labels and landmarks (N, 3) in RAS mm; and where it was padded, shape (I, J, K)."""
 
     image: Image
     labels: Image | None = None
     points: np.ndarray | None = None
+    padding: np.ndarray | None = None
+
+    @property
+    def shown(self) -> Image:
+        """1 where the image shows something, 0 where it was padded."""
+        shown = np.ones(self.image.shape, np.float32) if self.padding is None else ~self.padding
+        return Image(shown.astype(np.float32), self.image.affine)
 
 
-def in_view(transform: Transform, moving: Image, grid: Grid) -> np.ndarray:
-    """Tells which voxels of `grid` show a place inside the moving image, where nothing is blended with outside."""
-    ones = Image(np.ones(moving.shape, np.float32), moving.affine)
-    return transform.apply_image(ones, grid).array > 0.999
+def in_view(transform: Transform, moving: Side, grid: Grid) -> np.ndarray:
+    """Tells which voxels of `grid` show a place inside the moving image, blended with nothing outside or padded."""
+    return transform.apply_image(moving.shown, grid).array > 0.999
 
 
 def score(

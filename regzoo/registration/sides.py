@@ -1,7 +1,7 @@
 """What a registration is given, read and checked: two images and what says more of them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from regzoo.registration.scores import Side
 from regzoo.world.alignment import Alignment
 from regzoo.world.images import Image, Source, check_beside, overlap_gap
 from regzoo.world.labels import mask, shared_labels
+from regzoo.world.padding import padding, without_padding
 
 Points = str | os.PathLike | np.ndarray
 
@@ -33,15 +34,38 @@ def read_images(fixed: Source, moving: Source, spacing: Sequence[float] | None) 
 
 
 def read_side(name: str, image: Image, labels: Source | None, points: Points | None) -> Side:
-    """Returns an image with its labels and landmarks."""
+    """Returns an image, the lowest of its values in place of padding, with its labels and landmarks."""
     labels = None if labels is None else _beside(f"{name}_labels", labels, image)
-    return Side(image, labels, None if points is None else _landmarks(f"{name}_points", points))
+    where = padding(image)
+    points = None if points is None else _landmarks(f"{name}_points", points)
+    return Side(without_padding(image, where) if where is not None else image, labels, points, where)
 
 
 def open_geometry(*sides: Side) -> list[str]:
     """Says what the headers of the images leave open."""
     named = zip(("fixed", "moving"), sides, strict=True)
     return [f"{name}: {side.image.remark}" for name, side in named if side.image.remark]
+
+
+def padded(*sides: Side) -> list[str]:
+    """Says how much of the images is padding."""
+    named = zip(("fixed", "moving"), sides, strict=True)
+    return [
+        f"{name}: {100 * side.padding.mean():.0f} % of the voxels are padding and no anatomy; they are left out, and "
+        f"taken for {side.image.array.min():g}."
+        for name, side in named
+        if side.padding is not None
+    ]
+
+
+def masks_of(sides: tuple[Side, Side], given: Mapping[str, Image]) -> dict[str, Image]:
+    """Returns the given masks without what is padded, by name; where nothing is given, what is not padded."""
+    found = dict(given)
+    for name, side in zip(("fixed_mask", "moving_mask"), sides, strict=True):
+        if side.padding is not None:
+            inside = given[name].array != 0 if name in given else True
+            found[name] = Image((inside & ~side.padding).astype("uint8"), side.image.affine)
+    return found
 
 
 def read_masks(sides: tuple[Side, Side], fixed: Source | None, moving: Source | None) -> dict[str, Image]:

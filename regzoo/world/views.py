@@ -17,6 +17,7 @@ from regzoo.errors import invalid
 from regzoo.world.images import Grid, Image, normalise, resample
 from regzoo.world.lungs import centred_grid, lung_mask
 from regzoo.world.matrices import about
+from regzoo.world.padding import without_padding
 
 if TYPE_CHECKING:  # pydantic is slow to import, and only the fields' names are needed here
     from regzoo.schema.inputs import InputConfig
@@ -92,6 +93,7 @@ def view(
         InvalidError: If the image is nearly constant, has no lungs where they are looked for, or, for a 2-D network,
             other slices than `beside`.
     """
+    image = without_padding(image)
     grid = own_grid(image, config, lungs) if beside is None else _grid_beside(image, config, beside, lungs)
     scaled = Image(normalise(image.array, config.intensity), image.affine)
     array = resample(scaled, grid, outside=0.0).array[..., None]

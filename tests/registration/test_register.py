@@ -129,6 +129,14 @@ class TestRefused:
         with pytest.raises(InvalidError, match=r"^moving: intensities: .*nearly constant"):
             regzoo.register(fixed, Image(spot, moving.affine), model)
 
+    def test_what_is_wrong_with_a_file_names_it(self, model, tmp_path):
+        fixed, moving = pair()
+        spot = np.zeros(moving.shape, np.float32)
+        spot[0, 0, 0] = 1
+        Image(spot, moving.affine).save(tmp_path / "spot.nii.gz")
+        with pytest.raises(InvalidError, match=r"^moving, spot\.nii\.gz: intensities: .*nearly constant"):
+            regzoo.register(fixed, tmp_path / "spot.nii.gz", model)
+
     def test_missing_files_and_unequal_points(self, model, tmp_path):
         fixed, moving = pair()
         with pytest.raises(MissingError, match=r"nowhere.nii: no such file"):
