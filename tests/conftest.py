@@ -2,10 +2,17 @@
 
 import gc
 import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
+
+
+def pytest_sessionstart() -> None:
+    """Heeds Ctrl-C: a shell that runs the tests in the background has them, and so what they start, ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
