@@ -103,16 +103,10 @@ def register(
     with clock(seconds, "load"):
         model = None if model is None else _with_card(zoo.load(model))
     with clock(seconds, "read"):
-        images = read_images(fixed, moving, spacing)
-        sides = (
-            read_side("fixed", images[0], fixed_labels, fixed_points),
-            read_side("moving", images[1], moving_labels, moving_points),
-        )
-        masks = read_masks(sides, fixed_mask, moving_mask)
-        sources = {"fixed": images[0], "moving": images[1], "fixed_mask": fixed_mask, "moving_mask": moving_mask}
-        sources |= {"fixed_labels": fixed_labels, "moving_labels": moving_labels}
-        sources |= {"fixed_points": fixed_points, "moving_points": moving_points}
-        origin = provenance(sources, backend.versions(), backend.device())
+        files = {"fixed_mask": fixed_mask, "moving_mask": moving_mask}
+        files |= {"fixed_labels": fixed_labels, "moving_labels": moving_labels}
+        files |= {"fixed_points": fixed_points, "moving_points": moving_points}
+        sides, masks, origin = _read(*read_images(fixed, moving, spacing), files)
     images = tuple(side.image for side in sides)
     check_points(*sides)
     start_at = alignment or ("center" if model is None else model.card.input.alignment)
@@ -146,6 +140,16 @@ def register(
     anatomy = masks.get("fixed_mask") if model is None else pair.lungs
     lungs = model is not None and model.card.input.around == "lungs"
     return _result(*sides, start, transform, origin | facts, seconds, anatomy, only_if_better, lungs)
+
+
+def _read(fixed: Image, moving: Image, files: dict) -> tuple[tuple[Side, Side], dict[str, Image], dict]:
+    """Returns both sides, the masks, and where all of it comes from."""
+    images = {"fixed": fixed, "moving": moving}
+    sides = tuple(
+        read_side(name, each, files[f"{name}_labels"], files[f"{name}_points"]) for name, each in images.items()
+    )
+    masks = read_masks(sides, files["fixed_mask"], files["moving_mask"])
+    return sides, masks, provenance(images | files, backend.versions(), backend.device())
 
 
 def _checked_method(model: object, method: object, alignment: object) -> list[str]:
