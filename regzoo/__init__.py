@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from regzoo.points.registration import register_points
     from regzoo.registration.candidates import candidates
     from regzoo.registration.evaluation import evaluate
+    from regzoo.registration.network_input import network_input
     from regzoo.registration.register import register
     from regzoo.schema.recipe import Recipe
     from regzoo.training.finetune import finetune
@@ -40,6 +41,7 @@ __all__ = [
     "losses",
     "metrics",
     "models",
+    "network_input",
     "ops",
     "register",
     "register_points",
@@ -54,6 +56,7 @@ _LIGHT = {
     "hub": "hub",
     "list": "hub:models",
     "metrics": "world.metrics",
+    "network_input": "registration.network_input:network_input",
     "register_points": "points.registration:register_points",
 }
 _WITH_KERAS = {

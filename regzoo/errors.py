@@ -1,6 +1,7 @@
 """Argument checks, with one form of message: which argument, what was expected, what was received, what to do."""
 
 import difflib
+import math
 from collections.abc import Iterable
 
 
@@ -24,6 +25,21 @@ def invalid(what: str, expected: str, received: object, advice: str = "") -> Inv
     """Builds the error for a bad value, to be raised: `invalid("ddf", "shape (B, *S, 3)", ddf.shape)`."""
     message = f"{what}: expected {expected}, received {received}."
     return InvalidError(f"{message} {advice}" if advice else message)
+
+
+def checked_spacing(spacing: Iterable[float], dims: int | None = None) -> tuple[float, ...]:
+    """Returns the millimetres a voxel of 2 or 3 axes, or of `dims`, as floats.
+
+    Raises:
+        InvalidError: If that is not what it is.
+    """
+    try:
+        values = tuple(float(each) for each in spacing)
+    except (TypeError, ValueError):
+        values = ()
+    if len(values) not in ((2, 3) if dims is None else (dims,)) or not all(0 < each < math.inf for each in values):
+        raise invalid("spacing", f"{dims or '2 or 3'} numbers of mm above 0", spacing)
+    return values
 
 
 def unknown(kind: str, name: str, known: Iterable[str], advice: str = "") -> InvalidError:

@@ -15,6 +15,14 @@ def pytest_sessionstart() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks slow what is so under this backend alone."""
+    for item in items:
+        if any(os.environ.get("KERAS_BACKEND") in mark.args for mark in item.iter_markers("slow_under")):
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def data_home() -> Path:
     """The folder of the real data sets; tests that ask for it are skipped where there is none."""

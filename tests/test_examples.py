@@ -26,12 +26,13 @@ WITHOUT_TENSORS = [
     "regzoo.hub.lookup",
     "regzoo.points.registration",
     "regzoo.registration.candidates",
+    "regzoo.registration.network_input",
     "regzoo.schema.recipe",
     *(f"regzoo.world.{name}" for name in ("images", "metrics", "transforms")),
 ]
 WHOLE = ("regzoo.ops.", "regzoo.losses.", "regzoo.layers", "regzoo.world.metrics")
 """Where every function and class has an example, whether it is exported or not."""
-INTERNAL = {"check_names", "float32", "voxel_places", "settings_of"}
+INTERNAL = {"check_names", "float32", "voxel_places"}
 
 
 def held(module):
@@ -66,9 +67,14 @@ def public():
     return {(each.__module__, each.__name__) for each in offered if hasattr(each, "__module__")}
 
 
-@pytest.mark.parametrize(
-    "name", [*(pytest.param(each, marks=pytest.mark.backend) for each in MODULES), *WITHOUT_TENSORS]
-)
+def marked(name):
+    marks = [pytest.mark.backend] * (name in MODULES)
+    if name == "regzoo.training.finetune":
+        marks.append(pytest.mark.slow_under("jax", "tensorflow"))
+    return pytest.param(name, marks=marks)
+
+
+@pytest.mark.parametrize("name", map(marked, MODULES + WITHOUT_TENSORS))
 def test_examples_are_right(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REGZOO_CACHE", str(tmp_path / "cache"))

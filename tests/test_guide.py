@@ -9,6 +9,7 @@ GUIDE = Path(__file__).resolve().parents[1] / "docs" / "guide.md"
 
 
 @pytest.mark.backend
+@pytest.mark.slow_under("jax", "tensorflow")
 def test_the_guide_runs(tmp_path, monkeypatch):
     from regzoo.models import NETWORKS
     from regzoo.schema.losses import LOSSES

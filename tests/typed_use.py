@@ -36,6 +36,7 @@ def registering() -> None:
         result.moved.save("moved.nii.gz")
         assert_type(result.transform.apply_points([[1.0, 2.0, 3.0]]), np.ndarray)
     assert_type(result.save("out"), Path)
+    assert_type(regzoo.network_input(image, image, {"shape": (8, 8, 8)}), dict[str, np.ndarray])
     assert_type(regzoo.candidates(image, image), list[tuple[Card, list[str]]])
     assert_type(regzoo.register_points("fixed.csv", array, "cpd-affine", outliers=0.1), PointRegistration)
 

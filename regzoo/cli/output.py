@@ -2,8 +2,21 @@
 
 import json
 import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
 
 import typer
+
+
+class Saved(Protocol):
+    """A result that was written to a folder."""
+
+    facts: dict
+
+    def files(self) -> list[str]:
+        """Returns the names of what was written."""
+
 
 _HIDDEN = ("Cc", "Cf", "Zl", "Zp", "Cs")
 
@@ -22,6 +35,16 @@ def _escape(char: str) -> str:
 def print_json(value: object) -> None:
     """Prints a value as JSON."""
     typer.echo(json.dumps(value, indent=2))
+
+
+def print_result(result: Saved, folder: Path, as_json: bool, tell: Callable[[dict], None], quiet: bool = False) -> None:
+    """Prints the result.json that was written to a folder, or tells its facts; and unless quiet, what was written."""
+    if as_json:
+        typer.echo((folder / "result.json").read_text(encoding="utf-8"))
+    else:
+        tell(result.facts)
+    if not quiet:
+        typer.echo(f"Written to {folder}: {', '.join(result.files())}", err=True)
 
 
 def _print(renderable: object, width: int) -> None:

@@ -8,7 +8,7 @@ import typer
 import regzoo
 from regzoo.cli.door import typed
 from regzoo.cli.options import Json, Output
-from regzoo.cli.output import print_table
+from regzoo.cli.output import print_result, print_table
 from regzoo.io.files import check_writable
 
 commands = typer.Typer()
@@ -79,11 +79,7 @@ def register_points(
     )
     result.facts["command"] = typed(ctx)
     result.save(output)
-    if as_json:
-        typer.echo((output / "result.json").read_text(encoding="utf-8"))
-    else:
-        _print_result(result.facts)
-    typer.echo(f"Written to {output}: the transform, moved.csv, report.png and result.json.", err=True)
+    print_result(result, output, as_json, _print_result)
 
 
 def _print_result(facts: dict) -> None:

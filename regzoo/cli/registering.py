@@ -11,7 +11,7 @@ from regzoo.cli.bar import shown
 from regzoo.cli.door import typed
 from regzoo.cli.machine import Device, Threads, take
 from regzoo.cli.options import Json, Output, Quiet, Volume
-from regzoo.cli.output import print_table
+from regzoo.cli.output import print_result, print_table
 from regzoo.io.files import check_writable
 
 commands = typer.Typer()
@@ -124,7 +124,6 @@ def register(
     images = Image.read(fixed, volume=fixed_volume), Image.read(moving, volume=moving_volume)
     if model is None and method is None:
         _print_candidates(*images)
-        typer.echo("Choose a model by --model NAME (regzoo show NAME), or --method affine,dvf without one.", err=True)
         raise typer.Exit(2)
     check_writable(output, folder=True)
     take(device, threads)
@@ -148,12 +147,7 @@ def register(
         )
         result.facts["command"] = typed(ctx)
         result.save(output)
-    if as_json:
-        typer.echo((output / "result.json").read_text(encoding="utf-8"))
-    else:
-        _print_result(result.facts)
-    if not quiet:
-        typer.echo(f"Written to {output}: {', '.join(result.files())}", err=True)
+    print_result(result, output, as_json, _print_result, quiet)
 
 
 @commands.command()
@@ -200,6 +194,7 @@ def _print_candidates(fixed: "regzoo.world.images.Image", moving: "regzoo.world.
         rows.append(cards.row(card) | {"not as in training": ", ".join(amiss) or "-"})
     shown = ("name", "anatomy", "modality", "score", "not as in training")
     print_table([{key: row[key] for key in shown} for row in rows])
+    typer.echo("Choose a model by --model NAME (regzoo show NAME), or --method affine,dvf without one.", err=True)
 
 
 def _print_result(facts: dict) -> None:

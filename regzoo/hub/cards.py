@@ -136,7 +136,10 @@ def parse_config(text: str, source: str) -> "ModelConfig":
 
     own = parse_own(text, source)
     if own:
-        advice = "Only register, evaluate, push and load take another."
+        advice = (
+            "Only register, evaluate, push and load take another; the Keras model itself is regzoo.load(...).network, "
+            "which has a save of its own."
+        )
         raise invalid(source, "a network of regzoo's", f"'{own.network}', its user's own", advice)
     return validate(ModelConfig, parse_json(text, source), source)
 

@@ -6,14 +6,8 @@ import keras
 
 from regzoo.backend import Tensor
 from regzoo.errors import unknown
-from regzoo.losses.deformation import bending, elastic, folding, gradient
-from regzoo.losses.image import lncc, ncc, ssd
-from regzoo.losses.known import distance
-from regzoo.losses.label import centroid, cross_entropy, dice, jaccard, label_ssd
-from regzoo.losses.multimodal import mi, mind, nmi
-
-_FUNCTIONS = (ssd, ncc, lncc, mi, nmi, mind, dice, jaccard, cross_entropy, label_ssd, centroid, distance)
-_FUNCTIONS = {each.__name__: each for each in (*_FUNCTIONS, gradient, bending, elastic, folding)}
+from regzoo.losses.objective import named
+from regzoo.schema.losses import LOSSES
 
 
 @keras.saving.register_keras_serializable("regzoo")
@@ -24,7 +18,7 @@ class Loss(keras.losses.Loss):
     output only.
 
     Args:
-        function: Name of a function of `regzoo.losses`.
+        function: Name of a function of `regzoo.losses`, or of one added to `regzoo.schema.losses.LOSSES`.
         settings: Its parameters, such as `size` or `spacing`.
 
     Raises:
@@ -39,19 +33,20 @@ class Loss(keras.losses.Loss):
     def __init__(self, function: str, **settings: object) -> None:
         own = {key: settings.pop(key) for key in ("name", "reduction", "dtype") if key in settings}
         super().__init__(**{"name": function, "dtype": "float32"} | own)
-        if function not in _FUNCTIONS:
-            raise unknown("loss", function, _FUNCTIONS)
-        parameters = inspect.signature(_FUNCTIONS[function]).parameters
+        known = {each.__name__: each for kind in LOSSES for each in named(kind).values()}
+        if function not in known:
+            raise unknown("loss", function, known)
+        parameters = inspect.signature(known[function]).parameters
         for key in settings:
             if key not in parameters:
                 raise unknown(f"parameter of {function}", key, list(parameters)[1:])
         self.function, self.settings = function, settings
-        self._of_pairs = next(iter(parameters)) != "ddf"
+        self._loss, self._of_pairs = known[function], next(iter(parameters)) != "ddf"
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """Returns one value a batch item."""
         given = (y_true, y_pred) if self._of_pairs else (y_pred,)
-        return _FUNCTIONS[self.function](*given, **self.settings)
+        return self._loss(*given, **self.settings)
 
     def get_config(self) -> dict:
         """Returns what makes this loss again."""

@@ -10,7 +10,7 @@ from keras import ops
 
 from regzoo import backend, losses
 from regzoo.backend import Tensor
-from regzoo.errors import InvalidError, invalid
+from regzoo.errors import InvalidError, checked_spacing, invalid
 from regzoo.ops.grids import map_places, voxel_places
 from regzoo.ops.warping import sample
 from regzoo.schema.outputs import OUTPUTS
@@ -68,6 +68,8 @@ class RegistrationModel(keras.Model):
     """Whether the model gives a field, or labels alone."""
     invertible = False
     """Whether the model gives the inverse field too."""
+    dims: int | None = None
+    """How many axes its images have; None: 2 or 3."""
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__(**{"dtype": "float32"} | kwargs)  # whatever the user's Keras settings say
@@ -83,14 +85,33 @@ class RegistrationModel(keras.Model):
 
     def call(self, inputs: Mapping[str, Tensor], training: bool | None = None) -> dict:
         """Returns the field for a batch of pairs."""
+        self._check(inputs)
+        return self.field(inputs["fixed"], inputs["moving"])
+
+    def _check(self, inputs: Mapping[str, Tensor]) -> None:
+        if not isinstance(inputs, Mapping):
+            raise invalid("inputs", "a dictionary with 'fixed' and 'moving'", f"a {type(inputs).__name__}")
         missing = [name for name in _SIDES if name not in inputs]
         if missing:
             raise invalid("inputs", f"a dictionary with '{missing[0]}'", ", ".join(map(str, inputs)) or "an empty one")
-        return self.field(inputs["fixed"], inputs["moving"])
+        shapes = {name: tuple(inputs[name].shape) for name in _SIDES}
+        for name, shape in shapes.items():
+            if len(shape) not in ((4, 5) if self.dims is None else (self.dims + 2,)):
+                raise invalid(name, f"shape (B, {', '.join('XYZ'[: self.dims])}, C), with the channels last", shape)
+        fixed, moving = shapes.values()
+        if fixed[:-1] != moving[:-1] and "moving_matrix" not in inputs:
+            raise invalid("moving", f"the shape of fixed, {fixed}", moving, "Bring both on one grid.")
 
     def build(self, input_shape: object = None) -> None:
         """Marks the model built: its layers are, when it is made."""
         self.built = True
+
+    def save(self, *args: object, **kwargs: object) -> None:
+        """Refuses, since Keras alone could not open the file again; `regzoo.save` and `regzoo export` write others."""
+        raise InvalidError(
+            "A registration model is no file of Keras. Write a zoo entry by regzoo.save(model, folder, card), which "
+            "regzoo.load opens, and a .keras file of that by `regzoo export`; weights alone by save_weights."
+        )
 
     def supervise(self, objective: Objective, spacing: Sequence[float], symmetric: bool = False) -> None:
         """Sets what `fit` minimises.
@@ -102,10 +123,10 @@ class RegistrationModel(keras.Model):
                 fixed by its inverse. A field then gains nothing by shrinking what it cannot match.
 
         Raises:
-            ValueError: If no term has a weight above 0, a loss is unknown, the model cannot be trained by it, or
-                `symmetric` is asked of a model without an inverse.
+            InvalidError: If no term has a weight above 0, a loss or a setting is unknown or out of range, the model
+                cannot be trained by it, spacing does not fit, or `symmetric` is asked of a model without an inverse.
         """
-        terms = losses.weighted_terms(objective, spacing)
+        terms = losses.weighted_terms(objective, checked_spacing(spacing, self.dims))
         strange = [f"{kind}.{name}" for kind, name, *_ in terms if kind not in self.kinds]
         if strange:
             takes = " and ".join(self.kinds)
@@ -165,7 +186,8 @@ class RegistrationModel(keras.Model):
         if self._supervision is None:
             raise ValueError("The model has no objective. Call supervise(objective, spacing) before fit.")
         predictions = [y_pred, self.inverse(y_pred)] if self._supervision.symmetric else [y_pred]
-        inputs = {key: x[key] for key in _INPUTS if key in x}
+        # A loss of one's own may subtract one image from the other, and torch takes no array from a tensor.
+        inputs = {key: ops.convert_to_tensor(x[key]) for key in _INPUTS if key in x}
         if self._supervision.symmetric and "moving_matrix" in inputs:
             raise InvalidError("moving_matrix: expected none with a symmetric loss, which has both images on one grid.")
         values = [ops.mean(value) for value in self._supervision.values(inputs, [_tensors(p) for p in predictions])]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import keras
 
+from regzoo.errors import checked_spacing
 from regzoo.models.base import RegistrationModel
 from regzoo.models.outputs.output import Output
 from regzoo.models.stages.chain import Chain
@@ -40,9 +41,10 @@ def build(
         (1, 16, 12, 8, 3)
     """
     config = config if isinstance(config, ModelConfig) else validate(ModelConfig, dict(config), "config")
-    spacing = tuple(spacing or (1.0,) * config.dims)
+    spacing = (1.0,) * config.dims if spacing is None else checked_spacing(spacing, config.dims)
     model = _row(config, spacing, precision)
     model.config, model.spacing_mm = config, spacing  # what `regzoo.save` writes
+    model.dims = config.dims
     return model
 
 

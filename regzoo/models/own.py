@@ -1,6 +1,7 @@
 """Networks of one's own: any Keras model that maps two images to a ddf, and the functions that build them."""
 
 from collections.abc import Callable
+from importlib.metadata import entry_points
 
 import keras
 
@@ -11,6 +12,8 @@ from regzoo.schema.own import OwnConfig
 
 NETWORKS: dict[str, Callable[..., keras.Model]] = {}
 """Name -> function that builds the network, from its settings; a user's entries, which zoo entries name."""
+GROUP = "regzoo.networks"
+"""The entry points by which an installed package adds such functions, also for the command line."""
 
 
 class OwnModel(RegistrationModel):
@@ -31,6 +34,7 @@ class OwnModel(RegistrationModel):
     def __init__(self, network: keras.Model, **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.network = network
+        self.dims = len(network.inputs[0].shape) - 2
         self.build()
 
     def field(self, fixed: Tensor, moving: Tensor) -> dict:
@@ -46,7 +50,7 @@ def build_own(config: OwnConfig) -> OwnModel:
     """Builds a network of one's own by its function.
 
     Args:
-        config: Its name in `NETWORKS`, and its settings.
+        config: Its name in `NETWORKS`, or among the entry points `regzoo.networks`; and its settings.
 
     Returns:
         The model, with new weights.
@@ -54,9 +58,16 @@ def build_own(config: OwnConfig) -> OwnModel:
     Raises:
         InvalidError: If nobody has said which function builds it.
     """
-    if config.network not in NETWORKS:
-        raise InvalidError(
-            f"The network '{config.network}' is not known here, and a zoo entry holds no code. Say first, in Python, "
-            f"which function builds it: regzoo.models.NETWORKS['{config.network}'] = function."
-        )
-    return OwnModel(NETWORKS[config.network](**config.settings), name="own")
+    return OwnModel(_function(config.network)(**config.settings), name="own")
+
+
+def _function(name: str) -> Callable[..., keras.Model]:
+    if name in NETWORKS:
+        return NETWORKS[name]
+    for point in entry_points(group=GROUP, name=name):
+        return point.load()
+    raise InvalidError(
+        f"The network '{name}' is not known here, and a zoo entry holds no code. Say first, in Python, which function "
+        f"builds it: regzoo.models.NETWORKS['{name}'] = function; or install the package that has it among its entry "
+        f"points '{GROUP}'."
+    )

@@ -93,11 +93,9 @@ class PointRegistration:
             The folder.
         """
         folder = Path(folder)
-        names = ("transform.nii.gz", "transform.tfm")
-        name = names[self.transform.matrix is not None]
-        with warnings.catch_warnings(record=True) as caught, atomic_folder(folder, LISTING, names) as path:
+        with warnings.catch_warnings(record=True) as caught, atomic_folder(folder, LISTING, _TRANSFORMS) as path:
             warnings.simplefilter("always")
-            self.transform.save(path / name)
+            self.transform.save(path / self.files()[0])
             moved = self.transform.invert_points(self.moving)
             write_points(path / "moved.csv", moved, self.named)
             point_picture(self.fixed, self.moving, moved, path / "report.png", self.facts["method"])
@@ -105,6 +103,13 @@ class PointRegistration:
             text = json.dumps(self.facts | {"files": digests(path)}, indent=2, allow_nan=False) + "\n"
             (path / LISTING).write_text(text, encoding="utf-8")
         return folder
+
+    def files(self) -> list[str]:
+        """Returns the names of the files that `save` writes."""
+        return [_TRANSFORMS[self.transform.matrix is not None], "moved.csv", "report.png", LISTING]
+
+
+_TRANSFORMS = ("transform.nii.gz", "transform.tfm")
 
 
 def register_points(
@@ -162,18 +167,9 @@ def register_points(
     seconds = round(time.perf_counter() - start, 3)
     transform = found.transform if grid is None else replace(found.transform, grid=grid)
     sources = {"fixed": fixed, "moving": moving, "reference": reference}
-    facts = _origin(sources | {"fixed_points": fixed_points, "moving_points": moving_points}) | {
-        "method": method,
-        "settings": _used(chosen, a, planes) | settings,
-        "points": {"fixed": len(a), "moving": len(b)},
-        "iterations": found.iterations,
-        "rmse": found.rmse,
-        "fitness": found.fitness,
-        "scores": {"before": _score(a, b, Transform(), landmarks), "after": _score(a, b, transform, landmarks)},
-        "warnings": [],
-        "seconds": {"registration": seconds},
-    }
-    _judge(transform, facts)
+    facts = _origin(sources | {"fixed_points": fixed_points, "moving_points": moving_points})
+    facts |= {"method": method, "settings": _used(chosen, a, planes) | settings, "seconds": {"registration": seconds}}
+    facts |= _figures(a, b, found, transform, landmarks)
     return PointRegistration(a, b, transform, facts, named)
 
 
@@ -193,14 +189,28 @@ def _used(method: Method, fixed: np.ndarray, planes: bool) -> dict:
     return {"distance": "to planes" if planes else "to points"} if method.function is icp else {}
 
 
-def _judge(transform: Transform, facts: dict) -> None:
-    """Adds to the facts what the transform does to volumes, and what makes it doubtful."""
+def _figures(
+    fixed: np.ndarray, moving: np.ndarray, found: PointResult, transform: Transform, landmarks: tuple | None
+) -> dict:
+    """Returns scores, what the transform does to volumes, and what makes it doubtful."""
+    facts = {
+        "points": {"fixed": len(fixed), "moving": len(moving)},
+        "iterations": found.iterations,
+        "rmse": found.rmse,
+        "fitness": found.fitness,
+        "scores": {
+            "before": _score(fixed, moving, Transform(), landmarks),
+            "after": _score(fixed, moving, transform, landmarks),
+        },
+        "warnings": [],
+    }
     if transform.matrix is None:
         facts["jacobian"] = jacobian = statistics(transform.displacement(transform.grid), transform.grid)
         if jacobian["folds"]:
             facts["warnings"].append(f"The field folds at {100 * jacobian['folds']:.2f} % of the voxels.")
     elif np.linalg.det(transform.matrix[:3, :3]) <= 0:
         facts["warnings"].append("The matrix mirrors.")
+    return facts
 
 
 def _origin(sources: Mapping[str, object]) -> dict:

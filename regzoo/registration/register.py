@@ -1,7 +1,7 @@
 """register: two images and a model in; the moved image, a transform, figures, warnings and a picture out."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import get_args
 
 from regzoo import backend, classical
@@ -107,39 +107,39 @@ def register(
         files |= {"fixed_labels": fixed_labels, "moving_labels": moving_labels}
         files |= {"fixed_points": fixed_points, "moving_points": moving_points}
         sides, masks, origin = _read(*read_images(fixed, moving, spacing), files)
-    images = tuple(side.image for side in sides)
-    check_points(*sides)
     start_at = alignment or ("center" if model is None else model.card.input.alignment)
-    check_overlap(*images, start_at)
-    if masks and not (names or refine or model.card.input.around == "lungs"):
-        raise invalid("masks", "method, refine or a model of lungs, which look at them", "a model that does not")
+    _check_given(*sides, masks, start_at, model, refine)
     labels = guiding_labels(*sides) if guided else None
     guidance = (
         classical.Guidance(loss, iterations, **masks_of(sides, masks), labels=labels) if names or refine else None
     )
     if model is None:
-        facts, start, transform = _by_method(*sides, names, start_at, guidance, seconds)
+        found = _by_method(*sides, names, start_at, guidance, masks, seconds)
     else:
-        if refine:
-            _check_refinable(model, images[0])
         with clock(seconds, "network"):
             pair = NetworkPair(model, *sides, alignment, masks)
         if not model.has_field:
             return _segmented(model, pair, origin, seconds)
-        with clock(seconds, "network"):
-            transform, doubted = predicted_transform(model, pair)
-        facts, start = pair.facts(model), pair.start
-        facts["warnings"] += doubted
+        found = _by_model(model, pair, seconds)
     if refine:
-        facts["loss"] = loss
-        with clock(seconds, "refinement"):
-            steps = replace(guidance, iterations=refine)
-            transform, facts["refinement"] = classical.refine(*images, transform, steps)
+        found = _refined(*sides, found, replace(guidance, iterations=refine), seconds)
     if guided:
-        facts["warnings"].append("The labels guided the registration: their overlap says nothing about its quality.")
-    anatomy = masks.get("fixed_mask") if model is None else pair.lungs
-    lungs = model is not None and model.card.input.around == "lungs"
-    return _result(*sides, start, transform, origin | facts, seconds, anatomy, only_if_better, lungs)
+        found.facts["warnings"].append(
+            "The labels guided the registration: their overlap says nothing about its quality."
+        )
+    return _result(*sides, replace(found, facts=origin | found.facts), seconds, only_if_better)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a model or a method found: a transform, the start it is held against, and what is told of it."""
+
+    start: Transform
+    transform: Transform
+    facts: dict
+    anatomy: Image | None
+    """Where it is judged whether the images fit; None: everywhere."""
+    lungs: bool = False
 
 
 def _read(fixed: Image, moving: Image, files: dict) -> tuple[tuple[Side, Side], dict[str, Image], dict]:
@@ -177,6 +177,27 @@ def _check_effort(names: list[str], loss: object, guided: bool, refine: object, 
         raise invalid("guided", "a method or refine, which labels guide", "neither")
 
 
+def _check_given(
+    fixed: Side,
+    moving: Side,
+    masks: dict[str, Image],
+    alignment: Alignment,
+    model: RegistrationModel | None,
+    refine: int,
+) -> None:
+    """Refuses sides that do not suit each other, or what is asked for."""
+    check_points(fixed, moving)
+    check_overlap(fixed.image, moving.image, alignment)
+    if model is None:
+        if fixed.image.shape[2] > 1 and moving.image.shape[2] == 1:
+            raise invalid("moving", "a volume, as fixed is", "one slice", "Take the slice as the fixed image.")
+        return
+    if refine:
+        _check_refinable(model, fixed.image)
+    elif masks and model.card.input.around != "lungs":
+        raise invalid("masks", "method, refine or a model of lungs, which look at them", "a model that does not")
+
+
 def _with_card(model: RegistrationModel) -> RegistrationModel:
     if not hasattr(model, "card"):
         raise invalid("model", "a model with a card, as regzoo.load gives it", f"a {type(model).__name__} without")
@@ -199,11 +220,10 @@ def _by_method(
     names: list[str],
     alignment: Alignment,
     guidance: classical.Guidance,
+    masks: dict[str, Image],
     seconds: dict[str, float],
-) -> tuple[dict, Transform, Transform]:
-    """Registers by optimisation; returns facts, the start and the transform."""
-    if fixed.image.shape[2] > 1 and moving.image.shape[2] == 1:
-        raise invalid("moving", "a volume, as fixed is", "one slice", "Take the slice as the fixed image.")
+) -> _Found:
+    """Registers by optimisation."""
     start = aligned(fixed.image, moving.image, alignment)
     with clock(seconds, "optimisation"):
         transform, done = classical.optimise(fixed.image, moving.image, start, names, guidance)
@@ -215,33 +235,41 @@ def _by_method(
         "optimisation": done,
         "warnings": open_geometry(fixed, moving) + unscored(fixed, moving),
     }
-    return facts, start, transform
+    return _Found(start, transform, facts, masks.get("fixed_mask"))
 
 
-def _result(
-    fixed: Side,
-    moving: Side,
-    start: Transform,
-    transform: Transform,
-    facts: dict,
-    seconds: dict[str, float],
-    anatomy: Image | None,
-    only_if_better: bool,
-    lungs: bool,
-) -> Result:
+def _by_model(model: RegistrationModel, pair: NetworkPair, seconds: dict[str, float]) -> _Found:
+    """Registers by a network."""
+    with clock(seconds, "network"):
+        transform, doubted = predicted_transform(model, pair)
+    facts = pair.facts(model)
+    facts["warnings"] += doubted
+    return _Found(pair.start, transform, facts, pair.lungs, model.card.input.around == "lungs")
+
+
+def _refined(
+    fixed: Side, moving: Side, found: _Found, guidance: classical.Guidance, seconds: dict[str, float]
+) -> _Found:
+    """Improves what a model or a method found on this pair."""
+    with clock(seconds, "refinement"):
+        transform, done = classical.refine(fixed.image, moving.image, found.transform, guidance)
+    return replace(found, transform=transform, facts=found.facts | {"loss": guidance.loss, "refinement": done})
+
+
+def _result(fixed: Side, moving: Side, found: _Found, seconds: dict[str, float], only_if_better: bool) -> Result:
     """Moves and scores."""
-    grid = fixed.image.grid
-    transform = transform.within(grid)
+    grid, start, facts = fixed.image.grid, found.start, found.facts
+    transform = found.transform.within(grid)
     with clock(seconds, "warp"):
         started, moved = (_moved(each, moving.image, grid) for each in (start, transform))
         seen = in_view(start, moving, grid) & in_view(transform, moving, grid)
         if fixed.padding is not None:
             seen &= ~fixed.padding
-        found = fit(fixed.image, started, moved, seen, anatomy)
-        if only_if_better and found.fitted_already:
+        fitted = fit(fixed.image, started, moved, seen, found.anatomy)
+        if only_if_better and fitted.fitted_already:
             transform, moved = start.within(grid), started
         labels = moving.labels and transform.apply_labels(moving.labels, grid)
-    facts["warnings"] += padded(fixed, moving) + fit_doubts(found, only_if_better, lungs)
+    facts["warnings"] += padded(fixed, moving) + fit_doubts(fitted, only_if_better, found.lungs)
     if "method" in facts:
         facts["warnings"] += still_turned(fixed.image, moved)
     with clock(seconds, "scores"):

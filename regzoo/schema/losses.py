@@ -138,13 +138,18 @@ def _terms(kind: str) -> AnyOf:
     return AnyOf(LOSSES[kind], f"{kind.capitalize()}Loss", f"Terms of a loss: {kind} losses.")
 
 
-class Loss(Strict):
-    """The loss of a registration: a weighted sum of terms of four kinds."""
+class Terms(Strict):
+    """Terms of four kinds, whose weighted sum is minimised."""
 
     image: Annotated[Strict, _terms("image")] = Field(default={}, validate_default=True)
     label: Annotated[Strict, _terms("label")] = Field(default={}, validate_default=True)
     deformation: Annotated[Strict, _terms("deformation")] = Field(default={}, validate_default=True)
     known: Annotated[Strict, _terms("known")] = Field(default={}, validate_default=True)
+
+
+class Loss(Terms):
+    """The loss of a registration: a weighted sum of terms of four kinds."""
+
     symmetric: bool = False
     """Whether every term is also taken the other way round, by the inverse field; needs an output that has one."""
 

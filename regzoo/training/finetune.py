@@ -64,9 +64,6 @@ def finetune(
         return folder
     backend.seed(recipe.seed)
     model, config, inputs = _model(recipe)
-    objective = recipe.loss.model_dump(exclude_none=True, exclude={"symmetric"})
-    model.supervise(objective, inputs.spacing, recipe.loss.symmetric)
-    model.compile(optimizer=_optimizer(recipe), jit_compile=backend.NAME == "jax")
     examples = data_of(recipe, data).examples(inputs)
     batches = _batches(recipe, examples, inputs)
     validation = Validation(model, examples.valid, inputs.spacing)
@@ -108,11 +105,14 @@ def _fit(
 
 
 def _model(recipe: Recipe) -> tuple[RegistrationModel, ModelConfig, InputConfig]:
-    """Builds the model, with the weights of its parent or parents if there are any."""
+    """Builds the model, with the weights of its parent or parents if there are any, ready to be trained."""
     config, inputs = parents.config_and_input(recipe)
     _check_precision(recipe.training.precision)
     model = build(config, inputs.spacing, recipe.training.precision)
     parents.start_from_parents(model, config, recipe)
+    objective = recipe.loss.model_dump(exclude_none=True, exclude={"symmetric"})
+    model.supervise(objective, inputs.spacing, recipe.loss.symmetric)
+    model.compile(optimizer=_optimizer(recipe), jit_compile=backend.NAME == "jax")
     return model, config, inputs
 
 

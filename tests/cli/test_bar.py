@@ -70,6 +70,7 @@ def test_parts_of_parts_add_up_to_the_whole():
 
 @pytest.mark.backend
 @pytest.mark.parametrize("method", ["rigid,dvf", "demons", "convex"])
+@pytest.mark.slow_under("jax", "tensorflow")
 def test_every_method_tells_how_far_it_is(method):
     import regzoo
 

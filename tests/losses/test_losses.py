@@ -1,3 +1,4 @@
+import inspect
 import warnings
 
 import loss_formulas
@@ -9,7 +10,6 @@ from tensors import array, check_gradient, tensor
 
 from regzoo import backend, losses
 from regzoo.errors import InvalidError
-from regzoo.losses.objective import settings_of
 from regzoo.schema.losses import LOSSES as ENTRIES
 
 with warnings.catch_warnings():
@@ -114,6 +114,7 @@ def test_gradients_of_pair_losses_equal_finite_differences(kind, name, settings,
 
 
 @pytest.mark.parametrize(("kind", "name", "settings"), [case for case in CASES if case[0] == "deformation"], ids=str)
+@pytest.mark.slow_under("jax")
 def test_gradients_of_deformation_losses_equal_finite_differences(kind, name, settings):
     random = np.random.default_rng(11)
     ddf = random.permutation(4 * 3 * 5 * 3).reshape(1, 4, 3, 5, 3) / 20  # no difference is near the kink of l1
@@ -125,7 +126,9 @@ def test_gradients_of_deformation_losses_equal_finite_differences(kind, name, se
 def test_settings_of_a_recipe_are_those_of_the_function(kind, name):
     term = ENTRIES[kind][name].config
     fields = {key: field.default for key, field in term.model_fields.items() if key != "weight"}
-    assert fields == settings_of(KINDS[kind][name])
+    parameters = inspect.signature(KINDS[kind][name]).parameters.values()
+    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+    assert fields == {name: default for name, default in defaults.items() if name not in ("spacing", "mask")}
 
 
 def test_weighted_terms_leave_out_exactly_the_terms_of_weight_0():
@@ -156,27 +159,41 @@ def test_weighted_terms_leave_out_exactly_the_terms_of_weight_0():
 @pytest.mark.parametrize(
     ("terms", "message"),
     [
-        ({"images": {}}, r"Unknown kind of loss 'images'\. Did you mean 'image'\?"),
-        ({"image": {"lnnc": {}}}, r"Unknown image loss 'lnnc'\. Did you mean 'lncc'\?"),
-        ({"image": {"dice": {}}}, r"Unknown image loss 'dice'\. Known: lncc, mi, mind, ncc, nmi, ssd\."),
+        ("lncc", r"objective: expected a dict such as .*, received 'lncc'\."),
+        ({"ssd": 1.0}, r"objective: ssd: unknown key\. Known: deformation, image, known, label\."),
+        ({"image": "lncc"}, r"objective: image: expected a valid dictionary, received 'lncc'\."),
+        ({"images": {}}, r"objective: images: unknown key\. Did you mean 'image'\?"),
+        ({"image": {"lnnc": {}}}, r"objective: image\.lnnc: unknown key\. Did you mean 'lncc'\?"),
+        ({"image": {"dice": {}}}, r"objective: image\.dice: unknown key\. Known: lncc, mi, mind, ncc, nmi, ssd\."),
         (
             {"label": {"dice": {"weight": -1}}},
-            r"label\.dice\.weight: expected a number of at least 0, received -1\.0\.",
+            r"label\.dice\.weight: expected greater than or equal to 0, received -1\.",
+        ),
+        ({"image": {"lncc": {"size": 4}}}, r"image\.lncc\.size: expected an odd number, received 4\."),
+        (
+            {"deformation": {"folding": {"margin": -1}}},
+            r"folding\.margin: expected greater than or equal to 0, received -1",
         ),
         ({"image": {"ssd": {"weight": 0}}}, r"objective: expected at least one loss with a weight above 0"),
         ({}, r"objective: expected at least one loss with a weight above 0, received none\."),
-        ({"image": {"ssd": {"weight": float("nan")}}}, r"image\.ssd\.weight: expected a number of at least 0"),
+        ({"image": {"ssd": {"weight": float("nan")}}}, r"image\.ssd\.weight: expected a finite number, received nan"),
         (
             {"image": {"lncc": {"sise": 7}}},
-            r"Unknown setting of image\.lncc 'sise'\. Did you mean 'size'\? Known: floor, size, weight, window\.",
+            r"objective: image\.lncc\.sise: unknown key\. Did you mean 'size'\?",
         ),
         (
             {"image": {"ncc": {"weight": 0, "size": 7}, "ssd": {}}},
-            r"Unknown setting of image\.ncc 'size'\. Known: weight",
+            r"objective: image\.ncc\.size: unknown key\. Known: weight\.",
         ),
-        ({"deformation": {"bending": {"spacing": (1, 1)}}}, r"Unknown setting of deformation\.bending 'spacing'\."),
+        ({"deformation": {"bending": {"spacing": (1, 1)}}}, r"deformation\.bending\.spacing: unknown key\."),
     ],
 )
 def test_objectives_that_mean_nothing_are_refused(terms, message):
     with pytest.raises(InvalidError, match=message):
         losses.weighted_terms(terms, (1.0, 1.0))
+
+
+@pytest.mark.parametrize("spacing", [2.0, (1.0,), (1.0, 0.0), (1.0, float("nan")), (1, 1, 1, 1), "ab"])
+def test_an_objective_in_no_millimetres_is_refused(spacing):
+    with pytest.raises(InvalidError, match=r"spacing: expected 2 or 3 numbers of mm above 0, received "):
+        losses.weighted_terms({"image": {"ssd": {}}}, spacing)

@@ -22,6 +22,7 @@ LOAD = """
 import sys
 import numpy as np
 pair = {name: np.zeros((2, *map(int, sys.argv[2:]), 1), "float32") for name in ("fixed", "moving")}
+assert all(keras.saving.get_registered_object(f"regzoo>{name}") for name in ("Warp", "Loss"))
 print(keras.ops.convert_to_numpy(keras.models.load_model(sys.argv[1])(pair)["ddf"])[1, 3, 3, 3])
 """
 
@@ -32,6 +33,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("imports", ORDERS)
+@pytest.mark.slow_under("jax")
 def test_keras_loads_it_in_another_process_after_one_import_on_either_side(folder, tmp_path, imports):
     path = export.export(folder, tmp_path / "x.keras", "keras")
     command = [sys.executable, "-c", f"{imports}{LOAD}", str(path), *map(str, SHAPE)]

@@ -153,6 +153,7 @@ def test_without_an_objective_fit_says_what_to_do():
         model.compute_loss(blob_pair()[0], None, model(blob_pair()[0]))
 
 
+@pytest.mark.slow_under("jax", "tensorflow")
 def test_supervise_may_come_after_predicting_and_again_after_training():
     pair, _ = blob_pair()
     model = new()

@@ -116,6 +116,7 @@ def test_every_loss_both_ways_is_the_mean_of_the_pair_and_of_the_pair_exchanged(
             assert values[f"{kind}_{name}"] == pytest.approx(np.mean(ways), rel=2e-3, abs=1e-4), (kind, name)
 
 
+@pytest.mark.slow_under("tensorflow")
 def test_masks_change_what_they_should():
     pair, (there, _) = batch(), fields()
     for kind, name in LOSSES:

@@ -96,6 +96,7 @@ def test_a_new_model_gives_a_small_field_of_the_input_size(backbone, output, sha
     ("backbone", "output"),
     [*COMBINATIONS[:2], *(pytest.param(*each, marks=pytest.mark.slow) for each in COMBINATIONS[2:])],
 )
+@pytest.mark.slow_under("jax", "tensorflow")
 def test_fit_moves_the_blob_the_right_way(backbone, output):
     pair, model = blobs(), new(backbone, output)
     model.supervise({"image": {"ssd": {"weight": 10}}, "label": {"dice": {}}}, SPACINGS[2])
@@ -235,6 +236,7 @@ def test_a_matrix_is_fitted_to_the_displacements_of_each_pass():
     np.testing.assert_allclose(seen.moved[1][0, 3:-3, 3:-3], once[0, 3:-3, 3:-3], atol=0.05)
 
 
+@pytest.mark.slow_under("tensorflow")
 def test_keypoints_learn_a_shift():
     pair, model = blobs(), new(UNET, KEYPOINTS)
     model.supervise({"label": {"dice": {"scales": [1]}}}, (1, 1))
@@ -243,6 +245,7 @@ def test_keypoints_learn_a_shift():
     assert losses[-1] < 0.4 * losses[0]
 
 
+@pytest.mark.slow_under("jax")
 def test_a_chain_samples_the_moving_image_once_by_all_its_maps():
     before = [{"backbone": GLOBAL, "output": AFFINE}, {"backbone": UNET, "output": DDF}]
     model, shape = disturbed(new(LOCAL, DVF, 2, before)), (16, 12)
@@ -316,6 +319,7 @@ def test_a_descriptor_hides_which_way_the_contrast_goes(dims, backbone, output):
     assert seen[:, 11:].max() == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.slow_under("jax")
 def test_passes_on_a_coarser_grid_are_shown_averages_of_descriptors_and_move_them():
     model = disturbed(new(UNET, DVF, descriptor="mind", flow=True, passes=2, shrink=2))
     inputs = noise((16, 12))
@@ -427,6 +431,7 @@ def test_a_symmetric_loss_needs_an_inverse():
         new(UNET, DDF).supervise({"image": {"ssd": {}}}, (1, 1), symmetric=True)
 
 
+@pytest.mark.slow_under("jax")
 def test_a_conditional_model_predicts_labels_and_no_field():
     model, inputs = disturbed(new(LOCAL, CONDITIONAL, 3)), noise((9, 6, 8), labels=3)
     found = run(lambda x: model(x), inputs)
@@ -439,6 +444,7 @@ def test_a_conditional_model_predicts_labels_and_no_field():
     np.testing.assert_allclose(array(alone["labels"])[..., 0], labels[..., 1], atol=1e-5)
 
 
+@pytest.mark.slow_under("tensorflow")
 def test_a_conditional_model_learns_from_labels_only():
     pair, model = blobs(), new(UNET, CONDITIONAL)
     with pytest.raises(InvalidError, match=r"loss\.image\.ssd: .* 'conditional' takes only label losses"):

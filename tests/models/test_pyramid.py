@@ -98,6 +98,7 @@ def products(f, m):
     return np.stack([(f * each).mean(-1) for each in windows], -1)
 
 
+@pytest.mark.slow_under("jax")
 def test_the_field_and_its_inverse_are_made_of_the_parts_as_they_should_be():
     model = new(2, size=0.15)
     pair = noise((16, 12), batch=1)
@@ -113,8 +114,12 @@ def test_the_field_and_its_inverse_are_made_of_the_parts_as_they_should_be():
     [
         ((16, 12), {}),
         ((9, 14), {"level": 1}),
-        ((9, 7, 11), {}),
-        ((8, 12, 5), {"backbone": {"halvings": [2, 2, 1], "correlated": 0}}),
+        pytest.param((9, 7, 11), {}, marks=pytest.mark.slow_under("jax", "tensorflow")),
+        pytest.param(
+            (8, 12, 5),
+            {"backbone": {"halvings": [2, 2, 1], "correlated": 0}},
+            marks=pytest.mark.slow_under("jax", "tensorflow"),
+        ),
         ((9, 7), {"descriptor": "mind"}),
         ((9, 7), {"backbone": {"norm": "none"}}),
         ((9, 7), {"shrink": 2, "steps": 3}),
@@ -141,6 +146,7 @@ def test_a_new_model_gives_almost_no_field_and_equal_images_give_none():
     np.testing.assert_array_equal(array(predict(new(), same)["ddf"]), 0)
 
 
+@pytest.mark.slow_under("jax")
 def test_other_sizes_are_padded_with_0_behind_the_last_voxel():
     model = new(backbone={"halvings": [2, 1]})
     pair = noise((9, 7))
@@ -151,6 +157,7 @@ def test_other_sizes_are_padded_with_0_behind_the_last_voxel():
     np.testing.assert_allclose(found, expected[:, :9, :7], atol=1e-5)
 
 
+@pytest.mark.slow_under("jax", "tensorflow")
 def test_an_axis_with_fewer_halvings_is_halved_last():
     backbone = config(3, backbone={"halvings": [2, 2, 1]}).backbone
     assert backbone.strides(3) == ((2, 2, 1), (2, 2, 2))
@@ -183,6 +190,7 @@ def both_images(pair):
     return tensor(np.concatenate([array(pair[side]) for side in ("fixed", "moving")]))
 
 
+@pytest.mark.slow_under("jax")
 def test_passes_and_an_affine_network_before_it_have_an_inverse_too():
     before = {"backbone": {"name": "global", "channels": [2, 3, 4]}, "output": {"name": "affine"}}
     model = new(2, size=0.02, passes=2, before=[before])
@@ -314,6 +322,7 @@ def test_the_prototypes_weights_give_its_fields(prototype, name):
     np.testing.assert_allclose(array(exchanged["ddf"])[0], back, atol=1e-4)
 
 
+@pytest.mark.slow_under("jax")
 def test_all_three_of_the_prototypes_weights_fit(prototype):
     model = build(CONFIG)
     for file in sorted(prototype.glob("*.safetensors")):

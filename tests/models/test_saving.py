@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from command_line import run
 from keras import layers, ops
 from worlds import AFFINES, blobs
 
@@ -55,6 +56,7 @@ def test_a_model_from_a_plain_dict_is_saved_and_loaded(tmp_path):
     assert np.abs(expected).max() > 0.1
 
 
+@pytest.mark.slow_under("jax")
 def test_a_network_of_ones_own_is_trained_saved_and_registers(tmp_path, my_net):
     network = own(features=4)
     random = np.random.default_rng(0)
@@ -80,6 +82,28 @@ def test_whoever_loads_a_network_must_have_its_function(tmp_path, my_net, monkey
         regzoo.load(folder)
     with pytest.raises(InvalidError, match="'my-net', its user's own"):
         cards.read_config(folder)
+
+
+def test_an_installed_package_adds_a_network_for_the_command_line_too(tmp_path, monkeypatch):
+    (tmp_path / "lab_networks.py").write_text(
+        "import keras\n\n\ndef small():\n    sides = [keras.Input((None, None, None, 1)) for _ in range(2)]\n"
+        "    both = keras.layers.Concatenate()(sides)\n"
+        "    return keras.Model(sides, keras.layers.Conv3D(3, 3, padding='same')(both))\n"
+    )
+    about = tmp_path / "lab_networks-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: lab-networks\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[regzoo.networks]\nlab-net = lab_networks:small\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import lab_networks
+
+    folder = regzoo.save(scattered(lab_networks.small()), tmp_path / "mine", CARD, network="lab-net")
+    for name, image in zip(("fixed.nii.gz", "moving.nii.gz"), images(), strict=True):
+        image.save(tmp_path / name)
+    files = (str(tmp_path / name) for name in ("fixed.nii.gz", "moving.nii.gz"))
+    code, out, err = run("register", *files, "--model", str(folder), "-o", str(tmp_path / "out"))
+    assert code == 0, err
+    assert "correlation" in out
 
 
 def test_a_function_that_builds_another_network_is_found_out(tmp_path, my_net):
@@ -114,6 +138,7 @@ def test_a_config_with_a_wrong_key_is_one_line():
         build({"backbon": {}})
 
 
+@pytest.mark.slow_under("jax")
 def test_losses_with_parameters_work_in_compile(tmp_path):
     moving, ddf = keras.Input((12, 10, 1)), keras.Input((12, 10, 2))
     moved = regzoo.layers.Warp(name="moved")([moving, layers.Dense(2, name="ddf")(ddf)])

@@ -188,8 +188,16 @@ def test_a_toy_loss_is_checked_like_any_other(toys):
         validate(Loss, {"image": {"difference": {"power": -1}}}, "recipe")
     with pytest.raises(InvalidError, match=r"image\.difference\.pover: unknown key\. Did you mean 'power'\?"):
         validate(Loss, {"image": {"difference": {"pover": 1}}}, "recipe")
-    with pytest.raises(InvalidError, match=r"Unknown setting of image\.difference 'pover'\. Did you mean 'power'\?"):
+    with pytest.raises(
+        InvalidError, match=r"objective: image\.difference\.pover: unknown key\. Did you mean 'power'\?"
+    ):
         weighted_terms({"image": {"difference": {"pover": 1}}}, SPACING)
+
+
+def test_a_toy_loss_has_its_parameters_in_compile(toys):
+    fixed, moved = (tensor(each.array[None, ..., None]) for each in pair())
+    found = array(regzoo.losses.Loss("difference", power=3)(fixed, moved))
+    np.testing.assert_allclose(found, np.mean(np.abs(array(fixed) - array(moved)) ** 3), rtol=1e-5)
 
 
 def test_a_toy_loss_registers_a_pair_by_optimisation(toys):

@@ -114,6 +114,7 @@ def test_result_json(scored):
     assert 0 <= age.total_seconds() < 3600
 
 
+@pytest.mark.slow_under("jax", "tensorflow")
 def test_result_json_of_a_method_and_of_images_from_memory(tmp_path):
     image = picture_of(Grid((12, 10, 8), np.diag([2.0, 2.0, 2.0, 1.0])))
     image.save(tmp_path / "moving.nii.gz")

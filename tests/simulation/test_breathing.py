@@ -70,6 +70,7 @@ def jacobian(ddf):
     return np.linalg.det(np.eye(3) + slopes)
 
 
+@pytest.mark.slow_under("jax")
 def test_chest_at_rest_is_the_ct(lying, simulator):
     still = BreathingPrior(diaphragm=0, jitter=0, position=0, anatomy=0, appearance=0)
     hu, masks, ddf = simulator(drawn(lying, 0, still))
@@ -182,6 +183,7 @@ def test_fields_do_not_fold(simulator, lying, seed):
     assert jacobian(ddf).min() > 0
 
 
+@pytest.mark.slow_under("jax", "tensorflow")
 def test_landmarks_move_as_the_field_says():
     """Vessels are found anew in both scans; no code of the field is used to follow them."""
     ct, lungs = phantom.chest_ct(phantom.grid_at(spacing=(2.5, 2.5, 2.5), shape=(120, 92, 98)))

@@ -33,6 +33,7 @@ def test_the_log_has_a_line_per_epoch_and_tensorboard_the_same(whole):
     assert events == pytest.approx(logged, rel=1e-6)
 
 
+@pytest.mark.slow_under("tensorflow")
 def test_a_loss_that_is_no_number_stops_the_run_before_the_checkpoint_is_touched(home, tmp_path, monkeypatch):
     drawn = training.Batches.__getitem__
 
@@ -47,6 +48,7 @@ def test_a_loss_that_is_no_number_stops_the_run_before_the_checkpoint_is_touched
     assert not {"README.md", "model.safetensors"} & {path.name for path in (tmp_path / "run").iterdir()}
 
 
+@pytest.mark.slow_under("jax")
 def test_training_solves_an_easy_shift(home, tmp_path):
     recipe = tiny_run.recipe(
         model={
@@ -63,6 +65,7 @@ def test_training_solves_an_easy_shift(home, tmp_path):
     assert max(float(row["valid_dice"]) for row in rows) > before + 0.1
 
 
+@pytest.mark.slow_under("tensorflow")
 def test_the_weights_of_the_best_epoch_are_published(home, tmp_path, monkeypatch):
     figures, seen = iter((0.0, 0.5, 0.9, 0.2)), []
 
@@ -88,6 +91,7 @@ def test_a_running_average_is_refused_under_jax(home, tmp_path):
 
 
 @no_average
+@pytest.mark.slow_under("tensorflow")
 def test_the_running_average_of_the_weights_is_scored_and_published(home, tmp_path, monkeypatch):
     steps, scored = [], []
     monkeypatch.setattr(
@@ -113,6 +117,7 @@ def test_the_running_average_of_the_weights_is_scored_and_published(home, tmp_pa
     assert any(np.abs(published[name] - last).max() > 1e-3 for name, last in steps[-1].items())
 
 
+@pytest.mark.slow_under("jax", "tensorflow")
 def test_a_run_that_stops_before_its_schedule(home, tmp_path):
     settings = {"steps": 50, "stop_after": 3, "warmup": 0, "steps_per_epoch": 2}
     folder = finetune(tiny_run.recipe(name="short", training=settings), tmp_path / "run", home)
@@ -120,6 +125,7 @@ def test_a_run_that_stops_before_its_schedule(home, tmp_path):
     assert len((folder / "log.csv").read_text().splitlines()) == 1 + 2
 
 
+@pytest.mark.slow_under("jax", "tensorflow")
 def test_given_pairs_without_labels_in_bfloat16_and_a_last_epoch_that_is_not_whole(own_data, tmp_path, monkeypatch):
     steps, count = [], callbacks.StopAt.on_train_batch_end
 
@@ -189,6 +195,7 @@ def write_partly(path, *lines):
     path.write_text("\n".join(["fixed,moving,fixed_labels,moving_labels", *lines]))
 
 
+@pytest.mark.slow_under("jax", "tensorflow")
 def test_pairs_without_labels_train_on_their_images(own_data, tmp_path):
     labelled = "images/a.nii.gz,images/b.nii.gz,labels/a.nii.gz,labels/b.nii.gz"
     write_partly(own_data / "blobs" / "train.csv", labelled, "images/c.nii.gz,images/d.nii.gz")

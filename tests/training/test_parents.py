@@ -19,6 +19,7 @@ from regzoo.training.validation import Validation
 pytestmark = pytest.mark.backend
 
 
+@pytest.mark.slow_under("jax", "tensorflow")
 def test_fine_tuning_starts_from_the_parents_weights(whole, home, tmp_path, monkeypatch):
     seen, score = [], Validation.__call__
 
@@ -135,6 +136,7 @@ def test_a_licence_that_a_parent_does_not_allow_is_told_of(tmp_path):
         assert parents.licence_doubts(tiny_run.recipe(parent=parent, card={})) == []
 
 
+@pytest.mark.slow_under("tensorflow")
 def test_a_run_says_so_and_goes_on(whole, home, tmp_path, capsys):
     text = (whole / "README.md").read_text(encoding="utf-8")
     shutil.copytree(whole, tmp_path / "parent")

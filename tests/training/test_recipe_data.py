@@ -67,6 +67,7 @@ RECIPE = {
 }
 
 
+@pytest.mark.slow_under("jax")
 def test_a_kind_of_ones_own_trains_and_is_tested(tmp_path, monkeypatch):
     monkeypatch.setitem(KINDS, "ramps", Entry(RampData, Ramps))
     for name in ("fixed", "moving"):

@@ -88,6 +88,7 @@ def test_another_recipe_in_the_same_folder_is_refused(whole, home):
             finetune(tiny_run.recipe(**change), whole, home)
 
 
+@pytest.mark.slow_under("tensorflow")
 def test_an_interrupted_run_goes_on_as_if_nothing_had_been(whole, home, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         interrupt(patch, 2, KeyboardInterrupt())

@@ -1,0 +1,53 @@
+"""What a registration model is called with, and how it is not saved."""
+
+import keras
+import numpy as np
+import pytest
+
+from regzoo.errors import InvalidError
+from regzoo.models import OwnModel, build
+
+pytestmark = pytest.mark.backend
+IMAGE = np.zeros((1, 16, 12, 8, 1), "float32")
+
+
+@pytest.fixture(scope="module", params=["built", "own"])
+def model(request):
+    if request.param == "built":
+        return build({"backbone": {"name": "unet", "channels": [2, 3]}, "output": {"name": "ddf"}})
+    sides = [keras.Input((None, None, None, 1)) for _ in range(2)]
+    both = keras.layers.Concatenate()(sides)
+    return OwnModel(keras.Model(sides, keras.layers.Conv3D(3, 3, padding="same")(both)))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ([IMAGE, IMAGE], "inputs: expected a dictionary with 'fixed' and 'moving', received a list"),
+        (
+            {"fixed": IMAGE[..., 0], "moving": IMAGE[..., 0]},
+            r"fixed: expected shape \(B, X, Y, Z, C\), with the channels",
+        ),
+        ({"fixed": IMAGE, "moving": IMAGE[0]}, r"moving: expected shape \(B, X, Y, Z, C\).*received \(16, 12, 8, 1\)"),
+        (
+            {"fixed": IMAGE, "moving": IMAGE[:, :8]},
+            r"moving: expected the shape of fixed, \(1, 16, 12, 8, 1\), received",
+        ),
+    ],
+)
+def test_wrong_inputs_are_named(model, inputs, message):
+    with pytest.raises(InvalidError, match=message):
+        model(inputs)
+
+
+def test_spacing_has_a_value_for_each_axis(model):
+    with pytest.raises(InvalidError, match=r"spacing: expected 3 numbers of mm above 0, received \(1.0, 2.0\)"):
+        model.supervise({"image": {"ssd": {}}}, (1.0, 2.0))
+    with pytest.raises(InvalidError, match="spacing: expected 3 numbers"):
+        build({"backbone": {"name": "unet", "channels": [2, 3]}, "output": {"name": "ddf"}}, (1.0, 2.0))
+
+
+def test_no_file_is_left_that_cannot_be_opened(model, tmp_path):
+    with pytest.raises(InvalidError, match=r"Write a zoo entry by regzoo\.save\(model, folder, card\)"):
+        model.save(tmp_path / "model.keras")
+    assert list(tmp_path.iterdir()) == []
