@@ -8,6 +8,7 @@ from pathlib import Path
 
 from regzoo.errors import InvalidError, MissingError, invalid, unknown
 from regzoo.io import volumes
+from regzoo.io.reading import check_table
 from regzoo.world.images import Image
 
 Spacing = tuple[float, float, float]
@@ -113,8 +114,7 @@ def read_subjects(path: str | os.PathLike) -> list[SubjectFiles]:
 
 
 def _records(path: Path, kind: type, needed: tuple[str, ...]) -> list:
-    if not path.is_file():
-        raise MissingError(f"{path} {'is not a file' if path.exists() else 'does not exist'}.")
+    check_table(path)
     rows = _rows(path)
     known = _columns(kind)
     header = _header(path, next(rows, (0, []))[1], known, needed)

@@ -16,9 +16,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from regzoo.errors import InvalidError, MissingError, invalid
+from regzoo.errors import InvalidError, invalid
 from regzoo.hub import cards
 from regzoo.io.files import atomic_folder, sha256
+from regzoo.io.reading import check_file
 from regzoo.io.yaml_json import parse_json
 from regzoo.models import weights, zoo
 from regzoo.schema.backbones import VoxelMorphConfig
@@ -119,8 +120,7 @@ def read(path: str | os.PathLike) -> Network:
         InvalidError: If it is no such file, or its layers differ from VoxelMorph's of 2018 in any way.
     """
     path = Path(path)
-    if not path.is_file():
-        raise MissingError(f"{path} {'is not a file' if path.exists() else 'does not exist'}.")
+    check_file(path)
     try:
         with h5py.File(path) as file:
             layers = _layers(file, path.name)

@@ -12,7 +12,7 @@ import numpy as np
 
 from regzoo.errors import InvalidError, invalid
 from regzoo.io.files import atomic_file, check_listed
-from regzoo.io.reading import check_file
+from regzoo.io.reading import check_table
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
 """A number as CSV files have it: Python itself would also take `1_000`."""
@@ -76,7 +76,7 @@ class _Table:
     """
 
     def __init__(self, path: Path) -> None:
-        check_file(path)
+        check_table(path)
         check_listed(path)
         self.name, self.sign, self._head = path.name, 1.0, 0
         try:

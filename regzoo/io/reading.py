@@ -1,13 +1,17 @@
 """What a file of a stranger can do wrong while it is read, in one place."""
 
+from __future__ import annotations
+
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from regzoo.errors import InvalidError, MissingError, RegzooError, invalid
+
+if TYPE_CHECKING:  # NumPy takes a tenth of a second, and who reads a card needs none
+    import numpy as np
 
 
 def shown(path: Path) -> str:
@@ -25,7 +29,24 @@ def check_file(path: Path, advice: str = "") -> None:
     if path.is_dir():
         raise invalid(str(path), "a file", "a folder", advice)
     if not path.is_file():
-        raise MissingError(f"{path}: no such file.")
+        raise MissingError(f"{path} does not exist.")
+
+
+TABLE_LIMIT = 2**26
+"""Bytes of a CSV file: a million landmarks or two."""
+
+
+def check_table(path: Path) -> None:
+    """Refuses what is no file, or larger than any table of landmarks or pairs.
+
+    Raises:
+        MissingError: If there is nothing of that name.
+        InvalidError: If it is a folder, or has more than `TABLE_LIMIT` bytes.
+    """
+    check_file(path)
+    size = path.stat().st_size
+    if size > TABLE_LIMIT:
+        raise invalid(str(path), f"a CSV file of at most {TABLE_LIMIT} bytes", size)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from regzoo.errors import InvalidError, MissingError, invalid
+from regzoo.errors import InvalidError, invalid
+from regzoo.io.reading import check_file
 
 DEPTH = 24
 """Levels of nesting that a document may have; the deepest card or recipe has seven."""
@@ -44,8 +45,7 @@ def read_text(path: str | os.PathLike, limit: int) -> str:
         InvalidError: If it is larger than `limit` or is not UTF-8.
     """
     path = Path(path)
-    if not path.is_file():
-        raise MissingError(f"{path} {'is not a file' if path.exists() else 'does not exist'}.")
+    check_file(path)
     with path.open("rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:

@@ -289,7 +289,7 @@ def save(path, array):
 
 SOUND = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
 BAD = [
-    ((*REGISTER[:2], "nowhere.nii.gz", *REGISTER[3:]), "nowhere.nii.gz: no such file."),
+    ((*REGISTER[:2], "nowhere.nii.gz", *REGISTER[3:]), "nowhere.nii.gz does not exist."),
     ((*REGISTER[:2], "4d.nii.gz", *REGISTER[3:]), "4d.nii.gz has 4 dimensions (3, 4, 5, 2). Expected 3; choose one "),
     ((*REGISTER[:2], "nan.nii.gz", *REGISTER[3:]), "nan.nii.gz: expected finite values, received 1 NaN or infinite"),
     ((*REGISTER[:2], "constant.nii.gz", *REGISTER[3:]), "constant.nii.gz: expected an image, received the same value"),

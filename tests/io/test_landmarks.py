@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from regzoo.errors import InvalidError
+from regzoo.io import reading
 from regzoo.io.landmarks import read_landmarks, read_normals, read_points, write_points
 
 
@@ -83,6 +84,16 @@ def test_slicers_landmarks_that_do_not_say_where_they_are_are_refused(tmp_path, 
 def test_points_are_written_as_csv_alone(tmp_path):
     with pytest.raises(InvalidError, match=r"path: expected a name ending in \.csv, to write points, received .*fcsv"):
         write_points(tmp_path / "p.fcsv", np.ones((1, 3)))
+
+
+def test_a_file_of_more_points_than_anybody_has_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "TABLE_LIMIT", 11)
+    (tmp_path / "p.csv").write_text("x,y,z\n1,2,3")
+    with pytest.raises(InvalidError, match=r"p\.csv: expected a CSV file of at most 11 bytes, received 12\."):
+        read_points(tmp_path / "p.csv")
+    (tmp_path / "p.csv").write_text("x,y,z\n1,2,")
+    with pytest.raises(InvalidError, match="expected numbers"):
+        read_points(tmp_path / "p.csv")
 
 
 def test_a_folder_is_no_file_of_landmarks(tmp_path):

@@ -108,7 +108,7 @@ WRONG = [
     ({"moving_labels": np.ones((3, 3, 3), "uint8")}, "^moving_labels: expected the grid of the moving image"),
     ({"fixed_points": np.zeros((2, 2))}, r"^fixed_points: expected a CSV file, or RAS mm of shape \(N, 3\)"),
     ({"fixed_points": [[np.nan, 0, 0]]}, "^fixed_points: expected finite coordinates"),
-    ({"moving_points": "a,b"}, "a,b: no such file"),
+    ({"moving_points": "a,b"}, "a,b does not exist"),
     ({"model": 3}, "^model: expected a name, a folder, hf://owner/repo or a loaded model, received a int"),
     ({"model": None}, "^model and method: expected one of the two, received neither. regzoo.candidates"),
     ({"method": "rigid"}, "^model and method: expected one of the two, received both"),

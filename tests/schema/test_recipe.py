@@ -323,7 +323,7 @@ def test_something_must_be_compared(tmp_path):
 def test_missing_oversized_and_empty_recipes(tmp_path):
     with pytest.raises(MissingError, match=r"no\.yaml does not exist"):
         Recipe.read(tmp_path / "no.yaml")
-    with pytest.raises(MissingError, match="is not a file"):
+    with pytest.raises(InvalidError, match="expected a file, received a folder"):
         Recipe.read(tmp_path)
     path = write(tmp_path)
     path.write_text("#" * 70_000)

@@ -121,7 +121,7 @@ def test_what_is_no_image_is_refused_by_name(source, given, message):
 def test_labels_between_integers_are_refused_and_a_missing_file_is():
     with pytest.raises(InvalidError, match=r"^x: expected integer labels"):
         Image.of(Image(values(), OBLIQUE), "x", labels=True)
-    with pytest.raises(MissingError, match="no such file"):
+    with pytest.raises(MissingError, match="does not exist"):
         Image.of("nowhere.nii", "x")
     with pytest.raises(RegzooError, match="image array: expected shape"):
         Image([[1, 2]], np.eye(4))

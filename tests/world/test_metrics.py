@@ -168,7 +168,7 @@ class TestPoints:
         assert str(error.value) == message
 
     def test_missing_or_binary(self, tmp_path):
-        with pytest.raises(MissingError, match=r"gone.csv: no such file"):
+        with pytest.raises(MissingError, match=r"gone.csv does not exist"):
             read_points(tmp_path / "gone.csv")
         (tmp_path / "p.csv").write_bytes(b"x,y,z\n\xff\xfe\x00\n")
         with pytest.raises(InvalidError, match=r"p.csv is not a readable CSV file"):

@@ -509,7 +509,7 @@ class TestFiles:
             np.testing.assert_allclose(Transform.load(tmp_path / name).displacement(grid), waves(grid), atol=1e-5)
 
     def test_missing_and_unknown(self, tmp_path):
-        with pytest.raises(MissingError, match=r"gone.h5: no such file"):
+        with pytest.raises(MissingError, match=r"gone.h5 does not exist"):
             Transform.load(tmp_path / "gone.h5")
         (tmp_path / "t.xfm").write_text("")
         with pytest.raises(InvalidError, match=r"t.xfm: expected a transform in .nii, .nii.gz, .h5, .tfm, "):

@@ -1,0 +1,151 @@
+"""Damaged files of every format of images, labels, transforms, landmarks and weights, by both doors.
+
+Each ends in one RegzooError, or is read; bytes of a compressed stream are changed inside and outside the compression.
+`python tests/tools/fuzz_files.py [COUNT]` prints how many there were, what became of them, the slowest, and the peak of
+memory.
+"""
+
+import bz2
+import gzip
+import json
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import h5py
+import nibabel
+import numpy as np
+from fuzz import check_command, mutated
+
+from regzoo.errors import RegzooError
+from regzoo.io.landmarks import read_landmarks
+from regzoo.io.volumes import FORMATS as IMAGES
+from regzoo.models import weights
+from regzoo.world.images import Grid, Image
+from regzoo.world.transforms import Transform
+
+SEED, COUNT, EVERY = 7, 10_000, 4
+"""One of `EVERY` goes through the command line too."""
+SQUEEZE = {".gz": (gzip.compress, gzip.decompress), ".bz2": (bz2.compress, bz2.decompress)}
+SQUEEZE[".mgz"] = SQUEEZE[".gz"]
+GRID = Grid((5, 4, 3), np.array([[0, -2.0, 0, 5], [1.5, 0, 0, -7], [0, 0, 3, 11], [0, 0, 0, 1]]))
+
+
+def sound_files(folder: Path) -> dict[str, tuple[Path, str]]:
+    """Writes a sound file of each format; returns what each is to be read as, by its name."""
+    array = np.arange(60).reshape(5, 4, 3)
+    image = nibabel.Nifti1Image(array.astype("float32"), GRID.affine)
+    found = {}
+    for suffix in (each for each in IMAGES if not each.endswith(".zst")):  # which needs a package that few have
+        path = folder / f"image{suffix}"
+        if suffix in (".h5", ".hdf5"):
+            with h5py.File(path, "w") as file:
+                file.create_dataset("a", data=array.astype("float32"), chunks=True, compression="gzip")
+        elif suffix in (".mgh", ".mgz"):
+            nibabel.save(nibabel.MGHImage(array.astype("float32"), GRID.affine), path)
+        elif suffix.startswith((".img", ".hdr")):
+            nibabel.save(nibabel.Nifti1Pair(array.astype("float32"), GRID.affine), path)
+        else:
+            nibabel.save(image, path)
+        found[path.name] = path, "image"
+    nibabel.save(nibabel.Nifti1Image(array.astype("int16"), GRID.affine), folder / "labels.nii.gz")
+    found["labels.nii.gz"] = folder / "labels.nii.gz", "labels"
+    field = np.random.default_rng(0).normal(size=(*GRID.shape, 3)).astype("float32")
+    turn = Transform.linear(np.array([[0, -1.0, 0, 3], [1, 0, 0, 2], [0, 0, 1, -1], [0, 0, 0, 1]]))
+    dense = Transform.from_voxel_ddf(field, GRID)
+    for name, each in {
+        "m.tfm": turn,
+        "m.txt": turn,
+        "f.nii": dense,
+        "f.nii.gz": dense,
+        "b.h5": dense.then(turn),
+    }.items():
+        written = folder / name.replace(".txt", ".tfm")
+        Transform(each.steps, GRID).save(written)
+        path = folder / name
+        path.write_bytes(written.read_bytes())
+        found[name] = path, "transform"
+    rows = "".join(f"{x},{y},{z},p{x}\n" for x, y, z in ((1, 2.5, 3), (-4, 5e1, 6), (7, 8, -9)))
+    (folder / "p.csv").write_text(f"x,y,z,name\n{rows}")
+    head = "# Markups fiducial file version = 4.11\n# CoordinateSystem = LPS\n# columns = x,y,z,label\n"
+    (folder / "p.fcsv").write_text(head + rows)
+    found |= {name: (folder / name, "points") for name in ("p.csv", "p.fcsv")}
+    weights.save(folder / "w.safetensors", {"a": field, "b": np.arange(3)}, {"epoch": 3})
+    return found | {"w.safetensors": (folder / "w.safetensors", "weights")}
+
+
+def read(path: Path, kind: str) -> None:
+    match kind:
+        case "image" | "labels":
+            inside = path / "a" if path.suffix in (".h5", ".hdf5") else path
+            Image.read(inside, labels=kind == "labels")
+            Grid.read(inside)
+        case "transform":
+            Transform.load(path).apply_points(np.zeros((2, 3)))
+        case "points":
+            read_landmarks(path)
+        case "weights":
+            weights.read(path)
+
+
+def command(path: Path, kind: str, folder: Path) -> list[str]:
+    still, points = ["--transform", str(folder / "still.tfm")], str(folder / "sound.csv")
+    match kind:
+        case "image" | "labels":
+            inside = str(path / "a" if path.suffix in (".h5", ".hdf5") else path)
+            more = ["--labels"] if kind == "labels" else []
+            return ["warp", inside, *still, *more, "--reference", inside, "-o", str(folder / "moved.nii.gz")]
+        case "transform":
+            return ["warp", points, "--points", "--transform", str(path), "-o", str(folder / "moved.csv")]
+        case "points":
+            return ["warp", str(path), "--points", *still, "-o", str(folder / "moved.csv")]
+    return []
+
+
+def damaged(data: bytes, suffix: str, draw: random.Random) -> bytes:
+    """Changes bytes of a file, of a compressed one half the times inside the compression; header or body."""
+    squeeze = SQUEEZE.get(suffix)
+    reach = draw.choice((352, 4096, len(data)))
+    if draw.random() < 0.1:
+        return data[: draw.randrange(len(data))]
+    if squeeze and draw.random() < 0.5:
+        return squeeze[0](mutated(squeeze[1](data), draw, reach))
+    return mutated(data, draw, reach)
+
+
+def main(count: int) -> None:
+    draw, ended = random.Random(SEED), {"read": Counter(), "refused": Counter()}
+    commands, slowest, started = 0, (0.0, ""), time.perf_counter()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        Transform.linear(np.eye(4)).save(folder / "still.tfm")
+        (folder / "sound.csv").write_text("x,y,z\n1,2,3\n")
+        kinds = sound_files(folder)
+        sound = {name: path.read_bytes() for name, (path, _) in kinds.items()}
+        for path, kind in kinds.values():
+            read(path, kind)
+        for i in range(count):
+            name = list(kinds)[i % len(kinds)]
+            path, kind = kinds[name]
+            path.write_bytes(damaged(sound[name], path.suffix, draw))
+            begun = time.perf_counter()
+            try:
+                read(path, kind)
+                ended["read"][name] += 1
+            except RegzooError:
+                ended["refused"][name] += 1
+            if i // len(kinds) % EVERY == 0 and kind != "weights":
+                commands += 1
+                check_command(command(path, kind, folder), path.read_bytes())
+            slowest = max(slowest, (time.perf_counter() - begun, name))
+            path.write_bytes(sound[name])
+    status = Path("/proc/self/status").read_text()  # Linux counts KiB
+    report = {"inputs": count, "commands": commands, "seconds": time.perf_counter() - started, "slowest": slowest}
+    print(json.dumps(report | ended | {"peak_gib": int(status.split("VmHWM:")[1].split()[0]) / 2**20}))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else COUNT)
