@@ -30,6 +30,7 @@ WITHOUT_TENSORS = [
     "regzoo.schema.recipe",
     *(f"regzoo.world.{name}" for name in ("images", "metrics", "transforms")),
 ]
+SLOW = ("regzoo.models.zoo", "regzoo.registration.evaluation", "regzoo.training.finetune")
 WHOLE = ("regzoo.ops.", "regzoo.losses.", "regzoo.layers", "regzoo.world.metrics")
 """Where every function and class has an example, whether it is exported or not."""
 INTERNAL = {"check_names", "float32", "voxel_places"}
@@ -69,12 +70,12 @@ def public():
 
 def marked(name):
     marks = [pytest.mark.backend] * (name in MODULES)
-    if name == "regzoo.training.finetune":
+    if name in SLOW:
         marks.append(pytest.mark.slow_under("jax", "tensorflow"))
     return pytest.param(name, marks=marks)
 
 
-@pytest.mark.parametrize("name", map(marked, MODULES + WITHOUT_TENSORS))
+@pytest.mark.parametrize("name", [marked(each) for each in MODULES + WITHOUT_TENSORS])
 def test_examples_are_right(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REGZOO_CACHE", str(tmp_path / "cache"))

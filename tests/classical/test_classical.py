@@ -161,7 +161,7 @@ def test_a_mask_leaves_the_field_as_stiff_as_it_is():
     np.testing.assert_allclose(weights, [1, 1 / small.array.mean()])
 
 
-@pytest.mark.parametrize("loss", ["mi", "nmi", "ncc", "mind"])
+@pytest.mark.parametrize("loss", ["mi", "nmi", "ncc", pytest.param("mind", marks=pytest.mark.slow)])
 def test_a_mask_is_not_itself_matched(loss):
     """The masks lie elsewhere than the images: what is multiplied by them would follow them."""
     fixed, moving = pair(rigid)

@@ -38,6 +38,7 @@ def narrow_and_wide():
     )
 
 
+@pytest.mark.slow
 def test_a_moving_image_of_three_times_the_width(narrow_and_wide):
     for loss, most in (("lncc", 1.0), ("nmi", 0.5), ("mind", 1.5)):
         found, _ = optimise(*narrow_and_wide, Transform.identity(), ["rigid"], Guidance(loss=loss, iterations=60))

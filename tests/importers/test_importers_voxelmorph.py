@@ -141,7 +141,7 @@ def test_other_files_are_named(tmp_path):
         read(tmp_path / "weights.h5")
 
 
-@pytest.mark.parametrize("call", [run, process])
+@pytest.mark.parametrize("call", [run, pytest.param(process, marks=pytest.mark.slow)])
 def test_import_on_the_command_line(file, tmp_path, call):
     folder = tmp_path / "model"
     code, out, err = call("import", "voxelmorph", str(file), "-o", str(folder))
