@@ -87,9 +87,9 @@ def test_points_are_written_as_csv_alone(tmp_path):
 
 
 def test_a_file_of_more_points_than_anybody_has_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "TABLE_LIMIT", 11)
+    monkeypatch.setattr(reading, "TABLE_LIMIT", 10)
     (tmp_path / "p.csv").write_text("x,y,z\n1,2,3")
-    with pytest.raises(InvalidError, match=r"p\.csv: expected a CSV file of at most 11 bytes, received 12\."):
+    with pytest.raises(InvalidError, match=r"p\.csv: expected a CSV file of at most 10 bytes, received 11\."):
         read_points(tmp_path / "p.csv")
     (tmp_path / "p.csv").write_text("x,y,z\n1,2,")
     with pytest.raises(InvalidError, match="expected numbers"):
