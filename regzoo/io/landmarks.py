@@ -36,6 +36,28 @@ class Landmarks:
     header: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the column `name` or `label` calls each point; empty without one."""
+        named = [i for i, each in enumerate(self.header) if each.lower() in ("name", "label")]
+        return tuple(row[named[0]].strip() for row in self.rows) if named else ()
+
+
+def check_paired(fixed: Landmarks, moving: Landmarks) -> None:
+    """Refuses landmarks that are not the same ones, row by row: other numbers, or a name in two places.
+
+    Raises:
+        InvalidError: If they are not.
+    """
+    if len(fixed.points) != len(moving.points):
+        expected = f"{len(fixed.points)} landmarks, as many as fixed_points"
+        raise invalid("moving_points", expected, len(moving.points))
+    for name in {*fixed.names} & {*moving.names} - {""}:
+        places = [each.names.index(name) for each in (fixed, moving) if each.names.count(name) == 1]
+        if len({*places}) > 1:
+            expected = f"landmarks in the order of fixed_points, whose row {places[0] + 1} is '{name}'"
+            raise invalid("moving_points", expected, f"'{name}' in row {places[1] + 1}", "Sort the rows of both.")
+
 
 def read_landmarks(path: str | os.PathLike) -> Landmarks:
     """Reads landmarks with their names and other words.

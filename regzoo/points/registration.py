@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 import regzoo
 from regzoo.errors import invalid, unknown
 from regzoo.io.files import LISTING, atomic_folder, digests
-from regzoo.io.landmarks import Landmarks, read_landmarks, read_normals, read_points, write_points
+from regzoo.io.landmarks import Landmarks, check_paired, read_landmarks, read_normals, write_points
 from regzoo.io.provenance import provenance
 from regzoo.points import PointResult, cpd, icp, surface
 from regzoo.points.coherent_drift import LAM, OUTLIERS, default_beta
@@ -242,10 +242,9 @@ def _landmarks(fixed: str | os.PathLike | None, moving: str | os.PathLike | None
         raise invalid("landmarks", "fixed_points and moving_points", "one of them")
     if fixed is None:
         return None
-    points = read_points(fixed), read_points(moving)
-    if len(points[0]) != len(points[1]):
-        raise invalid("moving_points", f"{len(points[0])} landmarks, as many as fixed_points", len(points[1]))
-    return points
+    found = read_landmarks(fixed), read_landmarks(moving)
+    check_paired(*found)
+    return tuple(each.points for each in found)
 
 
 def _score(fixed: np.ndarray, moving: np.ndarray, transform: Transform, landmarks: tuple | None) -> dict:

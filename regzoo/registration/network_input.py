@@ -58,7 +58,7 @@ def network_input(
     if len({each is None for each in given.values()}) > 1:
         raise invalid("labels", "fixed_labels and moving_labels", "one of them")
     images = zip(given, read_images(fixed, moving, spacing), strict=True)
-    sides = {name: read_side(name, image, given[name], None) for name, image in images}
+    sides = {name: read_side(name, image, given[name]) for name, image in images}
     wanted = []
     if fixed_labels is not None:
         shared = shared_labels(*(side.labels for side in sides.values()))

@@ -16,11 +16,11 @@ from regzoo.registration.scores import Side, alike, doubts, in_view, label_doubt
 from regzoo.registration.sides import (
     Points,
     check_overlap,
-    check_points,
     guiding_labels,
     masks_of,
     open_geometry,
     padded,
+    read_both_points,
     read_images,
     read_masks,
     read_side,
@@ -145,9 +145,8 @@ class _Found:
 def _read(fixed: Image, moving: Image, files: dict) -> tuple[tuple[Side, Side], dict[str, Image], dict]:
     """Returns both sides, the masks, and where all of it comes from."""
     images = {"fixed": fixed, "moving": moving}
-    sides = tuple(
-        read_side(name, each, files[f"{name}_labels"], files[f"{name}_points"]) for name, each in images.items()
-    )
+    points = read_both_points(files["fixed_points"], files["moving_points"])
+    sides = tuple(read_side(name, each, files[f"{name}_labels"], points[name]) for name, each in images.items())
     masks = read_masks(sides, files["fixed_mask"], files["moving_mask"])
     return sides, masks, provenance(images | files, backend.versions(), backend.device())
 
@@ -186,7 +185,6 @@ def _check_given(
     refine: int,
 ) -> None:
     """Refuses sides that do not suit each other, or what is asked for."""
-    check_points(fixed, moving)
     check_overlap(fixed.image, moving.image, alignment)
     if model is None:
         if fixed.image.shape[2] > 1 and moving.image.shape[2] == 1:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from regzoo.errors import InvalidError, invalid
-from regzoo.io.landmarks import read_points
+from regzoo.io.landmarks import Landmarks, check_paired, read_landmarks
 from regzoo.io.volumes import is_array
 from regzoo.registration.scores import Side
 from regzoo.world.alignment import Alignment
@@ -33,12 +33,20 @@ def read_images(fixed: Source, moving: Source, spacing: Sequence[float] | None) 
     return tuple(images)
 
 
-def read_side(name: str, image: Image, labels: Source | None, points: Points | None) -> Side:
+def read_side(name: str, image: Image, labels: Source | None, points: np.ndarray | None = None) -> Side:
     """Returns an image, the lowest of its values in place of padding, with its labels and landmarks."""
     labels = None if labels is None else _beside(f"{name}_labels", labels, image)
     where = padding(image)
-    points = None if points is None else _landmarks(f"{name}_points", points)
     return Side(without_padding(image, where) if where is not None else image, labels, points, where)
+
+
+def read_both_points(fixed: Points | None, moving: Points | None) -> dict[str, np.ndarray | None]:
+    """Returns the landmarks of each side, (N, 3) in RAS mm, by the side's name; both name the same, row by row."""
+    given = {"fixed": fixed, "moving": moving}
+    found = {name: _landmarks(f"{name}_points", points) for name, points in given.items() if points is not None}
+    if len(found) == 2:
+        check_paired(*found.values())
+    return {name: found[name].points if name in found else None for name in given}
 
 
 def open_geometry(*sides: Side) -> list[str]:
@@ -87,13 +95,6 @@ def guiding_labels(fixed: Side, moving: Side) -> tuple[Image, Image]:
     )
 
 
-def check_points(fixed: Side, moving: Side) -> None:
-    """Refuses landmarks that are not as many on both sides."""
-    if fixed.points is not None and moving.points is not None and len(fixed.points) != len(moving.points):
-        expected = f"{len(fixed.points)} landmarks, as many as fixed_points"
-        raise invalid("moving_points", expected, len(moving.points))
-
-
 def check_overlap(fixed: Image, moving: Image, alignment: Alignment) -> None:
     """Refuses images that have no place in common in scanner coordinates, if these are trusted."""
     gap = overlap_gap(fixed.grid, moving.grid)
@@ -113,12 +114,12 @@ def _beside(name: str, labels: Source, image: Image) -> Image:
     return labels
 
 
-def _landmarks(name: str, points: Points) -> np.ndarray:
+def _landmarks(name: str, points: Points) -> Landmarks:
     if isinstance(points, str | os.PathLike):
-        return read_points(points)
+        return read_landmarks(points)
     points = np.asarray(points)
     if points.ndim != 2 or points.shape[1] != 3 or points.dtype.kind not in "iuf" or not len(points):
         raise invalid(name, "a CSV file, or RAS mm of shape (N, 3)", f"shape {points.shape}, type {points.dtype}")
     if not np.isfinite(points).all():
         raise invalid(name, "finite coordinates", "NaN or infinite ones")
-    return points.astype(np.float64)
+    return Landmarks(points.astype(np.float64))

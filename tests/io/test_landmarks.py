@@ -5,7 +5,7 @@ import pytest
 
 from regzoo.errors import InvalidError
 from regzoo.io import reading
-from regzoo.io.landmarks import read_landmarks, read_normals, read_points, write_points
+from regzoo.io.landmarks import Landmarks, check_paired, read_landmarks, read_normals, read_points, write_points
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,22 @@ def test_names_and_other_words_go_with_the_points_in_their_order(tmp_path):
 SLICER = (
     "# Markups fiducial file version = 5.6\n# CoordinateSystem = {}\n# columns = id,x,y,z,ow,label\n7,-1,-2,3,1,F-1\n"
 )
+
+
+def test_landmarks_by_name_in_another_row_are_refused(tmp_path):
+    def written(name, rows, column="name"):
+        lines = (f"{each},{i},0,0" for i, each in enumerate(rows))
+        (tmp_path / name).write_text("\n".join([f"{column},x,y,z", *lines]))
+        return read_landmarks(tmp_path / name)
+
+    fixed = written("a.csv", ["apex", "base", "hilum"])
+    for same in (["apex", "base", "hilum"], ["M-1", "M-2", "M-3"], ["apex", "", "M-3"], ["x", "x", "x"]):
+        check_paired(fixed, written("b.csv", same, "Label"))
+    check_paired(fixed, Landmarks(np.zeros((3, 3))))
+    with pytest.raises(InvalidError, match=r"order of fixed_points, whose row 2 is 'base', received 'base' in row 3\."):
+        check_paired(fixed, written("b.csv", ["apex", "M-2", "base"]))
+    with pytest.raises(InvalidError, match="moving_points: expected 3 landmarks, as many as fixed_points, received 2"):
+        check_paired(fixed, written("b.csv", ["apex", "base"]))
 
 
 @pytest.mark.parametrize(("system", "sign"), [("LPS", -1), ("1", -1), ("RAS", 1), ("0", 1)])
