@@ -212,7 +212,8 @@ def _print_result(facts: dict) -> None:
             rows.append((name, before[way]["mean"], after[way]["mean"]))
     if rows:
         print_table([{"figure": name, "before": f"{old:.3f}", "after": f"{new:.3f}"} for name, old, new in rows])
-        typer.echo(f"before: {_STARTS.get(facts['start'], facts['start'])}, nothing else moved")
+        where = "; correlation: where before and after both show the moving image" if "ncc" in after else ""
+        typer.echo(f"before: {_STARTS.get(facts['start'], facts['start'])}, nothing else moved{where}")
     if len(after.get("dice", {})) > _LABELS_SHOWN:
         typer.echo(f"each of the {len(after['dice'])} labels: result.json")
     if "jacobian" in facts:

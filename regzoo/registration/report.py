@@ -210,6 +210,8 @@ def _caption(result: Result) -> list[str]:
         lines.append(f"folds {100 * jacobian['folds']:.3f} % of voxels, SDlogJ {jacobian['sdlogj']:.3f}")
     else:
         lines.append("No transform: labels predicted on the fixed image, in cyan.")
+    if "jacobian" in facts and result.moved_labels is not None:
+        lines.append("Outlines: labels of the fixed image yellow, of the moving image cyan.")
     warnings = (textwrap.wrap(f"WARNING: {text}", 105, subsequent_indent="    ") for text in facts["warnings"])
     return lines + [line for wrapped in warnings for line in wrapped]
 

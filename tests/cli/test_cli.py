@@ -93,7 +93,7 @@ class TestModels:
         assert 0.9 < float(ways[1]) < 1  # of the moving label a part lies outside the fixed image
         assert float(after["dice of label 1"]) == pytest.approx((1 + float(ways[1])) / 2, abs=1e-3)
         assert "folds 0.0000 % of voxels" in out
-        assert "\nbefore: in scanner coordinates, nothing else moved\n" in out
+        assert "\nbefore: in scanner coordinates, nothing else moved; correlation: where before and after both" in out
         files = "moved.nii.gz, moved_labels.nii.gz, transform.nii.gz, report.png, result.json"
         assert err.endswith(f"Written to a/out: {files}\n")
         moved, fixed = Image.read("a/out/moved.nii.gz"), Image.read("fixed.nii.gz")

@@ -103,7 +103,7 @@ def test_picture(tmp_path, name, labels):
 
 def test_picture_has_the_planned_size(tmp_path):
     report.picture(result(Grid((20, 30, 40), np.eye(4)), warnings=[LONG]), tmp_path / "report.png")
-    lines = 5 + 3  # model, Dice, landmarks, correlation, folds; the warning on three lines
+    lines = 6 + 3  # model, Dice, landmarks, correlation, folds, outlines; the warning on three lines
     height = 0.75 + 0.16 * lines + 0.8 + 7 * (3 + 0.12)  # 40 mm high planes meet the limit of 3 inches a row
     assert size(tmp_path / "report.png") == (720, int(height * 90))
 
