@@ -185,10 +185,11 @@ class Image:
         volume: int | None = None,
         spacing: tuple[float, float, float] | None = None,
     ) -> Image:
-        """Reads NIfTI, MGH or HDF5; a 2-D file (X, Y) becomes (X, Y, 1).
+        """Reads NIfTI, MGH, HDF5, MetaImage or NRRD; a 2-D file (X, Y) becomes (X, Y, 1).
 
         Args:
-            path: The file; of an HDF5 file, a dataset as FILE.h5/KEY.
+            path: The file; of an HDF5 file, a dataset as FILE.h5/KEY. MetaImage (.mha, .mhd) and NRRD need the
+                extra `itk`, SimpleITK.
             labels: Whether it is a label map: integers are kept exactly. A 4-D label file holds one channel per
                 label, which may be fractional, and is read as float32.
             volume: Which volume of a 4-D file, from 0.
@@ -247,15 +248,17 @@ class Image:
         return cls(array, affine, file.remark)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes NIfTI: integers in the smallest type that holds them, anything else as float32.
+        """Writes NIfTI, MetaImage or NRRD: integers in the smallest type that holds them, anything else as float32.
 
-        The affine goes into sform and qform. A qform cannot hold shear: a sheared affine goes into the sform only.
+        Of NIfTI, the affine goes into sform and qform. A qform cannot hold shear: a sheared affine goes into
+        the sform only.
 
         Args:
-            path: A name that ends in `.nii` or `.nii.gz`. The file is whole or absent.
+            path: A name that ends in `.nii`, `.nii.gz`, `.mha` or `.nrrd`. The file is whole or absent.
 
         Raises:
             InvalidError: If the name ends otherwise.
+            MissingError: If it is no NIfTI and SimpleITK is not installed.
         """
         volumes.write_image(self.array, self.affine, path)
 

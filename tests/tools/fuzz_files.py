@@ -18,6 +18,7 @@ from pathlib import Path
 import h5py
 import nibabel
 import numpy as np
+import SimpleITK as sitk
 from fuzz import check_command, mutated
 
 from regzoo.errors import RegzooError
@@ -46,6 +47,8 @@ def sound_files(folder: Path) -> dict[str, tuple[Path, str]]:
                 file.create_dataset("a", data=array.astype("float32"), chunks=True, compression="gzip")
         elif suffix in (".mgh", ".mgz"):
             nibabel.save(nibabel.MGHImage(array.astype("float32"), GRID.affine), path)
+        elif suffix in (".mha", ".mhd", ".nrrd"):
+            sitk.WriteImage(sitk.GetImageFromArray(array.astype("float32")), path, useCompression=suffix != ".mhd")
         elif suffix.startswith((".img", ".hdr")):
             nibabel.save(nibabel.Nifti1Pair(array.astype("float32"), GRID.affine), path)
         else:

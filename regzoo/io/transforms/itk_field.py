@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 
+from regzoo.io.lps import FLIP, LPS
 from regzoo.io.transforms.itk_linear import check_counts
-from regzoo.io.transforms.step import FLIP, LPS, Step
+from regzoo.io.transforms.step import Step
 
 
 def read(parameters: np.ndarray, fixed: np.ndarray) -> Step:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from regzoo.io.transforms.step import LPS
+from regzoo.io.lps import LPS
 
 
 def affine(parameters: np.ndarray, fixed: np.ndarray) -> np.ndarray:

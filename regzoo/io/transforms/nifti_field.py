@@ -6,9 +6,10 @@ import numpy as np
 from nibabel.spatialimages import SpatialImage
 
 from regzoo.errors import invalid
+from regzoo.io.lps import FLIP
 from regzoo.io.reading import check_size, check_voxels
 from regzoo.io.streams import most
-from regzoo.io.transforms.step import FLIP, Format, Step
+from regzoo.io.transforms.step import Format, Step
 from regzoo.io.volumes import nifti
 from regzoo.io.volumes.nibabel_file import volume_of
 

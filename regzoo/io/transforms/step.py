@@ -9,11 +9,6 @@ import numpy as np
 Step = np.ndarray | tuple[np.ndarray, np.ndarray]
 """A transform as data: a matrix (4, 4) or (vectors (*S, 3), affine (4, 4)), both in RAS millimetres."""
 
-LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""RAS to ITK's LPS and back, as a matrix (4, 4)."""
-FLIP = np.array([-1, -1, 1], dtype=np.float32)
-"""The same for vectors (*S, 3)."""
-
 
 @dataclass(frozen=True)
 class Format:

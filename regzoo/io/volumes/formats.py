@@ -13,7 +13,7 @@ import numpy as np
 from regzoo.errors import InvalidError, invalid
 from regzoo.io.files import check_listed
 from regzoo.io.reading import by_suffix, check_file, check_size, check_voxels, readable, shown
-from regzoo.io.volumes import hdf5, mgh, nifti
+from regzoo.io.volumes import hdf5, itk, mgh, nifti
 from regzoo.io.volumes.volume import Format, Volume
 
 FORMATS: dict[str, Format] = {
@@ -21,6 +21,9 @@ FORMATS: dict[str, Format] = {
     **dict.fromkeys((".nii.bz2", ".nii.zst", ".img", ".hdr", ".img.gz", ".hdr.gz"), nifti.READ_ONLY),
     **dict.fromkeys((".mgh", ".mgz"), mgh.MGH),
     **dict.fromkeys((".h5", ".hdf5"), hdf5.HDF5),
+    ".mha": itk.MHA,
+    ".mhd": itk.MHD,
+    ".nrrd": itk.NRRD,
 }
 """Suffix -> format; of FILE/KEY within a file, FILE's."""
 
@@ -129,7 +132,9 @@ def _checked_shape(name: str, file: Volume, volume: int | None, channels: bool) 
     """Returns the shape of what is to be read, from the header alone."""
     shape, kind = file.shape, file.dtype
     if kind.fields or kind.kind not in "biuf":
-        raise invalid(name, "one number per voxel", "RGB" if kind.fields else f"type {kind}", "Convert it to grey.")
+        raise invalid(
+            name, "one number per voxel", "RGB or vectors" if kind.fields else f"type {kind}", "Convert it to grey."
+        )
     if volume is not None:
         if len(shape) != 4 or not 0 <= volume < shape[3]:
             raise invalid(f"volume of {name}", "0 to the last volume of a 4-D file", f"{volume} for shape {shape}")

@@ -1,0 +1,106 @@
+"""Images that ITK reads and regzoo does not: MetaImage (.mha, .mhd) and NRRD; by SimpleITK, the extra `itk`."""
+
+import contextlib
+import math
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from regzoo.errors import MissingError
+from regzoo.io.files import atomic_file
+from regzoo.io.lps import LPS
+from regzoo.io.volumes import itk_header
+from regzoo.io.volumes.volume import Format, Volume
+
+_TYPES = ("UInt8", "Int8", "UInt16", "Int16", "UInt32", "Int32", "UInt64", "Int64", "Float32", "Float64")
+_RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+"""Stands for several numbers a voxel, which are refused."""
+
+
+def simpleitk() -> ModuleType:
+    """Returns SimpleITK.
+
+    Raises:
+        MissingError: If it is not installed.
+    """
+    try:
+        import SimpleITK
+    except ModuleNotFoundError:
+        raise MissingError("SimpleITK is not installed. Run pip install 'regzoo[itk]', or use NIfTI.") from None
+    return SimpleITK
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Takes the places in ITK's source code and its pointers out of an error."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = re.sub(r"\w+\(0x[0-9a-f]+\): *", "", str(error).split("ERROR: ")[-1])
+        raise ValueError(" ".join(text.split())) from error
+
+
+def _opener(name: str, header: Callable[[Path], itk_header.Header]) -> Callable:
+    @contextlib.contextmanager
+    def opened(path: Path) -> Iterator[Volume]:
+        sitk, head = simpleitk(), header(path)
+        reader = sitk.ImageFileReader()
+        reader.SetImageIO(name)
+        reader.SetFileName(str(path))
+        with told():
+            reader.ReadImageInformation()
+            yield _volume(sitk, reader, head)
+
+    return opened
+
+
+def _volume(sitk: ModuleType, reader: object, head: itk_header.Header) -> Volume:
+    shape, kind = reader.GetSize(), _dtype(sitk, reader)
+
+    def values(volume: int | None) -> np.ndarray:
+        head.check(math.prod(shape) * kind.itemsize)
+        if volume is not None:
+            reader.SetExtractSize((*shape[:3], 0))
+            reader.SetExtractIndex((0, 0, 0, volume))
+        return sitk.GetArrayFromImage(reader.Execute()).T
+
+    return Volume(shape, kind, affine_of(reader), values, head.most, head.remark)
+
+
+def _dtype(sitk: ModuleType, reader: object) -> np.dtype:
+    if reader.GetNumberOfComponents() > 1:
+        return _RGB
+    known = {getattr(sitk, f"sitk{name}"): np.dtype(name.lower()) for name in _TYPES}
+    return known.get(reader.GetPixelID(), np.dtype(complex))
+
+
+def affine_of(image: object) -> np.ndarray:
+    """Returns voxel to RAS mm, (4, 4), of what has ITK's geometry; in 2-D, the third axis runs along S."""
+    count = image.GetDimension()
+    axes = np.reshape(image.GetDirection(), (count, count)) * image.GetSpacing()
+    affine, used = np.eye(4), min(count, 3)
+    affine[:used, :used], affine[:used, 3] = axes[:used, :used], image.GetOrigin()[:used]
+    return LPS @ affine
+
+
+def _write(array: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    """Writes an array in its own type, compressed; channels as a fourth axis, as in NIfTI."""
+    sitk, count = simpleitk(), array.ndim
+    lps = LPS @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    direction = np.eye(count)
+    direction[:3, :3] = lps[:3, :3] / spacing
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array.T), isVector=False)
+    image.SetSpacing([*spacing, 1.0][:count])
+    image.SetOrigin([*lps[:3, 3], 0.0][:count])
+    image.SetDirection(direction.ravel())
+    with atomic_file(path) as temporary:
+        sitk.WriteImage(image, str(temporary), useCompression=True)
+
+
+MHA = Format(_opener("MetaImageIO", itk_header.meta), _write)
+MHD = Format(MHA.open)
+NRRD = Format(_opener("NrrdImageIO", itk_header.nrrd), _write)

@@ -1,0 +1,121 @@
+"""The text before the voxels of MetaImage and NRRD: what ITK does not tell of it, and voxels that are damaged."""
+
+import gzip
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from regzoo.errors import InvalidError, invalid
+from regzoo.io.streams import RATIO
+
+_LIMIT = 2**20
+"""Bytes of text before the voxels."""
+_CHUNK = 2**20
+_OPEN = (
+    "the header does not say {}. regzoo takes the axes to run along L, P, S, as ITK does; if they do not, write the "
+    "file anew by the program that it is from."
+)
+_MILLIMETRES = {"mm", "millimeter", "millimetre", "millimeters", "millimetres", ""}
+
+
+@dataclass(frozen=True)
+class Header:
+    """Where a file's voxels are.
+
+    Args:
+        voxels: The file that holds them.
+        start: Where they start in it, in bytes.
+        packed: What decompresses them: `"zlib"`, `"gzip"`; empty if they are as they are.
+        most: The most bytes that they can be.
+        remark: What the header leaves open of the geometry.
+    """
+
+    voxels: Path
+    start: int
+    packed: str
+    most: int
+    remark: str
+
+    def check(self, size: int) -> None:
+        """Reads compressed voxels to their checksum, which ITK does not compare.
+
+        Raises:
+            ValueError: If they are not of so many bytes.
+            Exception: Whatever decompression raises for damage.
+        """
+        if not self.packed:
+            return
+        with self.voxels.open("rb") as file:
+            file.seek(self.start)
+            found = _zlib_size(file, size) if self.packed == "zlib" else _gzip_size(file, size)
+        if found != size:
+            raise ValueError(f"its header tells of {size} bytes, its voxels are {found} or more")
+
+
+def meta(path: Path) -> Header:
+    """Returns that of a MetaImage, .mha or .mhd."""
+    text, start = _text(path, rb"(?im)^ElementDataFile *=.*\r?\n?")
+    name = _value(text, r"ElementDataFile *=")
+    voxels = path if name.upper() == "LOCAL" else path.parent / name
+    if voxels is not path and (name != Path(name).name or "%" in name or name.upper() == "LIST" or "\\" in name):
+        raise invalid(path.name, "voxels in one file beside it", f"'{name}'", "Write it anew as one .mha file.")
+    if not voxels.is_file():
+        raise InvalidError(f"{path.name}: its voxels, the file {name} beside it, do not exist.")
+    packed = "zlib" if _value(text, r"CompressedData *=").lower() in ("true", "1") else ""
+    raw = not packed and _value(text, r"BinaryData *=").lower() in ("true", "1")
+    remark = (
+        "" if re.search(r"(?im)^(TransformMatrix|Rotation|Orientation) *=", text) else _OPEN.format("TransformMatrix")
+    )
+    return _header(voxels, start if voxels is path else 0, packed, raw, remark)
+
+
+def nrrd(path: Path) -> Header:
+    """Returns that of a NRRD file."""
+    text, start = _text(path, rb"\r?\n\r?\n")
+    if re.search(r"(?im)^data ?file:", text):
+        raise invalid(path.name, "voxels in the file itself", "the name of another file", "Write it anew as one file.")
+    units = set(re.findall(r'"(.*?)"', _value(text, "space units:")))
+    if units - _MILLIMETRES:
+        raise invalid(f"space units of {path.name}", "mm", ", ".join(sorted(units)), "Write it anew in mm.")
+    encoding = _value(text, "encoding:").lower()
+    remark = "" if _value(text, "space:") else _OPEN.format("in which space it is")
+    return _header(path, start, "gzip" if encoding in ("gz", "gzip") else "", encoding == "raw", remark)
+
+
+def _header(voxels: Path, start: int, packed: str, raw: bool, remark: str) -> Header:
+    size = voxels.stat().st_size - start
+    return Header(voxels, start, packed, size if raw else size * RATIO, remark)
+
+
+def _text(path: Path, end: bytes) -> tuple[str, int]:
+    """Returns what stands before the voxels, and how many bytes that is."""
+    with path.open("rb") as file:
+        data = file.read(_LIMIT)
+    match = re.search(end, data)
+    if match is None:
+        raise ValueError("its header has no end")
+    return data[: match.end()].decode("latin-1"), match.end()
+
+
+def _value(text: str, key: str) -> str:
+    match = re.search(rf"(?im)^{key}[ \t]*(.*?)\s*$", text)
+    return match[1] if match else ""
+
+
+def _zlib_size(file: object, size: int) -> int:
+    inflate, total = zlib.decompressobj(), 0
+    while not inflate.eof and total <= size:
+        data = inflate.unconsumed_tail or file.read(_CHUNK)
+        if not data:
+            raise EOFError("it is cut")
+        total += len(inflate.decompress(data, _CHUNK))
+    return total
+
+
+def _gzip_size(file: object, size: int) -> int:
+    total = 0
+    with gzip.open(file) as stream:
+        while total <= size and (piece := stream.read(_CHUNK)):
+            total += len(piece)
+    return total

@@ -1,0 +1,206 @@
+"""Images that ITK reads: each voxel where SimpleITK says it is; and what is refused of them."""
+
+import re
+import sys
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from command_line import run
+from worlds import AFFINES, affine, rotation
+
+from regzoo.errors import InvalidError, MissingError
+from regzoo.io.volumes import read_remark
+from regzoo.world.images import Grid, Image
+from regzoo.world.transforms import Transform
+
+SHAPE = (5, 4, 3)
+WORLDS = {
+    **{name: AFFINES[name] for name in ("LPS", "anisotropic", "permuted", "oblique")},
+    "left-handed": affine(rotation(0.3, -0.2, 0.4) * (1.5, -1.2, 2.0), (10, -40, 30)),
+    "sheared": affine(np.array([[1.5, 0.2, 0], [0, 1.2, 0.3], [0, 0, 2.0]]), (1, 2, 3)),
+}
+VOXELS = [(0, 0, 0), (4, 3, 2), (1, 3, 0), (4, 0, 1)]
+
+
+def theirs(grid, seed=0, dtype="int16"):
+    """Returns an image of SimpleITK's on a grid of RAS, by SimpleITK's own setters."""
+    image = sitk.GetImageFromArray(np.random.default_rng(seed).integers(0, 200, SHAPE[::-1]).astype(dtype))
+    spacing = np.linalg.norm(grid[:3, :3], axis=0)
+    flip = np.diag([-1, -1, 1])
+    image.SetSpacing(spacing)
+    image.SetDirection((flip @ grid[:3, :3] / spacing).ravel())
+    image.SetOrigin(flip @ grid[:3, 3])
+    return image
+
+
+def write(path, image=None, compress=False):
+    sitk.WriteImage(theirs(AFFINES["oblique"]) if image is None else image, path, compress)
+    return path
+
+
+def check_places(image, expected):
+    for voxel in VOXELS:
+        x, y, z = expected.TransformIndexToPhysicalPoint(voxel)
+        np.testing.assert_allclose((image.affine @ (*voxel, 1))[:3], (-x, -y, z), atol=1e-9)
+        assert image.array[voxel] == expected.GetPixel(voxel)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize("suffix", [".mha", ".mhd", ".nrrd"])
+@pytest.mark.parametrize("world", WORLDS)
+def test_each_voxel_lies_where_simpleitk_says(tmp_path, world, suffix, compress):
+    path = write(tmp_path / f"a{suffix}", theirs(WORLDS[world]), compress)
+    image = Image.read(path)
+    assert (image.array.dtype, image.shape, image.remark) == (np.float32, SHAPE, "")
+    check_places(image, theirs(WORLDS[world]))
+    assert Grid.read(path).same_as(image.grid)
+    assert Image.read(path, labels=True).array.dtype == np.int16
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+@pytest.mark.parametrize("world", WORLDS)
+def test_what_is_written_lies_there_for_simpleitk(tmp_path, world, suffix):
+    array = np.random.default_rng(1).normal(size=SHAPE).astype("float32")
+    Image(array, WORLDS[world]).save(tmp_path / f"a{suffix}")
+    check_places(Image(array, WORLDS[world]), sitk.ReadImage(tmp_path / f"a{suffix}"))
+    np.testing.assert_allclose(Image.read(tmp_path / f"a{suffix}").affine, WORLDS[world], atol=1e-12)
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+def test_labels_are_written_in_the_smallest_type_and_channels_as_a_fourth_axis(tmp_path, suffix):
+    labels = np.arange(60).reshape(SHAPE)
+    for most, kind in ((199, "uint8"), (300, "int16"), (40000, "uint16")):
+        Image(labels * (most // 59), WORLDS["oblique"]).save(tmp_path / f"a{suffix}")
+        found = Image.read(tmp_path / f"a{suffix}", labels=True).array
+        assert found.dtype == kind
+        np.testing.assert_array_equal(found, labels * (most // 59))
+    channels = np.random.default_rng(0).random((*SHAPE, 2)).astype("float32")
+    Image(channels, WORLDS["oblique"]).save(tmp_path / f"c{suffix}")
+    found = Image.read(tmp_path / f"c{suffix}", labels=True)
+    np.testing.assert_array_equal(found.array, channels)
+    np.testing.assert_allclose(found.affine, WORLDS["oblique"], atol=1e-12)
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+def test_a_slice_and_one_volume_of_a_series_are_read(tmp_path, suffix):
+    flat = sitk.GetImageFromArray(np.arange(12, dtype="uint8").reshape(3, 4))
+    flat.SetSpacing((2, 3))
+    flat.SetOrigin((5, -7))
+    flat.SetDirection((0, -1, 1, 0))
+    image = Image.read(write(tmp_path / f"flat{suffix}", flat))
+    assert image.shape == (4, 3, 1)
+    x, y = flat.TransformIndexToPhysicalPoint((3, 1))
+    np.testing.assert_allclose(image.affine @ (3, 1, 0, 1), (-x, -y, 0, 1))
+    assert image.array[3, 1, 0] == flat.GetPixel((3, 1))
+    series = sitk.JoinSeries([theirs(WORLDS["oblique"], seed) for seed in range(3)])
+    path = write(tmp_path / f"series{suffix}", series)
+    with pytest.raises(InvalidError, match=r"has 4 dimensions \(5, 4, 3, 3\).* choose one volume"):
+        Image.read(path)
+    check_places(Image.read(path, volume=2), theirs(WORLDS["oblique"], 2))
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+def test_vectors_are_refused(tmp_path, suffix):
+    vectors = sitk.GetImageFromArray(np.zeros((*SHAPE, 3), "float32"), isVector=True)
+    with pytest.raises(InvalidError, match="expected one number per voxel, received RGB or vectors"):
+        Image.read(write(tmp_path / f"v{suffix}", vectors))
+
+
+@pytest.mark.parametrize("space", ["right-anterior-superior", "left-anterior-superior", "LPS"])
+def test_the_space_of_nrrd_counts(tmp_path, space):
+    rows = ["NRRD0004", "type: uint8", "dimension: 3", f"space: {space}", "sizes: 5 4 3", "encoding: raw"]
+    rows += ["space directions: (2,0,0) (0,3,0) (0,0,4)", "space origin: (10,20,30)", 'space units: "mm" "mm" "mm"']
+    path = tmp_path / "a.nrrd"
+    path.write_bytes("\n".join([*rows, "", ""]).encode() + bytes(range(60)))
+    signs = {"right-anterior-superior": (1, 1, 1), "left-anterior-superior": (-1, 1, 1), "LPS": (-1, -1, 1)}[space]
+    expected = np.diag([*signs, 1]) @ affine(np.diag([2, 3, 4]), (10, 20, 30))
+    np.testing.assert_allclose(Image.read(path).affine, expected)
+    path.write_bytes(path.read_bytes().replace(b'"mm" "mm" "mm"', b'"um" "um" "um"'))
+    with pytest.raises(InvalidError, match=r"space units of a\.nrrd: expected mm, received um"):
+        Image.read(path)
+
+
+def test_a_header_without_axes_is_remarked(tmp_path):
+    path = tmp_path / "a.nrrd"
+    rows = ["NRRD0004", "type: uint8", "dimension: 3", "sizes: 5 4 3", "spacings: 2 3 4", "encoding: raw"]
+    path.write_bytes("\n".join([*rows, "", ""]).encode() + bytes(range(60)))
+    image = Image.read(path)
+    assert "does not say in which space it is" in image.remark
+    np.testing.assert_allclose(image.affine[:3, :3], np.diag([-2, -3, 4]))
+    rows = ["NDims = 3", "DimSize = 5 4 3", "ElementType = MET_UCHAR", "BinaryData = True", "ElementDataFile = LOCAL"]
+    (tmp_path / "a.mha").write_bytes("\n".join([*rows, ""]).encode() + bytes(range(60)))
+    assert "does not say TransformMatrix" in read_remark(tmp_path / "a.mha")
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize("suffix", [".mha", ".mhd", ".nrrd"])
+def test_damage_is_refused(tmp_path, suffix, compress, capfd):
+    path = write(tmp_path / f"a{suffix}", compress=compress)
+    held = next((tmp_path / f"a{each}" for each in (".zraw", ".raw") if (tmp_path / f"a{each}").exists()), path)
+    sound = held.read_bytes()
+    damaged = {"cut": sound[:-20], "none": sound[:-90]}
+    if compress:
+        damaged |= {"flipped": sound[:-30] + bytes([sound[-30] ^ 255]) + sound[-29:], "sum": sound[:-2] + b"ab"}
+    for data in damaged.values():
+        held.write_bytes(data)
+        with pytest.raises(InvalidError, match=f"^a{suffix} is not a readable image, or it is damaged: ") as error:
+            Image.read(path)
+        assert not re.search("Exception|sitk", str(error.value))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+def test_sizes_that_no_file_holds_are_refused_before_memory_is_taken(tmp_path, suffix):
+    data = write(tmp_path / f"a{suffix}").read_bytes()
+    (tmp_path / f"a{suffix}").write_bytes(data.replace(b"5 4 3\n", b"5 4 30000\n"))
+    for read in (Image.read, Grid.read):
+        with pytest.raises(InvalidError, match="its header tells of 1200000 bytes, but the file can hold 120 at most"):
+            read(tmp_path / f"a{suffix}")
+    (tmp_path / f"a{suffix}").write_bytes(data.replace(b"5 4 3\n", b"5000 4000 3000\n"))
+    with pytest.raises(InvalidError, match="expected at most 268435456 voxels, received 60000000000"):
+        Image.read(tmp_path / f"a{suffix}")
+
+
+def test_voxels_elsewhere_are_refused(tmp_path):
+    path = write(tmp_path / "a.mhd")
+    text = path.read_text()
+    for name in ("../a.raw", "/etc/passwd", "LIST", "a%02d.raw 1 3 1"):
+        path.write_text(text.replace("a.raw", name))
+        with pytest.raises(InvalidError, match=r"a\.mhd: expected voxels in one file beside it"):
+            Image.read(path)
+    path.write_text(text.replace("a.raw", "b.raw"))
+    with pytest.raises(InvalidError, match=r"a\.mhd: its voxels, the file b\.raw beside it, do not exist"):
+        Image.read(path)
+    data = write(tmp_path / "a.nrrd").read_bytes()
+    (tmp_path / "a.nrrd").write_bytes(data.replace(b"encoding: raw\n", b"encoding: raw\ndata file: a.raw\n"))
+    with pytest.raises(InvalidError, match=r"a\.nrrd: expected voxels in the file itself"):
+        Image.read(tmp_path / "a.nrrd")
+
+
+def test_another_format_under_the_name_is_refused(tmp_path):
+    for name in ("a.mha", "a.mhd", "a.nrrd"):
+        (tmp_path / name).write_bytes(b"hello" * 100)
+        with pytest.raises(InvalidError, match=f"^{name} is not a readable image"):
+            Image.read(tmp_path / name)
+
+
+def test_without_simpleitk_the_extra_is_named(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.nrrd")
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    with pytest.raises(MissingError, match=r"SimpleITK is not installed\. Run pip install 'regzoo\[itk\]'"):
+        Image.read(path)
+
+
+def test_warp_reads_and_writes_them(tmp_path):
+    path = write(tmp_path / "a.mha")
+    matrix = np.eye(4)
+    matrix[:3, 3] = WORLDS["oblique"][:3, 0]  # one voxel along i
+    Transform.linear(matrix).save(tmp_path / "t.tfm")
+    moved = tmp_path / "moved.nrrd"
+    words = ("warp", path, "--transform", tmp_path / "t.tfm", "--reference", path, "-o", moved)
+    code, _, told = run(*map(str, words))
+    assert (code, told) == (0, "")
+    expected, found = sitk.GetArrayFromImage(theirs(AFFINES["oblique"])), sitk.ReadImage(moved)
+    np.testing.assert_allclose(sitk.GetArrayFromImage(found)[..., :-1], expected[..., 1:], atol=1e-3)
+    np.testing.assert_allclose(found.GetOrigin(), theirs(AFFINES["oblique"]).GetOrigin())
