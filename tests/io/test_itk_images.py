@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from command_line import run
+from PIL import Image as PIL
 from worlds import AFFINES, affine, rotation
 
 from regzoo.errors import InvalidError, MissingError
@@ -204,3 +205,47 @@ def test_warp_reads_and_writes_them(tmp_path):
     expected, found = sitk.GetArrayFromImage(theirs(AFFINES["oblique"])), sitk.ReadImage(moved)
     np.testing.assert_allclose(sitk.GetArrayFromImage(found)[..., :-1], expected[..., 1:], atol=1e-3)
     np.testing.assert_allclose(found.GetOrigin(), theirs(AFFINES["oblique"]).GetOrigin())
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16"])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".tiff"])
+def test_a_picture_is_a_slice_of_pixels_of_1_mm(tmp_path, suffix, kind):
+    pixels = (np.arange(63).reshape(7, 9) * (np.iinfo(kind).max // 63)).astype(kind)
+    picture = sitk.GetImageFromArray(pixels)
+    picture.SetSpacing((0.2, 0.3))  # which TIFF keeps as resolution, in print
+    image = Image.read(write(tmp_path / f"a{suffix}", picture))
+    np.testing.assert_array_equal(image.array, pixels.T[:, :, None])
+    np.testing.assert_array_equal(image.affine, np.diag([-1, -1, 1, 1]))
+    assert "regzoo takes 1 mm a pixel" in image.remark
+    labels = Image.read(tmp_path / f"a{suffix}", labels=True).array
+    assert labels.dtype == kind
+    assert Grid.read(tmp_path / f"a{suffix}").shape == (9, 7, 1)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_colour_is_refused(tmp_path, suffix):
+    ramp = np.arange(63, dtype="uint8").reshape(7, 9)
+    saved = PIL.fromarray(np.dstack([ramp, ramp + 9, 3 * ramp]))
+    colours = {"rgb": saved, "rgba": saved.convert("RGBA"), "palette": saved.quantize(16)}
+    colours |= {"la": saved.convert("LA")} if suffix == ".png" else {}
+    for name, each in colours.items():
+        each.save(tmp_path / f"{name}{suffix}")
+        with pytest.raises(InvalidError, match=r"expected one number per voxel, received .* Convert it to grey\.$"):
+            Image.read(tmp_path / f"{name}{suffix}")
+
+
+def test_pages_are_no_picture(tmp_path):
+    write(tmp_path / "a.tif", theirs(AFFINES["LPS"], dtype="uint8"))
+    with pytest.raises(InvalidError, match=r"a\.tif: expected one picture, received 3 pages"):
+        Image.read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_damaged_picture_is_refused(tmp_path, suffix):
+    path, other = tmp_path / f"a{suffix}", tmp_path / f"b{'.tif' if suffix == '.png' else '.png'}"
+    PIL.fromarray(np.random.default_rng(0).integers(0, 200, (40, 50)).astype("uint8")).save(path)
+    PIL.open(path).save(other)
+    for data in (path.read_bytes()[:-200], path.read_bytes()[:20], other.read_bytes()):
+        path.write_bytes(data)
+        with pytest.raises(InvalidError, match=rf"^a\{suffix} is not a readable image, or it is damaged: "):
+            Image.read(path)

@@ -49,6 +49,8 @@ def sound_files(folder: Path) -> dict[str, tuple[Path, str]]:
             nibabel.save(nibabel.MGHImage(array.astype("float32"), GRID.affine), path)
         elif suffix in (".mha", ".mhd", ".nrrd"):
             sitk.WriteImage(sitk.GetImageFromArray(array.astype("float32")), path, useCompression=suffix != ".mhd")
+        elif suffix in (".png", ".tif", ".tiff"):
+            sitk.WriteImage(sitk.GetImageFromArray(array[..., 0].astype("uint8")), path)
         elif suffix.startswith((".img", ".hdr")):
             nibabel.save(nibabel.Nifti1Pair(array.astype("float32"), GRID.affine), path)
         else:

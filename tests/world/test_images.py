@@ -424,7 +424,7 @@ class TestRead:
             (tmp_path / name).write_bytes(content)
             with pytest.raises(InvalidError, match=f"^{name} is not a readable image"):
                 Image.read(tmp_path / name)
-        for name in ("a.txt", "a.png", "a.gii", "a.mnc", "a.BRIK", "a"):
+        for name in ("a.txt", "a.bmp", "a.gii", "a.mnc", "a.BRIK", "a"):
             (tmp_path / name).write_bytes(b"hello")
             with pytest.raises(InvalidError, match=rf"^{name}: expected an image in one of \.nii, .* NIfTI first\.$"):
                 Image.read(tmp_path / name)

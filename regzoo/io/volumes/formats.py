@@ -24,6 +24,8 @@ FORMATS: dict[str, Format] = {
     ".mha": itk.MHA,
     ".mhd": itk.MHD,
     ".nrrd": itk.NRRD,
+    ".png": itk.PNG,
+    **dict.fromkeys((".tif", ".tiff"), itk.TIFF),
 }
 """Suffix -> format; of FILE/KEY within a file, FILE's."""
 

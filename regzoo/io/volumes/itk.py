@@ -1,4 +1,4 @@
-"""Images that ITK reads and regzoo does not: MetaImage (.mha, .mhd) and NRRD; by SimpleITK, the extra `itk`."""
+"""What SimpleITK, the extra `itk`, reads for regzoo: MetaImage (.mha, .mhd), NRRD, and PNG and TIFF as 2-D images."""
 
 import contextlib
 import math
@@ -9,7 +9,7 @@ from types import ModuleType
 
 import numpy as np
 
-from regzoo.errors import MissingError
+from regzoo.errors import MissingError, invalid
 from regzoo.io.files import atomic_file
 from regzoo.io.lps import LPS
 from regzoo.io.volumes import itk_header
@@ -59,6 +59,10 @@ def _opener(name: str, header: Callable[[Path], itk_header.Header]) -> Callable:
 
 def _volume(sitk: ModuleType, reader: object, head: itk_header.Header) -> Volume:
     shape, kind = reader.GetSize(), _dtype(sitk, reader)
+    if 0 in shape:
+        raise ValueError("its header tells of no voxels")
+    if head.picture and len(shape) > 2:
+        raise invalid(head.voxels.name, "one picture", f"{shape[2]} pages", "Write them as one volume, .nrrd.")
 
     def values(volume: int | None) -> np.ndarray:
         head.check(math.prod(shape) * kind.itemsize)
@@ -67,7 +71,7 @@ def _volume(sitk: ModuleType, reader: object, head: itk_header.Header) -> Volume
             reader.SetExtractIndex((0, 0, 0, volume))
         return sitk.GetArrayFromImage(reader.Execute()).T
 
-    return Volume(shape, kind, affine_of(reader), values, head.most, head.remark)
+    return Volume(shape, kind, LPS if head.picture else affine_of(reader), values, head.most, head.remark)
 
 
 def _dtype(sitk: ModuleType, reader: object) -> np.dtype:
@@ -104,3 +108,4 @@ def _write(array: np.ndarray, affine: np.ndarray, path: Path) -> None:
 MHA = Format(_opener("MetaImageIO", itk_header.meta), _write)
 MHD = Format(MHA.open)
 NRRD = Format(_opener("NrrdImageIO", itk_header.nrrd), _write)
+PNG, TIFF = (Format(_opener(f"{name}ImageIO", itk_header.picture)) for name in ("PNG", "TIFF"))

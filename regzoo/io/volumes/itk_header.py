@@ -1,4 +1,4 @@
-"""The text before the voxels of MetaImage and NRRD: what ITK does not tell of it, and voxels that are damaged."""
+"""What ITK does not tell of the headers of MetaImage, NRRD, PNG and TIFF, and voxels that are damaged."""
 
 import gzip
 import re
@@ -16,6 +16,9 @@ _OPEN = (
     "the header does not say {}. regzoo takes the axes to run along L, P, S, as ITK does; if they do not, write the "
     "file anew by the program that it is from."
 )
+_PICTURE = (
+    "a picture says nothing of millimetres. regzoo takes 1 mm a pixel, its rows to run along L, its columns along P."
+)
 _MILLIMETRES = {"mm", "millimeter", "millimetre", "millimeters", "millimetres", ""}
 
 
@@ -29,6 +32,7 @@ class Header:
         packed: What decompresses them: `"zlib"`, `"gzip"`; empty if they are as they are.
         most: The most bytes that they can be.
         remark: What the header leaves open of the geometry.
+        picture: Whether it is one picture, without any geometry.
     """
 
     voxels: Path
@@ -36,6 +40,7 @@ class Header:
     packed: str
     most: int
     remark: str
+    picture: bool = False
 
     def check(self, size: int) -> None:
         """Reads compressed voxels to their checksum, which ITK does not compare.
@@ -81,6 +86,15 @@ def nrrd(path: Path) -> Header:
     encoding = _value(text, "encoding:").lower()
     remark = "" if _value(text, "space:") else _OPEN.format("in which space it is")
     return _header(path, start, "gzip" if encoding in ("gz", "gzip") else "", encoding == "raw", remark)
+
+
+def picture(path: Path) -> Header:
+    """Returns that of a PNG or TIFF file."""
+    with path.open("rb") as file:
+        start = file.read(26)
+    if start.startswith(b"\x89PNG") and start[25:] == b"\4":  # which ITK does not know
+        raise invalid(path.name, "one number per voxel", "grey with transparency", "Convert it to grey.")
+    return Header(path, 0, "", path.stat().st_size * RATIO, _PICTURE, picture=True)
 
 
 def _header(voxels: Path, start: int, packed: str, raw: bool, remark: str) -> Header:
