@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from worlds import around
 
@@ -53,6 +54,11 @@ def test_what_is_not_alike_is_not_turned_plainly():
     random = np.random.default_rng(0)
     one, two = (Image(random.random(CUBE.shape).astype("float32"), CUBE.affine) for _ in range(2))
     assert not pose(one, two).plain
+    other = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=CUBE.shape), 3)
+    turned = body(CUBE, (70, 0, 0))
+    found = pose(body(CUBE), Image((turned.array + 0.15 * other / other.std()).astype("float32"), CUBE.affine))
+    assert 1 - found.likeness < 0.6 * (1 - found.unturned)  # much more alike, and still not alike enough to tell
+    assert not found.plain
 
 
 def test_a_slice_has_no_pose():
