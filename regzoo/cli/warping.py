@@ -21,8 +21,8 @@ Transforms = Annotated[
     list[str],
     typer.Option(
         metavar="FILE",
-        help="Transform file: .nii.gz, .nii, .h5, .tfm or .txt; [FILE,1] is its inverse, as ANTs writes it. "
-        "Of several, a point of fixed space goes through the first one first.",
+        help="Transform file: .nii.gz, .nii, .h5, .tfm, .txt, .mat, .mha or .nrrd; [FILE,1] is its inverse, as ANTs "
+        "writes it. Of several, a point of fixed space goes through the first one first.",
     ),
 ]
 

@@ -84,10 +84,7 @@ class Field:
 
         Beyond that padding v is constant, as u is beyond its grid.
         """
-        grid = _padded(self.grid, self.vectors)
-        goal = grid.coordinates().reshape(-1, 3)
-        found = _solve(self, goal, tolerance, iterations)
-        return Field((found - goal).reshape(*grid.shape, 3), grid)
+        return _inverse_field(self, _padded(self.grid, self.vectors), tolerance, iterations)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +132,48 @@ class Within:
         return linear_part(self.steps)
 
 
-Step = Linear | Field | Within
+@dataclass(frozen=True, eq=False)
+class Spline:
+    """The step `p -> p + u(p)`; u is a sum of cubic B-splines, one around each voxel of a lattice, as ITK has it.
+
+    Args:
+        coefficients: What they are multiplied by, in RAS mm, shape (*grid.shape, 3), at least 4 along each axis.
+        grid: The lattice. u is meant where four splines along each axis reach: from voxel 1 to `shape - 2`.
+    """
+
+    coefficients: np.ndarray
+    grid: Grid
+
+    def __repr__(self) -> str:
+        return f"<Spline {self.grid.text()}>"
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        """Maps points (*N, 3)."""
+        lattice = Image(self.coefficients, self.grid.affine)
+        return points + sample_points(lattice, points, order=3, outside="edge")
+
+    @property
+    def cells(self) -> Grid:
+        """What lies between the voxels where u is meant, a voxel for each cell."""
+        axes = self.grid.affine[:3, :3]
+        return Grid(tuple(np.array(self.grid.shape) - 3), about(axes, np.full(3, -1.5), self.grid.affine[:3, 3]))
+
+    def invert_points(self, points: np.ndarray) -> np.ndarray:
+        """Maps points (N, 3) back, by solving for each of them."""
+        return _solve(self, points, 1e-3, 500)
+
+    def inverse(self, tolerance: float, iterations: int) -> Field:
+        """Returns the inverse as a field on a finer grid, of up to eight voxels a cell along each axis."""
+        cells = self.cells
+        finer = int(np.clip(round((_SLAB / np.prod(cells.shape)) ** (1 / 3)), 1, 8))
+        axes = cells.affine[:3, :3] / finer
+        corner = map_points(cells.affine, np.full(3, -0.5))
+        grid = Grid(tuple(finer * size for size in cells.shape), about(axes, np.full(3, -0.5), corner))
+        places = grid.coordinates()
+        return _inverse_field(self, _padded(grid, self(places) - places), tolerance, iterations)
+
+
+Step = Linear | Field | Within | Spline
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +181,7 @@ class Transform:
     """A map from fixed to moving space: steps applied to a point one after the other.
 
     Args:
-        steps: `Linear`, `Field` and `Within` steps; the first is applied first.
+        steps: `Linear`, `Field`, `Spline` and `Within` steps; the first is applied first.
         grid: The fixed image's grid, on which `save` writes a dense field; `dataclasses.replace` sets another.
 
     Example:
@@ -198,18 +236,13 @@ class Transform:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Transform:
-        """Reads a transform from NIfTI (.nii, .nii.gz) or an ITK transform file (.h5, .tfm, .txt).
+        """Reads an ITK transform file (.h5, .tfm, .txt, .mat) or a field (.nii, .nii.gz; .mha, .mhd, .nrrd by `itk`).
 
         Raises:
             MissingError: If there is no such file.
             InvalidError: If it is damaged, of another format or of a kind that regzoo does not apply.
         """
-        found = [
-            cls.linear(step)
-            if isinstance(step, np.ndarray)
-            else cls.from_field(step[0], Grid(step[0].shape[:3], step[1]))
-            for step in transforms.read_transform(Path(path))
-        ]
+        found = [_loaded(step) for step in transforms.read_transform(Path(path))]
         grid = next((each.grid for each in found if each.grid is not None), None)
         return cls(tuple(step for each in found for step in each.steps), grid)
 
@@ -392,18 +425,29 @@ class Transform:
             yield places, self._map(places) if kept is None else places + kept[start:stop]
 
 
+def _loaded(step: transforms.Step) -> Transform:
+    """Returns the transform of a step as a file holds it."""
+    if isinstance(step, np.ndarray):
+        return Transform.linear(step)
+    grid = Grid(step[0].shape[:3], step[1])
+    if isinstance(step, transforms.Spline):
+        spline = Spline(step.coefficients, grid)
+        return Transform((Within((spline,), spline.cells),))
+    return Transform.from_field(step[0], grid)
+
+
 def linear_part(steps: tuple[Step, ...]) -> np.ndarray:
     """Returns the product of the matrices in steps, (4, 4): what is left of them where no field acts."""
     total = np.eye(4)
     for step in steps:
-        if not isinstance(step, Field):
+        if not isinstance(step, Field | Spline):
             total = (step.matrix if isinstance(step, Linear) else step._beyond) @ total
     return total
 
 
 def _kinds(steps: tuple[Step, ...]) -> str:
     """Says what the steps are, the first first: `field, matrix`."""
-    names = {Linear: "matrix", Field: "field"}
+    names = {Linear: "matrix", Field: "field", Spline: "spline"}
     return ", ".join(names.get(type(step)) or _kinds(step.steps) for step in steps) or "identity"
 
 
@@ -449,10 +493,16 @@ def _padded(grid: Grid, vectors: np.ndarray) -> Grid:
     return Grid(tuple(np.array(grid.shape) + 2 * pad), affine)
 
 
+def _inverse_field(step: Field | Spline, grid: Grid, tolerance: float, iterations: int) -> Field:
+    goal = grid.coordinates().reshape(-1, 3)
+    found = _solve(step, goal, tolerance, iterations)
+    return Field((found - goal).reshape(*grid.shape, 3), grid)
+
+
 _SHORTEST = 2**-10  # a step that was halved ten times in a row leads nowhere
 
 
-def _solve(field: Field, goal: np.ndarray, tolerance: float, iterations: int) -> np.ndarray:
+def _solve(field: Field | Spline, goal: np.ndarray, tolerance: float, iterations: int) -> np.ndarray:
     """Finds x with `field(x) = goal` for points (N, 3).
 
     By x <- x - step (field(x) - goal), then by Newton's method; the step is halved on growth.
@@ -482,7 +532,7 @@ def _solve(field: Field, goal: np.ndarray, tolerance: float, iterations: int) ->
     return found
 
 
-def _newton(field: Field, places: np.ndarray, error: np.ndarray, goal: np.ndarray) -> np.ndarray:
+def _newton(field: Field | Spline, places: np.ndarray, error: np.ndarray, goal: np.ndarray) -> np.ndarray:
     """Returns Newton's step (N, 3), at most four voxels; where the field folds or nearly does, the error itself."""
     near = 0.05 * field.grid.spacing.min()
     slopes = np.stack([(field(places + near * axis) - error - goal) / near for axis in np.eye(3)], axis=-1)

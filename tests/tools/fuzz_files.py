@@ -73,6 +73,14 @@ def sound_files(folder: Path) -> dict[str, tuple[Path, str]]:
         path = folder / name
         path.write_bytes(written.read_bytes())
         found[name] = path, "transform"
+    curve = sitk.BSplineTransform(3, 3)
+    curve.SetParameters(np.linspace(-1, 1, len(curve.GetParameters())).tolist())
+    for name, each in {"m.mat": sitk.Euler3DTransform((1, 2, 3), 0.1, 0.2, 0.3), "s.tfm": curve, "s.h5": curve}.items():
+        sitk.WriteTransform(each, folder / name)
+        found[name] = folder / name, "transform"
+    for name in ("v.mha", "v.nrrd"):
+        sitk.WriteImage(sitk.GetImageFromArray(field, isVector=True), folder / name, True)
+        found[name] = folder / name, "transform"
     rows = "".join(f"{x},{y},{z},p{x}\n" for x, y, z in ((1, 2.5, 3), (-4, 5e1, 6), (7, 8, -9)))
     (folder / "p.csv").write_text(f"x,y,z,name\n{rows}")
     head = "# Markups fiducial file version = 4.11\n# CoordinateSystem = LPS\n# columns = x,y,z,label\n"

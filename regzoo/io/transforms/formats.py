@@ -6,7 +6,7 @@ from pathlib import Path
 from regzoo.errors import invalid
 from regzoo.io.files import check_listed
 from regzoo.io.reading import by_suffix, check_file, readable
-from regzoo.io.transforms import itk_hdf5, itk_text, nifti_field
+from regzoo.io.transforms import itk_hdf5, itk_image_field, itk_mat, itk_text, nifti_field
 from regzoo.io.transforms.step import Format, Step
 
 FORMATS: dict[str, Format] = {
@@ -16,6 +16,8 @@ FORMATS: dict[str, Format] = {
     ".tfm": itk_text.TEXT,
     ".txt": Format(itk_text.TEXT.read),
     ".hdf5": Format(itk_hdf5.HDF5.read),
+    ".mat": itk_mat.MAT,
+    **dict.fromkeys((".mha", ".mhd", ".nrrd"), itk_image_field.FIELD),
 }
 """Suffix -> format."""
 

@@ -10,16 +10,27 @@ from regzoo.io.transforms.step import Step
 
 
 def read(parameters: np.ndarray, fixed: np.ndarray) -> Step:
-    """Fixed parameters: size, origin, spacing, direction row by row; parameters: components, then x, y, z."""
+    """Parameters: components, then x, y, z; fixed ones as in `lattice`."""
+    size, affine = lattice(parameters, fixed)
+    vectors = parameters.reshape(*size[::-1], 3).transpose(2, 1, 0, 3).astype(np.float32)
+    return np.ascontiguousarray(vectors * FLIP), affine
+
+
+def lattice(parameters: np.ndarray, fixed: np.ndarray) -> tuple[tuple[int, ...], np.ndarray]:
+    """Returns size and affine in RAS of fixed parameters: size, origin, spacing, direction row by row.
+
+    Raises:
+        ValueError: If they are none, or the parameters are not three numbers for each of its places.
+    """
     size = fixed[:3].astype(int)
     if (size < 1).any() or (size != fixed[:3]).any():
         raise ValueError(f"expected three positive sizes, received {fixed[:3].tolist()}")
-    check_counts(parameters, fixed, 3 * math.prod(size.tolist()), 18)
+    size = tuple(size.tolist())
+    check_counts(parameters, fixed, 3 * math.prod(size), 18)
     origin, spacing, direction = fixed[3:6], fixed[6:9], fixed[9:].reshape(3, 3)
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = direction * spacing, origin
-    vectors = parameters.reshape(*size[::-1], 3).transpose(2, 1, 0, 3).astype(np.float32)
-    return np.ascontiguousarray(vectors * FLIP), LPS @ affine
+    return size, LPS @ affine
 
 
 def numbers(vectors: np.ndarray, affine: np.ndarray) -> tuple[str, np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from regzoo.errors import InvalidError, invalid
-from regzoo.io.transforms import itk_field, itk_linear
+from regzoo.io.transforms import itk_field, itk_linear, itk_rotations, itk_spline
 from regzoo.io.transforms.step import Step
 
 
@@ -24,6 +24,15 @@ KINDS: dict[str, Callable[[np.ndarray, np.ndarray], Step]] = {
     "MatrixOffsetTransformBase": itk_linear.affine,
     "TranslationTransform": itk_linear.translation,
     "IdentityTransform": itk_linear.identity,
+    "ScaleTransform": itk_linear.scale,
+    "Euler3DTransform": itk_rotations.euler,
+    "VersorTransform": itk_rotations.versor,
+    "VersorRigid3DTransform": itk_rotations.rigid,
+    "Similarity3DTransform": itk_rotations.similarity,
+    "ScaleVersor3DTransform": itk_rotations.scaled,
+    "ScaleSkewVersor3DTransform": itk_rotations.skewed,
+    "ComposeScaleSkewVersor3DTransform": itk_rotations.composed,
+    "BSplineTransform": itk_spline.read,
     "DisplacementFieldTransform": itk_field.read,
 }
 """Kind -> what turns parameters and fixed parameters, both float64 in LPS, into a step."""

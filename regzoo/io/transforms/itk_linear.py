@@ -8,11 +8,13 @@ from regzoo.io.lps import LPS
 def affine(parameters: np.ndarray, fixed: np.ndarray) -> np.ndarray:
     """`y = M (x - c) + c + t` in LPS; parameters M row by row, then t; fixed parameters c."""
     check_counts(parameters, fixed, 12, 3)
-    linear = parameters[:9].reshape(3, 3)
-    matrix = np.eye(4)
-    matrix[:3, :3] = linear
-    matrix[:3, 3] = parameters[9:] + fixed - linear @ fixed
-    return LPS @ matrix @ LPS
+    return centred(parameters[:9].reshape(3, 3), parameters[9:], fixed)
+
+
+def scale(parameters: np.ndarray, fixed: np.ndarray) -> np.ndarray:
+    """`y = s (x - c) + c` in LPS; parameters s, one for each axis; fixed parameters c."""
+    check_counts(parameters, fixed, 3, 3)
+    return centred(np.diag(parameters), np.zeros(3), fixed)
 
 
 def translation(parameters: np.ndarray, fixed: np.ndarray) -> np.ndarray:
@@ -25,6 +27,14 @@ def identity(parameters: np.ndarray, fixed: np.ndarray) -> np.ndarray:
     """`y = x`."""
     check_counts(parameters, fixed, 0, 0)
     return np.eye(4)
+
+
+def centred(linear: np.ndarray, translation: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Returns the matrix in RAS of `y = M (x - c) + c + t` in LPS."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = linear
+    matrix[:3, 3] = translation + centre - linear @ centre
+    return LPS @ matrix @ LPS
 
 
 def check_counts(parameters: np.ndarray, fixed: np.ndarray, expected: int, expected_fixed: int) -> None:

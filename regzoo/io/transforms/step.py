@@ -3,11 +3,23 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-Step = np.ndarray | tuple[np.ndarray, np.ndarray]
-"""A transform as data: a matrix (4, 4) or (vectors (*S, 3), affine (4, 4)), both in RAS millimetres."""
+
+class Spline(NamedTuple):
+    """A displacement by cubic B-splines: coefficients (*S, 3) on a lattice of this affine (4, 4), RAS millimetres.
+
+    It acts where four coefficients along each axis reach: from voxel 1 to S - 2. Beyond that nothing is displaced.
+    """
+
+    coefficients: np.ndarray
+    affine: np.ndarray
+
+
+Step = np.ndarray | tuple[np.ndarray, np.ndarray] | Spline
+"""A transform as data: a matrix (4, 4), (vectors (*S, 3), affine (4, 4)) or a `Spline`, all in RAS millimetres."""
 
 
 @dataclass(frozen=True)

@@ -133,9 +133,12 @@ def _affine(file: Volume, spacing: Sequence[float] | None) -> np.ndarray:
 def _checked_shape(name: str, file: Volume, volume: int | None, channels: bool) -> tuple[int, ...]:
     """Returns the shape of what is to be read, from the header alone."""
     shape, kind = file.shape, file.dtype
-    if kind.fields or kind.kind not in "biuf":
+    if kind.kind not in "biuf":
         raise invalid(
-            name, "one number per voxel", "RGB or vectors" if kind.fields else f"type {kind}", "Convert it to grey."
+            name,
+            "one number per voxel",
+            "RGB or vectors" if kind.kind == "V" else f"type {kind}",
+            "Convert it to grey.",
         )
     if volume is not None:
         if len(shape) != 4 or not 0 <= volume < shape[3]:

@@ -16,8 +16,6 @@ from regzoo.io.volumes import itk_header
 from regzoo.io.volumes.volume import Format, Volume
 
 _TYPES = ("UInt8", "Int8", "UInt16", "Int16", "UInt32", "Int32", "UInt64", "Int64", "Float32", "Float64")
-_RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
-"""Stands for several numbers a voxel, which are refused."""
 
 
 def simpleitk() -> ModuleType:
@@ -69,15 +67,17 @@ def _volume(sitk: ModuleType, reader: object, head: itk_header.Header) -> Volume
         if volume is not None:
             reader.SetExtractSize((*shape[:3], 0))
             reader.SetExtractIndex((0, 0, 0, volume))
-        return sitk.GetArrayFromImage(reader.Execute()).T
+        array = sitk.GetArrayFromImage(reader.Execute()).T
+        return np.moveaxis(array, 0, -1) if kind.shape else array
 
     return Volume(shape, kind, LPS if head.picture else affine_of(reader), values, head.most, head.remark)
 
 
 def _dtype(sitk: ModuleType, reader: object) -> np.dtype:
-    if reader.GetNumberOfComponents() > 1:
-        return _RGB
-    known = {getattr(sitk, f"sitk{name}"): np.dtype(name.lower()) for name in _TYPES}
+    """Returns the type of a voxel; of colour and vectors, one of several numbers, such as `(float32, (3,))`."""
+    count = reader.GetNumberOfComponents()
+    prefix, shape = ("sitk", ()) if count == 1 else ("sitkVector", (count,))
+    known = {getattr(sitk, prefix + name): np.dtype((name.lower(), shape)) for name in _TYPES}
     return known.get(reader.GetPixelID(), np.dtype(complex))
 
 

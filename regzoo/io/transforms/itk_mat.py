@@ -1,0 +1,40 @@
+"""ITK's transform files in MATLAB's format: .mat, as ANTs writes its affine ones."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+
+from regzoo.errors import invalid
+from regzoo.io.transforms.itk_kinds import Record, is_composite, steps
+from regzoo.io.transforms.step import Format, Step
+
+_LIMIT = 2**26
+"""Bytes; a field of that size belongs into HDF5."""
+
+
+def _read(path: Path) -> list[Step]:
+    from scipy.io import loadmat, whosmat  # which few need
+
+    size = path.stat().st_size
+    if size > _LIMIT:
+        raise invalid(path.name, f"at most {_LIMIT} bytes", size, "Convert it to HDF5 (.h5).")
+    data = io.BytesIO(path.read_bytes())
+    names = [name for name, *_ in whosmat(data)]  # in which a name may stand twice
+    kinds = [name for name in names if name != "fixed"]
+    if len(kinds) != 1 or names.count("fixed") != 1:
+        raise ValueError(f"expected a transform and 'fixed', received {', '.join(names) or 'nothing'}")
+    if is_composite(kinds[0]):
+        advice = "ITK writes only the last one into .mat. Write .h5."
+        raise invalid(path.name, "one transform", "a composite of which some are lost", advice)
+    arrays = loadmat(data)
+    return steps([Record(kinds[0], *(_numbers(arrays[name]) for name in (kinds[0], "fixed")))], path.name)
+
+
+def _numbers(array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "iuf" or array.ndim != 2 or min(array.shape) > 1:
+        raise ValueError(f"expected a row of numbers, received shape {array.shape} of type {array.dtype}")
+    return array.ravel().astype(np.float64)
+
+
+MAT = Format(_read)
