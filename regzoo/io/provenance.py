@@ -1,11 +1,13 @@
 """Where a result comes from: its input files, when it was made, by what."""
 
 import datetime
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from regzoo.io.files import sha256
+from regzoo.io.volumes import dicom
 
 VERSION = 1
 """Of the keys of `result.json`; see `regzoo.schema.result`."""
@@ -36,7 +38,11 @@ def _file(source: object) -> Path | None:
 
 
 def _told(file: Path) -> dict[str, str]:
-    """Returns the name and the sha256 of a file; of a dataset FILE.h5/KEY that of FILE.h5."""
+    """Returns the name and the sha256 of a file; of a dataset FILE.h5/KEY that of FILE.h5; of DICOM, that of all."""
+    if dicom.is_series(file):
+        lines = "".join(f"{sha256(each)}\n" for each in dicom.files(file))
+        name = file.name if file.is_dir() else f"{file.parent.name}/{file.name}"
+        return {"file": name, "sha256": hashlib.sha256(lines.encode()).hexdigest()}
     within = file.parent.is_file()
     name = f"{file.parent.name}/{file.name}" if within else file.name
     return {"file": name, "sha256": sha256(file.parent if within else file)}

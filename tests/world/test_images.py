@@ -324,7 +324,7 @@ class TestRead:
         write(tmp_path / "c.nii", noise()).rename(tmp_path / "d.nii.gz")
         np.testing.assert_array_equal(Image.read(tmp_path / "d.nii.gz").array, expected)
         (tmp_path / "dicom").mkdir()
-        with pytest.raises(InvalidError, match=r"dicom: expected a file, received a folder\. Of a DICOM series make"):
+        with pytest.raises(InvalidError, match="DICOM series, received a folder without"):
             Image.read(tmp_path / "dicom")
         with pytest.raises(InvalidError, match="expected a file, received a folder"):
             Transform.load(tmp_path / "dicom")

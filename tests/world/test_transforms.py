@@ -552,7 +552,11 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("key", "value", "message"),
         [
-            ("TransformType", ["ThinPlateSplineKernelTransform_double_3_3"], "transform: expected one of AffineTransform"),
+            (
+                "TransformType",
+                ["ThinPlateSplineKernelTransform_double_3_3"],
+                "transform: expected one of AffineTransform",
+            ),
             ("TransformType", ["AffineTransform_double_2_2"], "received AffineTransform_double_2_2"),
             ("TransformParameters", np.zeros(7), "is not a readable transform"),
             ("TransformParameters", np.full(12, np.nan), "NaN or infinite"),

@@ -13,7 +13,7 @@ import numpy as np
 from regzoo.errors import InvalidError, invalid
 from regzoo.io.files import check_listed
 from regzoo.io.reading import by_suffix, check_file, check_size, check_voxels, readable, shown
-from regzoo.io.volumes import hdf5, itk, mgh, nifti
+from regzoo.io.volumes import dicom, hdf5, itk, mgh, nifti
 from regzoo.io.volumes.volume import Format, Volume
 
 FORMATS: dict[str, Format] = {
@@ -80,8 +80,8 @@ def read_remark(path: Path) -> str:
 
 
 def exists(path: Path) -> bool:
-    """Tells whether there is such a file, or such a dataset FILE.h5/KEY."""
-    return path.is_file() or (path.parent.is_file() and hdf5.exists(path))
+    """Tells whether there is such a file, such a dataset FILE.h5/KEY, or a folder, as of DICOM slices."""
+    return path.is_file() or dicom.is_series(path) or (path.parent.is_file() and hdf5.exists(path))
 
 
 def write_image(array: np.ndarray, affine: np.ndarray, path: str | os.PathLike) -> None:
@@ -106,14 +106,14 @@ def writer(path: str | os.PathLike) -> Callable[[np.ndarray, np.ndarray, Path], 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Volume]:
     """Gives an image file with its header read; damage that is found until it is closed is told as such."""
-    within = path.parent.is_file()
-    if not within:
-        check_file(path, "Of a DICOM series make one NIfTI file first, by dcm2niix for example.")
-    form = by_suffix(path.parent.name if within else path.name, FORMATS)
+    within, series = path.parent.is_file(), dicom.is_series(path)
+    if not (within or series):
+        check_file(path)
+    form = dicom.SERIES if series else by_suffix(path.parent.name if within else path.name, FORMATS)
     if form is None:
         known = f"an image in one of {', '.join(FORMATS)}"
         raise invalid(shown(path), known, f"'{path.suffix}'", "Convert it to NIfTI first.")
-    if not within:
+    if not (within or series):
         check_listed(path)
     # A damaged affine is refused by Grid.
     with readable(path), np.errstate(invalid="ignore", over="ignore"), form.open(path) as file:

@@ -41,22 +41,27 @@ def told() -> Iterator[None]:
         raise ValueError(" ".join(text.split())) from error
 
 
+def opened_by(name: str, path: Path) -> object:
+    """Returns SimpleITK's reader of a file by one of ITK's classes, with the header read."""
+    reader = simpleitk().ImageFileReader()
+    reader.SetImageIO(name)
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    return reader
+
+
 def _opener(name: str, header: Callable[[Path], itk_header.Header]) -> Callable:
     @contextlib.contextmanager
     def opened(path: Path) -> Iterator[Volume]:
-        sitk, head = simpleitk(), header(path)
-        reader = sitk.ImageFileReader()
-        reader.SetImageIO(name)
-        reader.SetFileName(str(path))
+        head = header(path)
         with told():
-            reader.ReadImageInformation()
-            yield _volume(sitk, reader, head)
+            yield _volume(opened_by(name, path), head)
 
     return opened
 
 
-def _volume(sitk: ModuleType, reader: object, head: itk_header.Header) -> Volume:
-    shape, kind = reader.GetSize(), _dtype(sitk, reader)
+def _volume(reader: object, head: itk_header.Header) -> Volume:
+    shape, kind = reader.GetSize(), dtype_of(reader)
     if 0 in shape:
         raise ValueError("its header tells of no voxels")
     if head.picture and len(shape) > 2:
@@ -67,15 +72,15 @@ def _volume(sitk: ModuleType, reader: object, head: itk_header.Header) -> Volume
         if volume is not None:
             reader.SetExtractSize((*shape[:3], 0))
             reader.SetExtractIndex((0, 0, 0, volume))
-        array = sitk.GetArrayFromImage(reader.Execute()).T
+        array = simpleitk().GetArrayFromImage(reader.Execute()).T
         return np.moveaxis(array, 0, -1) if kind.shape else array
 
     return Volume(shape, kind, LPS if head.picture else affine_of(reader), values, head.most, head.remark)
 
 
-def _dtype(sitk: ModuleType, reader: object) -> np.dtype:
+def dtype_of(reader: object) -> np.dtype:
     """Returns the type of a voxel; of colour and vectors, one of several numbers, such as `(float32, (3,))`."""
-    count = reader.GetNumberOfComponents()
+    sitk, count = simpleitk(), reader.GetNumberOfComponents()
     prefix, shape = ("sitk", ()) if count == 1 else ("sitkVector", (count,))
     known = {getattr(sitk, prefix + name): np.dtype((name.lower(), shape)) for name in _TYPES}
     return known.get(reader.GetPixelID(), np.dtype(complex))

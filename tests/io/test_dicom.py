@@ -1,0 +1,202 @@
+"""Folders of DICOM slices: each voxel where SimpleITK says it is, rescaled; and what is refused of them."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from worlds import rotation
+
+import regzoo
+from regzoo.errors import InvalidError, MissingError
+from regzoo.world.images import Grid, Image
+
+COLUMNS, ROWS, COUNT = 7, 6, 5
+SPACING, STEP, ORIGIN = (2.5, 1.5), 4.0, np.array([-30.0, 20.5, 100.25])
+WORLDS = {
+    "axial": np.eye(3),
+    "feet first": np.diag([1, 1, -1]),
+    "sagittal": np.array([[0, 1, 0], [0, 0, -1], [1, 0, 0]]),
+    "coronal": np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]]),
+    "oblique": rotation(0.3, -0.4, 0.2).T,
+}
+"""Rows: along a row, along a column, from slice to slice, in LPS."""
+
+
+def voxels(seed=0):
+    return np.random.default_rng(seed).integers(-500, 1500, (COUNT, ROWS, COLUMNS)).astype("int16")
+
+
+def slice_of(pixels, place, axes, series, number):
+    data = Dataset()
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.SOPClassUID, data.SOPInstanceUID, data.SeriesInstanceUID = CTImageStorage, generate_uid(), series
+    data.StudyInstanceUID = data.FrameOfReferenceUID = "1.2.3"
+    data.Modality, data.PatientName, data.PatientID, data.InstanceNumber = "CT", "Doe^Jane", "4711", number
+    data.ImagePositionPatient = [f"{each:.8g}" for each in place]
+    data.ImageOrientationPatient = [f"{each:.10f}" for each in axes[:2].ravel()]
+    data.PixelSpacing, data.SliceThickness = list(SPACING), 9
+    data.Rows, data.Columns = pixels.shape
+    data.BitsAllocated = data.BitsStored = 16
+    data.HighBit, data.PixelRepresentation, data.SamplesPerPixel = 15, 1, 1
+    data.PhotometricInterpretation, data.PixelData = "MONOCHROME2", pixels.tobytes()
+    data.RescaleSlope, data.RescaleIntercept = 2, -1024
+    return data
+
+
+def write(folder, world="axial", series="1.2.3.4", change=lambda number, data: None, shuffle=True):
+    """Writes a series, the names of its files in another order than the slices; `change` may alter one."""
+    folder.mkdir(exist_ok=True)
+    axes = WORLDS[world]
+    names = np.random.default_rng(1).permutation(COUNT) if shuffle else range(COUNT)
+    for number, pixels in enumerate(voxels()):
+        data = slice_of(pixels, ORIGIN + number * STEP * axes[2], axes, series, COUNT - number)
+        if change(number, data) is None:
+            data.save_as(folder / f"{series}-{names[number]}.dcm", enforce_file_format=True)
+    return folder
+
+
+def drop(*numbers):
+    return lambda number, data: False if number in numbers else None
+
+
+def setting(wanted, **values):
+    def change(number, data):
+        for name, value in values.items():
+            if number == wanted:
+                setattr(data, name, value)
+
+    return change
+
+
+def place(up, aside=0):
+    return [*(ORIGIN + np.array([aside, 0, up]))]
+
+
+def by_simpleitk(folder):
+    return sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder)))
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_each_voxel_lies_where_simpleitk_and_the_header_say(tmp_path, world, capfd):
+    folder = write(tmp_path / "ct", world)
+    (folder / "notes.txt").write_text("no slice")
+    image, theirs = Image.read(folder), by_simpleitk(folder)
+    assert (image.shape, image.remark) == ((COLUMNS, ROWS, COUNT), "")
+    turned = not np.allclose(np.cross(*WORLDS[world][:2]), WORLDS[world][2])  # slices are counted from the other end
+    for i, j, k in ((0, 0, 0), (6, 5, 4), (2, 5, 1), (6, 0, 3)):
+        x, y, z = theirs.TransformIndexToPhysicalPoint((i, j, k))
+        found = (image.affine @ (i, j, k, 1))[:3]
+        np.testing.assert_allclose(found, (-x, -y, z), atol=1e-6)
+        number = COUNT - 1 - k if turned else k
+        along, down, up = WORLDS[world]
+        place = ORIGIN + i * SPACING[1] * along + j * SPACING[0] * down + number * STEP * up
+        np.testing.assert_allclose(found, place * (-1, -1, 1), atol=1e-6)
+        assert image.array[i, j, k] == theirs[i, j, k] == 2 * int(voxels()[number, j, i]) - 1024
+    assert Grid.read(folder).same_as(image.grid)
+    assert Image.read(folder, labels=True).array.dtype.kind == "i"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_slices_of_a_tilted_gantry_keep_their_places(tmp_path):
+    def tilt(number, data):
+        data.ImagePositionPatient = [*(ORIGIN + number * np.array([0, 1.5, STEP]))]
+
+    image = Image.read(write(tmp_path / "ct", change=tilt))
+    np.testing.assert_allclose(image.affine[:3, 2], (0, -1.5, STEP))
+
+
+def test_each_slice_has_its_own_rescaling(tmp_path):
+    image = Image.read(write(tmp_path / "ct", change=setting(2, RescaleSlope="0.5", RescaleIntercept=7)))
+    np.testing.assert_allclose(image.array[:, :, 2], voxels()[2].T * 0.5 + 7)
+    np.testing.assert_allclose(image.array[:, :, 1], voxels()[1].T * 2 - 1024)
+
+
+def test_of_several_series_one_is_chosen(tmp_path):
+    folder = write(tmp_path / "scan")
+    write(folder, "sagittal", "1.2.3.5", drop(4))
+    listed = r"1\.2\.3\.4 \(CT, 5 slices\); 1\.2\.3\.5 \(CT, 4 slices\)"
+    message = rf"^scan: expected one DICOM series, received 2\. Choose one as FOLDER/UID: {listed}\.$"
+    with pytest.raises(InvalidError, match=message):
+        Image.read(folder)
+    image = Image.read(folder / "1.2.3.5")
+    assert image.shape == (COLUMNS, ROWS, 4)
+    assert Image.read(folder / "1.2.3.4").shape == (COLUMNS, ROWS, 5)
+    with pytest.raises(MissingError, match=rf"no DICOM series 1\.2\.3\.6\. There are: {listed}\."):
+        Image.read(folder / "1.2.3.6")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (drop(2), r"expected a whole series, received 1 missing slices between 1\.2\.3\.4-\d\.dcm and"),
+        (setting(2, ImagePositionPatient=place(STEP)), "expected one slice at each place, received two"),
+        (setting(2, ImagePositionPatient=place(2.4 * STEP)), "expected slices in equal steps on one"),
+        (setting(2, ImagePositionPatient=place(2 * STEP, 3)), "expected slices in equal steps on one line"),
+        (setting(2, ImageOrientationPatient=[0, 1, 0, 0, 0, -1]), "expected slices of one size, orientation and"),
+        (setting(2, PixelSpacing=[2.5, 2.5]), "expected slices of one size, orientation and spacing"),
+        (setting(2, Rows=3, PixelData=bytes(42)), "expected slices of one size, orientation and spacing"),
+        (setting(2, ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), "its axes or its spacing are damaged"),
+        (setting(2, PixelSpacing=None), r"pixel spacing of .*\.dcm: expected 2 numbers \(0028,0030\), received ''"),
+        (setting(2, ImagePositionPatient=None), r"place of .*\.dcm: expected 3 numbers \(0020,0032\), received ''"),
+    ],
+)
+def test_a_series_that_is_no_even_stack_is_refused(tmp_path, change, message):
+    with pytest.raises(InvalidError, match=message) as error:
+        Image.read(write(tmp_path / "ct", change=change))
+    assert "Jane" not in str(error.value)
+
+
+def test_frames_colour_and_folders_without_slices_are_refused(tmp_path):
+    frames = setting(2, NumberOfFrames=2, PixelData=voxels()[:2].tobytes())
+    with pytest.raises(InvalidError, match="expected one slice a file, received 2 frames"):
+        Image.read(write(tmp_path / "frames", change=frames))
+    colour = {
+        "SamplesPerPixel": 3,
+        "PhotometricInterpretation": "RGB",
+        "PlanarConfiguration": 0,
+        "PixelData": bytes(126),
+    }
+    colour |= {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelRepresentation": 0}
+    with pytest.raises(InvalidError, match="expected slices of one size, orientation and spacing"):
+        Image.read(write(tmp_path / "mixed", change=setting(2, **colour)))
+    with pytest.raises(InvalidError, match="expected one number per voxel, received RGB"):
+        Image.read(write(tmp_path / "colour", change=lambda number, data: setting(number, **colour)(number, data)))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InvalidError, match="the slices of a DICOM series, received a folder without"):
+        Image.read(tmp_path / "empty")
+
+
+def test_a_slice_that_is_cut_is_refused(tmp_path):
+    folder = write(tmp_path / "ct")
+    file = next(folder.iterdir())
+    sound = file.read_bytes()
+    for end in (-2, -30, -84, 400, 200):
+        file.write_bytes(sound[:end])
+        with pytest.raises(InvalidError, match=r"^1\.2\.3\.4-\d\.dcm is no readable slice\. Mend it, or take it out"):
+            Image.read(folder)
+
+
+def test_one_slice_is_as_thick_as_it_says(tmp_path):
+    assert Image.read(write(tmp_path / "ct", change=drop(1, 2, 3, 4))).spacing[2] == 9
+
+
+def test_without_simpleitk_the_extra_is_named(tmp_path, monkeypatch):
+    folder = write(tmp_path / "ct")
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    with pytest.raises(MissingError, match=r"SimpleITK is not installed\. Run pip install 'regzoo\[itk\]'"):
+        Image.read(folder)
+
+
+def test_a_result_names_the_folder_and_no_patient(tmp_path):
+    folder = write(tmp_path / "ct")
+    result = regzoo.register(folder, folder, method="rigid", iterations=1)
+    result.save(tmp_path / "out")
+    text = (tmp_path / "out" / "result.json").read_text()
+    assert json.loads(text)["inputs"]["fixed"]["file"] == "ct"
+    assert "Jane" not in text
+    assert "4711" not in text
