@@ -18,7 +18,7 @@ class Loss(keras.losses.Loss):
     output only.
 
     Args:
-        function: Name of a function of `regzoo.losses`, or of one added to `regzoo.schema.losses.LOSSES`.
+        function: Name of a function of `regzoo.losses`, or of an entry of `regzoo.schema.losses.LOSSES`.
         settings: Its parameters, such as `size` or `spacing`.
 
     Raises:
@@ -33,7 +33,8 @@ class Loss(keras.losses.Loss):
     def __init__(self, function: str, **settings: object) -> None:
         own = {key: settings.pop(key) for key in ("name", "reduction", "dtype") if key in settings}
         super().__init__(**{"name": function, "dtype": "float32"} | own)
-        known = {each.__name__: each for kind in LOSSES for each in named(kind).values()}
+        added = {name: each for kind in LOSSES for name, each in named(kind).items()}
+        known = added | {each.__name__: each for each in added.values()}
         if function not in known:
             raise unknown("loss", function, known)
         parameters = inspect.signature(known[function]).parameters

@@ -6,7 +6,7 @@ from keras import ops
 from regzoo.backend import Tensor
 from regzoo.errors import invalid
 from regzoo.ops.descriptors import self_similarity
-from regzoo.ops.statistics import float32, mean
+from regzoo.ops.statistics import alike, float32, mean
 
 
 def mi(
@@ -75,12 +75,13 @@ def nmi(
 
 def _entropies(fixed: Tensor, moved: Tensor, mask: Tensor | None, num_bins: int, sigma_ratio: float) -> tuple:
     """Returns the entropies of the fixed, the moved and the joint histogram in nats, shape (B,) each."""
+    fixed, moved = alike(fixed, moved)
     if num_bins < 2:
         raise invalid("num_bins", "at least 2", num_bins)
     if not sigma_ratio > 0:
         raise invalid("sigma_ratio", "a number above 0", sigma_ratio)
     if mask is not None:  # one value for every voxel and channel, shape (B, 1, voxels)
-        mask = ops.reshape(mask * ops.ones_like(float32(fixed)), (ops.shape(mask)[0], 1, -1))
+        mask = ops.reshape(mask * ops.ones_like(fixed), (ops.shape(mask)[0], 1, -1))
     share_f, share_m = (_bin_shares(image, mask, num_bins, sigma_ratio) for image in (fixed, moved))
     total = share_f.shape[-1] if mask is None else ops.maximum(ops.sum(mask, axis=-1, keepdims=True), 1e-6)
     share_f = share_f / total if mask is None else share_f * (mask / total)
@@ -149,7 +150,7 @@ def mind(
         if value < 1:
             raise invalid(name, "at least 1 voxel", value)
     (descriptor_f, content_f), (descriptor_m, content_m) = (
-        self_similarity(image, radius, dilation, floor) for image in (fixed, moved)
+        self_similarity(image, radius, dilation, floor) for image in alike(fixed, moved)
     )
     content = ops.maximum(content_f, content_m)
     difference = ops.mean(ops.square(descriptor_f - descriptor_m), axis=-2)

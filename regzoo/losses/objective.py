@@ -1,9 +1,9 @@
 """A weighted sum of losses, from their names and settings."""
 
-import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 
+from regzoo.backend import Tensor
 from regzoo.errors import checked_spacing, invalid, unknown
 from regzoo.schema.losses import LOSSES, Term, Terms, active
 from regzoo.schema.strict import validate
@@ -47,7 +47,7 @@ def weighted_terms(objective: Mapping[str, Mapping[str, Mapping]], spacing: Sequ
         raise invalid("objective", 'a dict such as {"image": {"lncc": {"weight": 1.0}}}', repr(objective))
     terms, spacing = validate(Terms, dict(objective), "objective"), checked_spacing(spacing)
     rows = [
-        (kind, name, _resolved(LOSSES[kind][name].function(), term, spacing), term.weight)
+        (kind, name, _resolved(f"{kind} loss {name}", LOSSES[kind][name].function(), term, spacing), term.weight)
         for kind, chosen in terms
         for name, term in active(chosen).items()
     ]
@@ -56,9 +56,19 @@ def weighted_terms(objective: Mapping[str, Mapping[str, Mapping]], spacing: Sequ
     return rows
 
 
-def _resolved(loss: Callable, term: Term, spacing: tuple[float, ...]) -> Callable:
-    """Returns the loss with its settings and the grid's spacing."""
-    settings = term.model_dump(exclude={"weight"})
-    if "spacing" in inspect.signature(loss).parameters:
+def _resolved(what: str, loss: Callable, term: Term, spacing: tuple[float, ...]) -> Callable:
+    """Returns the loss with its settings and the grid's spacing; what it gives is checked, as it may be the user's."""
+    settings, takes = term.model_dump(exclude={"weight"}), inspect.signature(loss).parameters
+    needed = {*settings, *["mask"] * what.startswith("image")}
+    if not needed <= takes.keys():
+        raise invalid(what, f"a function of {', '.join(sorted(needed))}", f"one of {', '.join(takes)}")
+    if "spacing" in takes:
         settings["spacing"] = spacing
-    return functools.partial(loss, **settings)
+
+    def checked(*given: Tensor) -> Tensor:
+        value = loss(*given, **settings)
+        if len(value.shape) != 1:
+            raise invalid(what, "one value for each item of the batch, shape (B,)", f"shape {tuple(value.shape)}")
+        return value
+
+    return checked

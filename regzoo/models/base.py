@@ -83,9 +83,13 @@ class RegistrationModel(keras.Model):
         """Returns the inverse map of a prediction, `{"ddf": ...}` and `dense` where the prediction has it."""
         raise NotImplementedError
 
+    def __call__(self, inputs: Mapping[str, Tensor], *args: object, **kwargs: object) -> dict:
+        """Checks the inputs, whose errors Keras would wrap into lines of its own, and calls the model."""
+        self._check(inputs)
+        return super().__call__(inputs, *args, **kwargs)
+
     def call(self, inputs: Mapping[str, Tensor], training: bool | None = None) -> dict:
         """Returns the field for a batch of pairs."""
-        self._check(inputs)
         return self.field(inputs["fixed"], inputs["moving"])
 
     def _check(self, inputs: Mapping[str, Tensor]) -> None:
@@ -94,9 +98,9 @@ class RegistrationModel(keras.Model):
         missing = [name for name in _SIDES if name not in inputs]
         if missing:
             raise invalid("inputs", f"a dictionary with '{missing[0]}'", ", ".join(map(str, inputs)) or "an empty one")
-        shapes = {name: tuple(inputs[name].shape) for name in _SIDES}
+        shapes = {name: tuple(getattr(inputs[name], "shape", ())) for name in _SIDES}
         for name, shape in shapes.items():
-            if len(shape) not in ((4, 5) if self.dims is None else (self.dims + 2,)):
+            if not shape or len(shape) not in ((4, 5) if self.dims is None else (self.dims + 2,)):
                 raise invalid(name, f"shape (B, {', '.join('XYZ'[: self.dims])}, C), with the channels last", shape)
         fixed, moving = shapes.values()
         if fixed[:-1] != moving[:-1] and "moving_matrix" not in inputs:
@@ -158,6 +162,9 @@ class RegistrationModel(keras.Model):
 
     def compared(self, inputs: Mapping[str, Tensor], prediction: Mapping[str, Tensor], labels: bool) -> dict:
         """Returns the arguments of the losses of each kind; all that moves is sampled together, once."""
+        missing = [name for name in ("fixed_labels", "moving_labels") if labels and name not in inputs]
+        if missing:
+            raise invalid("inputs", f"'{missing[0]}', which a label loss compares", ", ".join(inputs))
         names = ["moving", *["moving_labels"] * labels, *["moving_mask"] * ("moving_mask" in inputs)]
         stack = _framed(*(inputs[name] for name in names))
         # Nothing is learned through the images; without the stop, XLA would compute their gradient all the same.

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import keras
 
-from regzoo.errors import checked_spacing
+from regzoo.errors import checked_spacing, invalid
 from regzoo.models.base import RegistrationModel
 from regzoo.models.outputs.output import Output
 from regzoo.models.stages.chain import Chain
@@ -40,6 +40,8 @@ def build(
         >>> tuple(model({"fixed": image, "moving": image})["ddf"].shape)
         (1, 16, 12, 8, 3)
     """
+    if not isinstance(config, ModelConfig | Mapping):
+        raise invalid("config", "a dict with 'backbone' and 'output'", repr(config))
     config = config if isinstance(config, ModelConfig) else validate(ModelConfig, dict(config), "config")
     spacing = (1.0,) * config.dims if spacing is None else checked_spacing(spacing, config.dims)
     model = _row(config, spacing, precision)

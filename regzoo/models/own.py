@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 import keras
 
 from regzoo.backend import Tensor
-from regzoo.errors import InvalidError, invalid
+from regzoo.errors import InvalidError, RegzooError, invalid
 from regzoo.models.base import RegistrationModel
 from regzoo.schema.own import OwnConfig
 
@@ -33,6 +33,9 @@ class OwnModel(RegistrationModel):
 
     def __init__(self, network: keras.Model, **kwargs: object) -> None:
         super().__init__(**kwargs)
+        if not isinstance(network, keras.Model) or len(getattr(network, "inputs", None) or ()) != 2:
+            expected = "a Keras model of two inputs, [fixed, moving]"
+            raise invalid("network", expected, f"a {type(network).__name__}")
         self.network = network
         self.dims = len(network.inputs[0].shape) - 2
         self.build()
@@ -58,7 +61,14 @@ def build_own(config: OwnConfig) -> OwnModel:
     Raises:
         InvalidError: If nobody has said which function builds it.
     """
-    return OwnModel(_function(config.network)(**config.settings), name="own")
+    try:
+        network = _function(config.network)(**config.settings)
+    except RegzooError:
+        raise
+    except Exception as error:  # whatever a stranger's package or function raises
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise InvalidError(f"The network '{config.network}' cannot be built by its function: {reason}.") from error
+    return OwnModel(network, name="own")
 
 
 def _function(name: str) -> Callable[..., keras.Model]:

@@ -64,6 +64,8 @@ def save(
     folder = Path(folder)
     if folder.exists():
         raise InvalidError(f"{folder} exists. Choose another folder, or remove it: saved weights never change.")
+    if not isinstance(card, Mapping):
+        raise invalid("card", "a dict with 'name' and 'input'", repr(card))
     given = {"version": "1", "training": {"backend": backend.NAME, "keras": keras.__version__}} | dict(card)
     inputs = validate(InputConfig, dict(given.get("input", {})), "card: input")
     config, model = _described(model, inputs, network, settings or {})
@@ -84,6 +86,8 @@ def _described(
     """Returns a model's config, and the model as a registration model."""
     if network is None and getattr(model, "config", None) is None:
         raise invalid("network", "the name in regzoo.models.NETWORKS of the function that builds the model", None)
+    if network is not None and getattr(model, "config", None) is not None:
+        raise invalid("network", "none, for a model of regzoo's", repr(network))
     if network is None:
         inputs.check(model.config)
         if tuple(inputs.spacing) != tuple(model.spacing_mm):

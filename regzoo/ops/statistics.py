@@ -3,11 +3,31 @@
 from keras import ops
 
 from regzoo.backend import Tensor
+from regzoo.errors import invalid
 
 
 def float32(x: Tensor) -> Tensor:
     """Returns a float32 tensor of any array or tensor."""
     return ops.convert_to_tensor(x, dtype="float32")
+
+
+def alike(fixed: Tensor, moved: Tensor) -> tuple:
+    """Returns two images or label maps as float32 tensors, of one shape (B, *S, C), since others would broadcast.
+
+    Raises:
+        InvalidError: If their shapes differ.
+
+    Example:
+        >>> [x.shape[-1] for x in alike([[[1.0], [3.0]]], [[[0.0], [2.0]]])]
+        [1, 1]
+    """
+    fixed, moved = float32(fixed), float32(moved)
+    shapes = tuple(fixed.shape), tuple(moved.shape)
+    if len(shapes[0]) < 3:
+        raise invalid("fixed", "shape (B, *S, C), with the channels last", shapes[0])
+    if len(shapes[1]) != len(shapes[0]) or any(a != b for a, b in zip(*shapes, strict=True) if a and b):
+        raise invalid("moved", f"the shape of fixed, {shapes[0]}", shapes[1])
+    return fixed, moved
 
 
 def mean(x: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -57,6 +57,8 @@ def network_input(
     given = {"fixed": fixed_labels, "moving": moving_labels}
     if len({each is None for each in given.values()}) > 1:
         raise invalid("labels", "fixed_labels and moving_labels", "one of them")
+    if labels is not None and (fixed_labels is None or isinstance(labels, int)):
+        raise invalid("labels", "values such as [1, 2], of fixed_labels and moving_labels", labels)
     images = zip(given, read_images(fixed, moving, spacing), strict=True)
     sides = {name: read_side(name, image, given[name]) for name, image in images}
     wanted = []

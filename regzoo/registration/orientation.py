@@ -52,8 +52,8 @@ def still_turned(fixed: Image, moved: Image) -> list[str]:
     if found is None or not found.plain or np.abs(found.turn).max() <= _KNOWN.min():
         return []
     return [
-        f"moved: still turned by {_degrees(found)} against the fixed image. Try --alignment moments, or a method that "
-        "turns: rigid."
+        f"moved: still turned by {_degrees(found)} against the fixed image. Begin with the method rigid and "
+        "--alignment moments; where that was so, turn the image by hand first, in a viewer."
     ]
 
 

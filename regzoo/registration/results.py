@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from regzoo import progress
-from regzoo.io.files import LISTING, atomic_folder, digests
+from regzoo.io.files import LISTING, atomic_folder, check_writable, digests
 from regzoo.registration import report
 from regzoo.world.images import Image
 from regzoo.world.transforms import Transform
@@ -69,6 +69,7 @@ class Result:
             The folder.
         """
         folder = Path(folder)
+        check_writable(folder, folder=True)
         files = self._contents()
         with atomic_folder(folder, LISTING, ["moved.nii.gz", "moved_labels.nii.gz", *_TRANSFORMS]) as path:
             for name, content in files.items():

@@ -34,17 +34,19 @@ def central_determinant(vectors: np.ndarray, grid: Grid) -> np.ndarray:
     return np.concatenate(found).reshape(grid.shape)
 
 
-def folds(vectors: np.ndarray, grid: Grid) -> dict[str, float]:
+def folds(vectors: np.ndarray, grid: Grid, matrix: np.ndarray | None = None) -> dict[str, float]:
     """Counts where `T(x) = x + u(x)` folds, by the strict count of a digital diffeomorphism.
 
     A voxel and its neighbours along i, j and k span eight tetrahedra, and two more lie within the cubes before and
     behind it: ten determinants of one-sided differences. The voxel folds if one of them is <= 0. In an image of one
     slice there are four triangles. Central differences, which skip the voxel itself, overlook most folds. Beyond the
-    border the displacement goes on with its edge value.
+    border the displacement goes on with its edge value; that of a turn would fold there, so that a linear part of T,
+    which folds nothing, is taken away first.
 
     Args:
         vectors: u in RAS mm, shape (*grid.shape, 3).
         grid: Where the vectors are.
+        matrix: The linear part of T in RAS mm, (4, 4); None: none is taken away.
 
     Returns:
         `folds`: the share of voxels that fold; `folded_volume`: the volume that is turned inside out, as a share of
@@ -55,7 +57,8 @@ def folds(vectors: np.ndarray, grid: Grid) -> dict[str, float]:
         own count of voxels is by central differences.
     """
     count, volume = 0, 0.0
-    for slab, _, _ in _slabs(vectors, grid):
+    linear = np.eye(3) if matrix is None or np.linalg.det(matrix[:3, :3]) <= 0 else matrix[:3, :3]
+    for slab, _, _ in _slabs(vectors, grid, linear):
         folded = False
         for determinant in _simplices(slab):
             folded = folded | (determinant <= 0)
@@ -63,16 +66,20 @@ def folds(vectors: np.ndarray, grid: Grid) -> dict[str, float]:
         count += int(np.count_nonzero(folded))
     # A simplex is 1 / D! of the cell that its determinant is of; each cell is taken apart in two ways, half of each.
     dims, voxels = sum(size > 1 for size in grid.shape), math.prod(grid.shape)
+    volume *= np.linalg.det(_in_voxels(linear, grid))
     return {"folds": count / voxels, "folded_volume": volume / (2 * math.factorial(dims) * voxels)}
 
 
-def statistics(vectors: np.ndarray, grid: Grid, labels: np.ndarray | None = None) -> dict[str, float]:
+def statistics(
+    vectors: np.ndarray, grid: Grid, labels: np.ndarray | None = None, matrix: np.ndarray | None = None
+) -> dict[str, float]:
     """Summarises what a displacement does to volume.
 
     Args:
         vectors: u in RAS mm, shape (*grid.shape, 3).
         grid: Where the vectors are.
         labels: Where labels are (not 0), shape (*grid.shape); None: not known.
+        matrix: The linear part of T; see `folds`.
 
     Returns:
         `folds` and `folded_volume` as in `folds`; of the determinants by central differences `sdlogj`, `sdlogj_l2r`,
@@ -80,7 +87,7 @@ def statistics(vectors: np.ndarray, grid: Grid, labels: np.ndarray | None = None
         determinant below 0.3 and above 3 (nan without a voxel).
     """
     determinant = central_determinant(vectors, grid)
-    found = folds(vectors, grid) | spread(determinant)
+    found = folds(vectors, grid, matrix) | spread(determinant)
     if labels is None:
         return found
     inside = determinant[labels != 0]
@@ -120,12 +127,26 @@ def _deviation(values: np.ndarray) -> float:
     return float(np.log(np.maximum(values, _FLOOR), dtype=np.float64).std())
 
 
-def _slabs(vectors: np.ndarray, grid: Grid) -> Iterator[tuple[np.ndarray, bool, bool]]:
+def _axes(grid: Grid) -> list[int]:
+    return [axis for axis in range(3) if grid.shape[axis] > 1] or [0]
+
+
+def _in_voxels(linear: np.ndarray, grid: Grid) -> np.ndarray:
+    """Returns a linear map of mm in voxels along the axes of more than one voxel."""
+    axes, frame = _axes(grid), grid.affine[:3, :3]
+    return (np.linalg.inv(frame) @ linear @ frame)[np.ix_(axes, axes)]
+
+
+def _slabs(
+    vectors: np.ndarray, grid: Grid, linear: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, bool, bool]]:
     """Yields u in voxels, shape (components, rows + 2, ...), one more at each end, and whether the grid ends there.
 
-    Axes of one voxel are left out. Beyond the border u keeps its edge value.
+    Axes of one voxel are left out. Beyond the border u keeps its edge value. Of T, `linear` in mm is taken away first.
     """
-    axes = [axis for axis in range(3) if grid.shape[axis] > 1] or [0]
+    axes = _axes(grid)
+    back = np.eye(len(axes)) if linear is None else np.linalg.inv(_in_voxels(linear, grid))
+    rest = back - np.eye(len(axes))
     kept = [grid.shape[axis] for axis in axes]
     to_voxels = np.linalg.inv(grid.affine[:3, :3])[axes].astype(np.float32)
     vectors = np.asarray(vectors).reshape(*kept, 3)
@@ -134,6 +155,10 @@ def _slabs(vectors: np.ndarray, grid: Grid) -> Iterator[tuple[np.ndarray, bool, 
         stop = min(start + rows, kept[0])
         near = np.clip(np.arange(start - 1, stop + 1), 0, kept[0] - 1)
         slab = np.stack([vectors[near] @ row for row in to_voxels])
+        if rest.any():
+            places = np.stack(np.meshgrid(near, *map(np.arange, kept[1:]), indexing="ij"))
+            moved = np.tensordot(back, slab, 1) + np.tensordot(rest, places, 1)
+            slab = moved.astype(np.float32)
         slab = np.pad(slab, [(0, 0), (0, 0)] + [(1, 1)] * (len(kept) - 1), mode="edge")
         yield slab, start == 0, stop == kept[0]
 

@@ -11,6 +11,8 @@ from tensors import array, check_gradient, tensor
 from regzoo import backend, losses
 from regzoo.errors import InvalidError
 from regzoo.schema.losses import LOSSES as ENTRIES
+from regzoo.schema.losses import Term
+from regzoo.schema.registry import Entry
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # MONAI's own, on import
@@ -191,6 +193,42 @@ def test_weighted_terms_leave_out_exactly_the_terms_of_weight_0():
 def test_objectives_that_mean_nothing_are_refused(terms, message):
     with pytest.raises(InvalidError, match=message):
         losses.weighted_terms(terms, (1.0, 1.0))
+
+
+@pytest.mark.parametrize(("kind", "name"), [each for each in LOSSES if each[0] in ("image", "label")], ids=str)
+def test_shapes_that_would_broadcast_are_refused(kind, name):
+    two, one = np.ones((1, 8, 8, 2), "float32"), np.ones((1, 8, 8, 1), "float32")
+    with pytest.raises(
+        InvalidError, match=r"moved: expected the shape of fixed, \(1, 8, 8, 2\), received \(1, 8, 8, 1\)"
+    ):
+        KINDS[kind][name](two, one)
+    with pytest.raises(
+        InvalidError, match=r"fixed: expected shape \(B, \*S, C\), with the channels last, received \(8, 8\)"
+    ):
+        KINDS[kind][name](two[0, ..., 0], two[0, ..., 0])
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda fixed, moved: ops.mean(fixed - moved), "image loss own: expected a function of mask, received one of"),
+        (lambda fixed, moved, mask=None: ops.mean(fixed - moved), r"shape \(B,\), received shape \(\)"),
+        (
+            lambda fixed, moved, mask=None: fixed - moved,
+            r"one value for each item of the batch, shape \(B,\), received",
+        ),
+    ],
+)
+def test_a_loss_of_ones_own_that_is_none_is_named(monkeypatch, function, message):
+    monkeypatch.setitem(ENTRIES["image"], "own", Entry(Term, function))
+    image = ops.ones((1, 4, 4, 1))
+    with pytest.raises(InvalidError, match=message):
+        losses.weighted_terms({"image": {"own": {}}}, (1.0, 1.0))[0][2](image, image, None)
+
+
+def test_a_loss_of_ones_own_is_found_by_its_name_in_a_recipe(monkeypatch):
+    monkeypatch.setitem(ENTRIES["image"], "own", Entry(Term, lambda fixed, moved, mask=None: losses.ssd(fixed, moved)))
+    assert value(losses.Loss("own"), ops.ones((1, 4, 4, 1)), 3 * ops.ones((1, 4, 4, 1))) == 4
 
 
 @pytest.mark.parametrize("spacing", [2.0, (1.0,), (1.0, 0.0), (1.0, float("nan")), (1, 1, 1, 1), "ab"])

@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 
 from regzoo.errors import InvalidError
-from regzoo.models import OwnModel, build
+from regzoo.models import NETWORKS, OwnModel, build
+from regzoo.models.own import build_own
+from regzoo.models.saving import save
+from regzoo.schema.own import OwnConfig
 
 pytestmark = pytest.mark.backend
 IMAGE = np.zeros((1, 16, 12, 8, 1), "float32")
@@ -38,6 +41,36 @@ def model(request):
 def test_wrong_inputs_are_named(model, inputs, message):
     with pytest.raises(InvalidError, match=message):
         model(inputs)
+
+
+def test_a_label_loss_without_labels_is_named(model):
+    model.supervise({"label": {"dice": {}}}, (1.0, 1.0, 1.0))
+    with pytest.raises(InvalidError, match=r"inputs: expected 'moving_labels', which a label loss compares, received"):
+        model.compute_loss(
+            {"fixed": IMAGE, "moving": IMAGE, "fixed_labels": IMAGE}, y_pred=model({"fixed": IMAGE, "moving": IMAGE})
+        )
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda: None, "network: expected a Keras model of two inputs, .* received a NoneType"),
+        (lambda: keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]), "expected a Keras model of two inputs"),
+        (lambda features: None, "The network 'mine' cannot be built by its function: TypeError: .*features"),
+        ("text", "The network 'mine' cannot be built by its function: TypeError"),
+    ],
+)
+def test_a_function_that_builds_no_network_is_named(monkeypatch, function, message):
+    monkeypatch.setitem(NETWORKS, "mine", function)
+    with pytest.raises(InvalidError, match=message):
+        build_own(OwnConfig(network="mine"))
+
+
+def test_a_config_and_a_card_are_dicts(model, tmp_path):
+    with pytest.raises(InvalidError, match="config: expected a dict with 'backbone' and 'output', received 'unet'"):
+        build("unet")
+    with pytest.raises(InvalidError, match="card: expected a dict with 'name' and 'input', received 'mine'"):
+        save(model, tmp_path / "mine", "mine")
 
 
 def test_spacing_has_a_value_for_each_axis(model):

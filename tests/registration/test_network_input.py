@@ -56,6 +56,7 @@ def test_each_slice_is_a_pair_of_a_2d_network():
         ({"input": "lung"}, "input: expected a dict"),
         ({"fixed_labels": np.ones((20, 9, 9), int)}, "labels: expected fixed_labels and moving_labels"),
         ({"fixed_labels": boxes((1, (2, 2, 2))), "moving_labels": boxes((2, (2, 2, 2)))}, "both images have, received"),
+        ({"labels": [1]}, r"labels: expected values such as \[1, 2\], of fixed_labels and moving_labels"),
         ({"spacing": None}, "fixed: expected an array with one of spacing and affine"),
     ],
 )

@@ -12,8 +12,11 @@ from constant_model import constant_model
 
 import regzoo
 from regzoo import backend
+from regzoo.errors import InvalidError
+from regzoo.registration.results import Result
 from regzoo.schema.result import ImageResult
 from regzoo.world.images import Grid, Image
+from regzoo.world.transforms import Transform
 
 pytestmark = pytest.mark.backend
 
@@ -112,6 +115,14 @@ def test_result_json(scored):
     assert (facts["command"], facts["device"]) == (None, backend.device())
     age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(facts["date"])
     assert 0 <= age.total_seconds() < 3600
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    image = Image(np.random.default_rng(0).random((8, 8, 8)), np.eye(4))
+    result = Result(image, image, Transform.linear(np.eye(4), image.grid))
+    with pytest.raises(InvalidError, match="out"):
+        result.save(tmp_path / "out")
 
 
 @pytest.mark.slow_under("jax", "tensorflow")

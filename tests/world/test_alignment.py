@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 from worlds import AFFINES, around, rotation
 
 from regzoo.errors import InvalidError
@@ -43,6 +44,20 @@ def test_moments_find_a_rotation(worlds):
     found = aligned(body(fixed), body(moving, TURN, SHIFT), "moments")
     points = np.array([[10.0, 0, 0], [0, 10, 0], [0, 0, 10]])
     np.testing.assert_allclose(found.apply_points(points), points @ TURN.T + SHIFT, atol=0.6)
+
+
+@pytest.mark.parametrize("degrees", [30, 120, 150, 180])
+def test_moments_find_more_than_a_quarter_of_a_turn(degrees):
+    fixed, moving = grids("LAS", "oblique")
+    turn = Rotation.from_rotvec(degrees * np.array([0.6, 0.0, 0.8]), degrees=True).as_matrix()
+
+    def spotted(grid, turn, shift):
+        spot = np.exp(-((((grid.coordinates() - shift) @ turn) - (8, 3, 1)) ** 2).sum(-1) / 12)
+        return Image(body(grid, turn, shift).array + 60 * spot.astype("float32"), grid.affine)
+
+    found = aligned(spotted(fixed, NONE, (0, 0, 0)), spotted(moving, turn, SHIFT), "moments")
+    points = np.array([[10.0, 0, 0], [0, 10, 0], [0, 0, 10]])
+    np.testing.assert_allclose(found.apply_points(points), points @ turn.T + SHIFT, atol=1.2)
 
 
 def test_center_lays_middle_on_middle():

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 from worlds import AFFINES
 
 from regzoo.errors import InvalidError
@@ -73,6 +74,28 @@ def test_no_folds_where_nothing_folds():
     single = Grid((1, 1, 1), np.eye(4))
     assert folds(np.ones((1, 1, 1, 3), np.float32), single) == {"folds": 0, "folded_volume": 0}
     assert central_determinant(np.ones((1, 1, 1, 3), np.float32), single) == 1
+
+
+@pytest.mark.parametrize("shape", [(7, 9, 8), (12, 11, 1)])
+@pytest.mark.parametrize("name", ["LPS", "oblique", "anisotropic"])
+def test_a_turn_folds_nothing_and_hides_nothing(name, shape):
+    grid = Grid(shape, AFFINES[name])
+    turn, scale = np.eye(4), (1.2, 0.9, 1.1) if shape[2] > 1 else (1.0, 1.0, 1.0)
+    about = grid.affine[:3, 2] / grid.spacing[2]  # within the slice
+    turn[:3, :3] = Rotation.from_rotvec(100 * about, degrees=True).as_matrix() * scale
+    still = Transform.linear(turn, grid).displacement(grid)
+    assert folds(still, grid)["folds"] > 0.1  # beyond the border, where the displacement of a turn does not stop
+    assert folds(still, grid, turn) == {"folds": 0.0, "folded_volume": 0.0}
+    voxels = field(shape[: 3 if shape[2] > 1 else 2], 0.6)
+    bent = Transform.from_voxel_ddf(
+        np.pad(voxels.reshape(*shape, -1), [(0, 0)] * 3 + [(0, 3 - voxels.shape[-1])]), grid
+    )
+    expected = folds(bent.displacement(grid), grid)
+    found = folds(bent.then(Transform.linear(turn, grid)).displacement(grid), grid, turn)
+    assert found["folds"] == pytest.approx(expected["folds"], abs=1.5 / np.prod(shape))
+    volume = expected["folded_volume"] * np.prod(scale)
+    assert found["folded_volume"] == pytest.approx(volume, rel=1e-3)
+    assert expected["folds"] > 0.1
 
 
 @pytest.mark.parametrize("shape", [(7, 9, 8), (12, 11)])
