@@ -167,8 +167,12 @@ def test_frames_colour_and_folders_without_slices_are_refused(tmp_path):
     with pytest.raises(InvalidError, match="expected one number per voxel, received RGB"):
         Image.read(write(tmp_path / "colour", change=lambda number, data: setting(number, **colour)(number, data)))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InvalidError, match="the slices of a DICOM series, received a folder without"):
+    with pytest.raises(
+        InvalidError, match=r"empty: expected .* the slices of a DICOM series, received a folder without"
+    ):
         Image.read(tmp_path / "empty")
+    with pytest.raises(MissingError, match=r"2020\.01 does not exist\.$"):
+        Image.read(tmp_path / "empty" / "2020.01")
 
 
 def test_a_slice_that_is_cut_is_refused(tmp_path):

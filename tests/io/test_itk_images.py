@@ -2,6 +2,7 @@
 
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -249,3 +250,19 @@ def test_a_damaged_picture_is_refused(tmp_path, suffix):
         path.write_bytes(data)
         with pytest.raises(InvalidError, match=rf"^a\{suffix} is not a readable image, or it is damaged: "):
             Image.read(path)
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+def test_a_file_that_cannot_be_written_whole_is_not_left(tmp_path, monkeypatch, suffix):
+    path = write(tmp_path / f"a{suffix}")
+    before = path.read_bytes()
+
+    def full(image, name, **_settings):
+        Path(name).write_bytes(b"half")
+        raise RuntimeError("itkMetaImageIO.cxx:1110: ITK ERROR: (0x564a5ad3c9d0)")
+
+    monkeypatch.setattr(sitk, "WriteImage", full)
+    with pytest.raises(OSError, match=r"not written whole; is the disk full\?"):
+        Image(np.random.default_rng(0).random(SHAPE), WORLDS["oblique"]).save(path)
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    assert path.read_bytes() == before

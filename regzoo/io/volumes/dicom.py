@@ -82,9 +82,10 @@ def _chosen(path: Path) -> list[Slice]:
     for file in files(path):
         each = _slice(file)
         found.setdefault(each.series, []).append(each)
+    if not found and not path.is_dir():
+        raise MissingError(f"{path} does not exist.")
     if not found:
-        folder = path if path.is_dir() else path.parent
-        raise invalid(str(folder), "an image file, or a folder with the slices of a DICOM series", "a folder without")
+        raise invalid(str(path), "an image file, or a folder with the slices of a DICOM series", "a folder without")
     told = "; ".join(f"{uid} ({each[0].modality}, {len(each)} slices)" for uid, each in found.items())
     if path.is_dir():
         if len(found) > 1:

@@ -1,6 +1,7 @@
 """What SimpleITK, the extra `itk`, reads for regzoo: MetaImage (.mha, .mhd), NRRD, and PNG and TIFF as 2-D images."""
 
 import contextlib
+import errno
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -107,7 +108,10 @@ def _write(array: np.ndarray, affine: np.ndarray, path: Path) -> None:
     image.SetOrigin([*lps[:3, 3], 0.0][:count])
     image.SetDirection(direction.ravel())
     with atomic_file(path) as temporary:
-        sitk.WriteImage(image, str(temporary), useCompression=True)
+        try:
+            sitk.WriteImage(image, str(temporary), useCompression=True)
+        except RuntimeError:  # whose text has ITK's source files and no reason
+            raise OSError(errno.EIO, "not written whole; is the disk full?", str(path)) from None
 
 
 MHA = Format(_opener("MetaImageIO", itk_header.meta), _write)
