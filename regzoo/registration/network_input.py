@@ -32,8 +32,7 @@ def network_input(
             (1.0, 1.0, 1.0)}`; or `regzoo.load(name).card.input`.
         fixed_labels: Label map on the fixed image's grid, where an array is taken to lie.
         moving_labels: The same on the moving image's grid.
-        labels: Which labels, one channel each; None: those that both images have. For several pairs to be put together,
-            name them.
+        labels: Which labels, one channel each, to be named for several pairs; None: those that both images have.
         spacing: Millimetres along the axes of images that are arrays, which run along R, A, S.
 
     Returns:
@@ -61,10 +60,9 @@ def network_input(
         raise invalid("labels", "values such as [1, 2], of fixed_labels and moving_labels", labels)
     images = zip(given, read_images(fixed, moving, spacing), strict=True)
     sides = {name: read_side(name, image, given[name]) for name, image in images}
-    wanted = []
-    if fixed_labels is not None:
-        shared = shared_labels(*(side.labels for side in sides.values()))
-        wanted = list(shared if labels is None else labels)
+    wanted = list(labels or ())
+    if fixed_labels is not None and not wanted:
+        wanted = shared_labels(*(side.labels for side in sides.values()))
         if not wanted:
             raise invalid("labels", "a label that both images have", "none")
     found, grid = {}, None
