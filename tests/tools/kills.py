@@ -70,14 +70,14 @@ def registrations(home: Path, count: int, draw: random.Random) -> dict:
     for i in range(count):
         register(2 + i, draw.uniform(0.8, 1.02) * whole)
         without += not (out / LISTING).exists()
-        for path in out.iterdir():
+        for path in (each for each in out.iterdir() if each.is_file()):
             try:
                 check_listed(path)
             except RegzooError:
                 mixed += 1
                 break
         register(1)
-    left = [path.name for path in home.iterdir() if path.name.startswith(".")]
+    left = [path.name for folder in (home, out) for path in folder.iterdir() if path.name.startswith(".")]
     report = {"registrations": count, "mixed": mixed, "without_a_listing": without}
     return report | {"left_behind": left, "seconds_of_one_registration": whole}
 
