@@ -304,7 +304,7 @@ BAD = [
     (("warp", "text.nii.gz", "--points", *WARP[2:4], "-o", "y.csv"), "text.nii.gz: expected a header with the columns"),
     (("warp", "bad.csv", "--points", *WARP[2:4], "-o", "y.csv"), "bad.csv line 2: expected numbers for x,y,z"),
     (("warp", "fixed.nii.gz", "--labels", *WARP[2:]), "fixed.nii.gz: expected integer labels, received values between"),
-    ((*WARP[:-1], "x.png"), "path: expected a name ending in .nii or .nii.gz, received 'x.png'."),
+    ((*WARP[:-1], "x.png"), "path: expected a name ending in .nii or .nii.gz or .mha or .nrrd, received 'x.png'."),
 ]
 
 
