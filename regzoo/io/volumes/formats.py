@@ -80,8 +80,10 @@ def read_remark(path: Path) -> str:
 
 
 def exists(path: Path) -> bool:
-    """Tells whether there is such a file, such a dataset FILE.h5/KEY, or a folder, as of DICOM slices."""
-    return path.is_file() or dicom.is_series(path) or (path.parent.is_file() and hdf5.exists(path))
+    """Tells whether there is such a file, such a dataset FILE.h5/KEY, or a folder of DICOM slices."""
+    if dicom.is_series(path):
+        return bool(dicom.files(path))
+    return path.is_file() or (path.parent.is_file() and hdf5.exists(path))
 
 
 def write_image(array: np.ndarray, affine: np.ndarray, path: str | os.PathLike) -> None:
