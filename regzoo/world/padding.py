@@ -11,7 +11,7 @@ from regzoo.world.images import Image
 
 _AIR = (-1050.0, -900.0)  # HU; darker is no matter
 _APART = 100.0  # HU between padding and the darkest anatomy
-_LEAST = 0.005  # share of the voxels; of fewer nothing is said
+_LEAST = 0.005  # share of the voxels; fewer are no padding
 _AMID = 0.05  # of the range of intensities, by which a constant lies within it
 _SPARSE = 100  # voxels along each axis that are looked at to judge intensities
 
@@ -41,7 +41,9 @@ def padding(image: Image) -> np.ndarray | None:
         low, high = np.percentile(others, (5, 95))
         aside = _AMID * (high - low)
         if value > _AIR[1] and low + aside < value < high - aside:
-            return _at_corners(image.array == value)
+            where = _at_corners(image.array == value)
+            if where.mean() >= _LEAST:  # fewer are anatomy that reaches two corners with one value by chance
+                return where
     return None
 
 
