@@ -36,7 +36,7 @@ def aligned(fixed: Image, moving: Image, how: Alignment) -> Transform:
     (centre_f, spread_f), (centre_m, spread_m) = _moments(fixed), _moments(moving)
     turns = [np.eye(3)] if how == "mass" else _turns(spread_f, spread_m)
     starts = [Transform.linear(about(turn, centre_f, centre_m), fixed.grid) for turn in turns]
-    likeness = [_likeness(fixed, moving, start) for start in starts] if len(starts) > 1 else [1.0]
+    likeness = [_likeness(fixed, moving, start) for start in starts]
     best = int(np.argmax(likeness))
     return starts[best if 1 - likeness[best] < _PLAINLY * (1 - likeness[0]) else 0]
 
