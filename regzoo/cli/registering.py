@@ -47,14 +47,18 @@ Refine = Annotated[
     ),
 ]
 Loss = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="NAME",
         help="Of --method and --refine: ssd, ncc, lncc; across modalities mi, nmi, mind. "
         "Demons compare intensities and convex MIND, whatever it is.",
+        show_default="lncc",
     ),
 ]
-Iterations = Annotated[int, typer.Option(metavar="N", help="Most steps of --method on each level of resolution.")]
+Iterations = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Most steps of --method on each level of resolution.", show_default="100"),
+]
 Guided = Annotated[
     bool,
     typer.Option("--guided", help="In --method and --refine, the labels of both images count as much as the images."),
@@ -96,8 +100,8 @@ def register(
     model: Model = None,
     method: Method = None,
     refine: Refine = 0,
-    loss: Loss = "lncc",
-    iterations: Iterations = 100,
+    loss: Loss = None,
+    iterations: Iterations = None,
     guided: Guided = False,
     only_if_better: Better = False,
     fixed_mask: Mask = None,

@@ -5,9 +5,10 @@ import inspect
 import keras
 
 from regzoo.backend import Tensor
-from regzoo.errors import unknown
+from regzoo.errors import checked_spacing, unknown
 from regzoo.losses.objective import named
 from regzoo.schema.losses import LOSSES
+from regzoo.schema.strict import validate
 
 
 @keras.saving.register_keras_serializable("regzoo")
@@ -22,7 +23,7 @@ class Loss(keras.losses.Loss):
         settings: Its parameters, such as `size` or `spacing`.
 
     Raises:
-        InvalidError: If there is no such loss, or it has no such parameter.
+        InvalidError: If there is no such loss, it has no such parameter, or a value is out of range.
 
     Example:
         >>> loss = Loss("ssd")  # with parameters: Loss("lncc", size=7)
@@ -41,6 +42,11 @@ class Loss(keras.losses.Loss):
         for key in settings:
             if key not in parameters:
                 raise unknown(f"parameter of {function}", key, list(parameters)[1:])
+        if "spacing" in settings:
+            checked_spacing(settings["spacing"])
+        for entry in (each for kind in LOSSES.values() for each in kind.values() if each.function() is known[function]):
+            said = {key: value for key, value in settings.items() if key in entry.config.model_fields}
+            validate(entry.config, said, function)
         self.function, self.settings = function, settings
         self._loss, self._of_pairs = known[function], next(iter(parameters)) != "ddf"
 

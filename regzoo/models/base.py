@@ -70,6 +70,8 @@ class RegistrationModel(keras.Model):
     """Whether the model gives the inverse field too."""
     dims: int | None = None
     """How many axes its images have; None: 2 or 3."""
+    spacing_mm: tuple[float, ...] | None = None
+    """Millimetres a voxel for which the model was built; None: any."""
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__(**{"dtype": "float32"} | kwargs)  # whatever the user's Keras settings say
@@ -117,6 +119,17 @@ class RegistrationModel(keras.Model):
             "regzoo.load opens, and a .keras file of that by `regzoo export`; weights alone by save_weights."
         )
 
+    def compile(self, optimizer: object = "rmsprop", loss: object = None, **kwargs: object) -> None:
+        """Sets the optimizer and what else Keras's `compile` takes, but for the loss.
+
+        Raises:
+            InvalidError: If a loss is given, which `supervise` sets.
+        """
+        if loss is not None:
+            advice = 'Call supervise({"image": {"lncc": {}}, "deformation": {"gradient": {}}}, spacing).'
+            raise invalid("loss", "none in compile, as supervise sets what the model minimises", loss, advice)
+        super().compile(optimizer, **kwargs)
+
     def supervise(self, objective: Objective, spacing: Sequence[float], symmetric: bool = False) -> None:
         """Sets what `fit` minimises.
 
@@ -128,9 +141,14 @@ class RegistrationModel(keras.Model):
 
         Raises:
             InvalidError: If no term has a weight above 0, a loss or a setting is unknown or out of range, the model
-                cannot be trained by it, spacing does not fit, or `symmetric` is asked of a model without an inverse.
+                cannot be trained by it, spacing is not that of `regzoo.models.build`, or `symmetric` is asked of a
+                model without an inverse.
         """
-        terms = losses.weighted_terms(objective, checked_spacing(spacing, self.dims))
+        spacing = checked_spacing(spacing, self.dims)
+        if self.spacing_mm is not None and not np.allclose(spacing, self.spacing_mm, rtol=1e-3):
+            built_for = f"{self.spacing_mm}, for which the model was built"
+            raise invalid("spacing", built_for, spacing, "Build it with this one.")
+        terms = losses.weighted_terms(objective, spacing)
         strange = [f"{kind}.{name}" for kind, name, *_ in terms if kind not in self.kinds]
         if strange:
             takes = " and ".join(self.kinds)

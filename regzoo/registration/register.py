@@ -40,8 +40,8 @@ def register(
     *,
     method: str | Sequence[str] | None = None,
     refine: int = 0,
-    loss: str = "lncc",
-    iterations: int = 100,
+    loss: str | None = None,
+    iterations: int | None = None,
     guided: bool = False,
     only_if_better: bool = False,
     fixed_mask: Source | None = None,
@@ -61,8 +61,8 @@ def register(
         model: Name or folder of a zoo entry, or what `regzoo.load` gave.
         method: Instead of a model: names of `regzoo.classical.METHODS`, one after another, such as `"affine,dvf"`.
         refine: Most steps by which the result is improved on this pair; 0: none.
-        loss: Image loss of `method` and `refine`, one of `regzoo.classical.IMAGE_LOSSES`.
-        iterations: Most steps of `method` on each level of resolution.
+        loss: Image loss of `method` and `refine`, one of `regzoo.classical.IMAGE_LOSSES`; None: `"lncc"`.
+        iterations: Most steps of `method` on each level of resolution; None: 100.
         guided: Whether the labels of both images guide `method` and `refine` too. What is then scored on them says
             how well they were fitted, not how good the registration is.
         only_if_better: Whether the start is the result where the images fitted at the start and the registration fits
@@ -111,7 +111,9 @@ def register(
     _check_given(*sides, masks, start_at, model, refine)
     labels = guiding_labels(*sides) if guided else None
     guidance = (
-        classical.Guidance(loss, iterations, **masks_of(sides, masks), labels=labels) if names or refine else None
+        classical.Guidance(loss or "lncc", iterations or 100, **masks_of(sides, masks), labels=labels)
+        if names or refine
+        else None
     )
     if model is None:
         found = _by_method(*sides, names, start_at, guidance, masks, seconds)
@@ -166,14 +168,18 @@ def _checked_method(model: object, method: object, alignment: object) -> list[st
 
 
 def _check_effort(names: list[str], loss: object, guided: bool, refine: object, iterations: object) -> None:
-    if not isinstance(loss, str) or loss not in classical.IMAGE_LOSSES:
+    if loss is not None and (not isinstance(loss, str) or loss not in classical.IMAGE_LOSSES):
         raise unknown("image loss", str(loss), classical.IMAGE_LOSSES)
     if isinstance(refine, bool) or not isinstance(refine, int) or refine < 0:
         raise invalid("refine", "a number of steps from 0", refine)
-    if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
+    if iterations is not None and (isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1):
         raise invalid("iterations", "a number of steps from 1", iterations)
     if guided and not (names or refine):
         raise invalid("guided", "a method or refine, which labels guide", "neither")
+    if loss is not None and not (names or refine):
+        raise invalid("loss", "a method or refine, which lower it", f"'{loss}' with a model alone")
+    if iterations is not None and not names:
+        raise invalid("iterations", "a method, whose levels have them", "a model", "refine counts its own steps.")
 
 
 def _check_given(

@@ -231,6 +231,20 @@ def test_a_loss_of_ones_own_is_found_by_its_name_in_a_recipe(monkeypatch):
     assert value(losses.Loss("own"), ops.ones((1, 4, 4, 1)), 3 * ops.ones((1, 4, 4, 1))) == 4
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("lncc", {"size": "big"}, "size: expected a valid integer, .* received 'big'"),
+        ("lncc", {"size": 4}, "size: expected an odd number, received 4"),
+        ("gradient", {"spacing": (1.0, -2.0)}, "spacing: expected 2 or 3 numbers of mm above 0"),
+        ("label_ssd", {"scales": (99.0,)}, r"scales\[0\]: expected .* 16"),
+    ],
+)
+def test_a_loss_of_a_value_out_of_range_is_refused_when_it_is_made(name, settings, message):
+    with pytest.raises(InvalidError, match=message):
+        losses.Loss(name, **settings)
+
+
 @pytest.mark.parametrize("spacing", [2.0, (1.0,), (1.0, 0.0), (1.0, float("nan")), (1, 1, 1, 1), "ab"])
 def test_an_objective_in_no_millimetres_is_refused(spacing):
     with pytest.raises(InvalidError, match=r"spacing: expected 2 or 3 numbers of mm above 0, received "):

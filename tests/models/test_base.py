@@ -80,6 +80,18 @@ def test_spacing_has_a_value_for_each_axis(model):
         build({"backbone": {"name": "unet", "channels": [2, 3]}, "output": {"name": "ddf"}}, (1.0, 2.0))
 
 
+def test_spacing_is_that_for_which_the_model_was_built():
+    model = build({"backbone": {"name": "unet", "channels": [2, 3]}, "output": {"name": "ddf"}}, (1.0, 1.0, 2.0))
+    with pytest.raises(InvalidError, match=r"spacing: expected \(.*\), for which the model was built, received"):
+        model.supervise({"image": {"ssd": {}}}, (1.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("given", [("adam", "mse"), {"loss": "mse"}, {"loss": keras.losses.MeanSquaredError()}])
+def test_a_loss_is_set_by_supervise_alone(model, given):
+    with pytest.raises(InvalidError, match=r"loss: expected none in compile, .* Call supervise"):
+        model.compile(**given) if isinstance(given, dict) else model.compile(*given)
+
+
 def test_no_file_is_left_that_cannot_be_opened(model, tmp_path):
     with pytest.raises(InvalidError, match=r"Write a zoo entry by regzoo\.save\(model, folder, card\)"):
         model.save(tmp_path / "model.keras")

@@ -239,7 +239,7 @@ def test_a_matrix_is_fitted_to_the_displacements_of_each_pass():
 @pytest.mark.slow_under("tensorflow")
 def test_keypoints_learn_a_shift():
     pair, model = blobs(), new(UNET, KEYPOINTS)
-    model.supervise({"label": {"dice": {"scales": [1]}}}, (1, 1))
+    model.supervise({"label": {"dice": {"scales": [1]}}}, SPACINGS[2])
     model.compile(keras.optimizers.Adam(5e-3), jit_compile=keras.backend.backend() == "jax")
     losses = model.fit(pair, epochs=40, verbose=0).history["loss"]
     assert losses[-1] < 0.4 * losses[0]
@@ -428,7 +428,7 @@ def test_a_symmetric_loss_needs_an_inverse():
     with pytest.raises(
         InvalidError, match=r"loss\.symmetric: output 'ddf' has no inverse\. Use dvf, affine, keypoints or fitted"
     ):
-        new(UNET, DDF).supervise({"image": {"ssd": {}}}, (1, 1), symmetric=True)
+        new(UNET, DDF).supervise({"image": {"ssd": {}}}, SPACINGS[2], symmetric=True)
 
 
 @pytest.mark.slow_under("jax")
@@ -448,8 +448,8 @@ def test_a_conditional_model_predicts_labels_and_no_field():
 def test_a_conditional_model_learns_from_labels_only():
     pair, model = blobs(), new(UNET, CONDITIONAL)
     with pytest.raises(InvalidError, match=r"loss\.image\.ssd: .* 'conditional' takes only label losses"):
-        model.supervise({"image": {"ssd": {}}, "label": {"dice": {}}}, (1, 1))
-    model.supervise({"label": {"dice": {}}}, (1, 1))
+        model.supervise({"image": {"ssd": {}}, "label": {"dice": {}}}, SPACINGS[2])
+    model.supervise({"label": {"dice": {}}}, SPACINGS[2])
     model.compile(keras.optimizers.Adam(1e-2), jit_compile=keras.backend.backend() == "jax")
     losses = model.fit(pair, epochs=30, verbose=0).history["loss"]
     assert losses[-1] < 0.5 * losses[0]

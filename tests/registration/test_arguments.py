@@ -120,6 +120,8 @@ WRONG = [
     ({"refine": -1}, "^refine: expected a number of steps from 0, received -1"),
     ({"refine": True}, "^refine: expected a number of steps from 0, received True"),
     ({"loss": ["lncc"]}, "^Unknown image loss"),
+    ({"loss": "mi"}, "^loss: expected a method or refine, which lower it, received 'mi' with a model alone"),
+    ({"iterations": 5, "refine": 2}, "^iterations: expected a method, whose levels have them, received a model"),
     ({"alignment": ["world"]}, "^alignment: expected 'center' or 'world'"),
     ({"guided": True}, "^guided: expected a method or refine"),
     ({"fixed_mask": np.ones(GRID.shape, "uint8")}, "^masks: expected method, refine or a model of lungs"),
