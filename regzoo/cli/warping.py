@@ -1,12 +1,11 @@
 """warp: transforms, applied to an image, a label map or points."""
 
-import re
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from regzoo.cli.chain import HELP, composed, warnings_told
 from regzoo.cli.options import Volume
 from regzoo.io.files import check_writable
 
@@ -17,20 +16,11 @@ if TYPE_CHECKING:
 
 commands = typer.Typer()
 
-Transforms = Annotated[
-    list[str],
-    typer.Option(
-        metavar="FILE",
-        help="Transform file: .nii.gz, .nii, .h5, .tfm, .txt, .mat, .mha or .nrrd; [FILE,1] is its inverse, as ANTs "
-        "writes it. Of several, a point of fixed space goes through the first one first.",
-    ),
-]
-
 
 @commands.command()
 def warp(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Image, label map or file of points.")],
-    transform: Transforms,
+    transform: Annotated[list[str], typer.Option(metavar="FILE", help=HELP)],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
     reference: Annotated[
         Path | None,
@@ -59,28 +49,14 @@ def warp(
     if points and labels:
         raise typer.BadParameter("INPUT is --points or --labels, not both.")
     check_writable(output, folder=False)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        mapping = _composed(transform)
+    with warnings_told():
+        mapping = composed(transform)
         if points:
             told = _warp_points(source, mapping, inverse, output)
         else:
             told = _warp_image(source, mapping.inverse() if inverse else mapping, reference, labels, volume, output)
-    for text in (*(str(each.message) for each in caught), *told):
+    for text in told:
         typer.echo(f"warning: {text}", err=True)
-
-
-def _composed(files: list[str]) -> "Transform":
-    """Returns the transforms one after the other."""
-    from regzoo.world.transforms import Transform
-
-    whole = Transform()
-    for each in files:
-        match = re.fullmatch(r"\[\s*(?P<file>.+?)\s*,\s*(?P<inverse>[01])\s*\]", each)
-        found = Transform.load(match["file"] if match else each)
-        found = found.inverse() if match and match["inverse"] == "1" else found
-        whole = Transform((*whole.steps, *found.steps), found.grid if len(files) == 1 else None)
-    return whole
 
 
 def _warp_points(source: Path, mapping: "Transform", inverse: bool, output: Path) -> list[str]:

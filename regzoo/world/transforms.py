@@ -264,6 +264,11 @@ class Transform:
         """Returns the transform of images whose fixed one has this grid: beyond it, only its matrix goes on."""
         return Transform(self.steps if self.matrix is not None else (Within(self.steps, grid),), grid)
 
+    def starts_on(self, grid: Grid) -> bool:
+        """Tells whether a grid is that of its fixed space: where its first step, a field, acts on what comes in."""
+        first = self.steps[0] if self.steps else None
+        return isinstance(first, Within) and not first.backwards and first.grid.same_as(grid)
+
     def covers(self, points: np.ndarray) -> np.ndarray:
         """Tells which points of fixed space (*N, 3) no field ends before, so that not a matrix alone moves them."""
         inside = np.ones(points.shape[:-1], bool)
@@ -337,9 +342,8 @@ class Transform:
 
     def _displacement(self, grid: Grid) -> np.ndarray:
         steps = self.steps
-        first = steps[0] if steps else None
-        if isinstance(first, Within) and not first.backwards and first.grid.same_as(grid):  # all voxels lie within
-            steps = (*first.steps, *steps[1:])
+        if self.starts_on(grid):  # all voxels lie within
+            steps = (*steps[0].steps, *steps[1:])
         first = steps[0] if steps else None
         if isinstance(first, Field) and first.grid.same_as(grid):  # no interpolation: a third of the time
             if len(steps) == 1:
@@ -406,7 +410,8 @@ class Transform:
         if form.write_field is None:
             raise invalid("path", f"a name ending in {transforms.field_suffixes()}, to write a field", f"'{path}'")
         if grid is None:
-            raise invalid("grid", "the fixed image's grid, to write a dense field", None)
+            advice = "Pass grid, on the command line --reference."
+            raise invalid("grid", "the fixed image's grid, to write a dense field", None, advice)
         if form.write_both and self.has_matrix:
             matrix = linear_part(self.steps)
             form.write_both(matrix, self._before(matrix, grid), grid.affine, path)

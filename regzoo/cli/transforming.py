@@ -1,0 +1,82 @@
+"""transform: transform files composed, inverted, converted, or said in figures."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from regzoo.cli.chain import HELP, composed, warnings_told
+from regzoo.cli.options import Json
+from regzoo.cli.output import print_facts, print_json
+from regzoo.io.files import check_writable
+
+if TYPE_CHECKING:
+    from regzoo.world.images import Grid
+    from regzoo.world.transforms import Transform
+
+commands = typer.Typer()
+
+
+@commands.command()
+def transform(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help=HELP, show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write, in the format of its suffix.")
+    ] = None,
+    inverse: Annotated[bool, typer.Option("--inverse", help="Invert the whole of it.")] = False,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            help="Image on whose grid a field is written and measured: the fixed one; with --inverse, the moving one.",
+            show_default="the grid of the first field",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compose, invert, convert transforms; print what they are."""
+    from regzoo.world.images import Grid
+    from regzoo.world.transform_facts import transform_facts
+
+    if output is not None:
+        check_writable(output, folder=False)
+    with warnings_told():
+        whole = composed(files)
+        grid = whole.grid if reference is None else Grid.read(reference)
+        whole = whole.inverse() if inverse else whole
+        if reference is None:
+            _check_guess(whole, grid)
+        if output is not None:
+            whole.save(output, grid)
+            return
+        facts = transform_facts(whole, grid)
+        print_json(facts) if as_json else _print(facts)
+
+
+def _check_guess(whole: "Transform", grid: "Grid | None") -> None:
+    """Warns where a field's grid is taken that may not be that of the fixed image."""
+    if grid is None or whole.matrix is not None or whole.starts_on(grid):
+        return
+    text = f"the grid is that of the first field, {grid.text()}, which may lie elsewhere than the fixed image"
+    typer.echo(f"warning: {text}. Pass --reference.", err=True)
+
+
+def _print(facts: dict) -> None:
+    lines = {f"step {number}": _step(step) for number, step in enumerate(facts["steps"], 1)} or {"steps": "none"}
+    if "grid" in facts:
+        low, high = facts["extent_mm"]
+        sides = (f"{name} {a:.1f} to {b:.1f}" for name, a, b in zip("RAS", low, high, strict=True))
+        lines |= {"grid": facts["grid"], "extent": f"{', '.join(sides)} mm"}
+        lines["moves"] = "at most {max:.4g} mm, on average {mean:.4g} mm".format(**facts["displacement_mm"])
+    if "folds" in facts:
+        lines["folds"] = f"{100 * facts['folds']:.2g} % of voxels, {100 * facts['folded_volume']:.2g} % of the volume"
+    print_facts(lines | {"inverse": facts["inverse"]})
+
+
+def _step(step: dict) -> str:
+    if step["kind"] != "matrix":
+        return f"{step['kind']} on {step['grid']}"
+    r, a, s = step["rotation_degrees"]
+    scales, shift = (" ".join(f"{value:.4g}" for value in step[key]) for key in ("scales", "shift_mm"))
+    angle = (r**2 + a**2 + s**2) ** 0.5
+    turn = f"turns {angle:.4g} degrees (about R {r:.4g}, A {a:.4g}, S {s:.4g})"
+    return f"matrix: {turn}, scales {scales} (volume {step['volume']:.4g}), shifts {shift} mm"

@@ -1,0 +1,149 @@
+"""transform: files composed in the order of warp, inverted, converted, and said in figures that are known."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from command_line import run
+from worlds import AFFINES, affine, around, blobs, rotation, waves
+
+from regzoo.io.landmarks import read_points, write_points
+from regzoo.world.images import Grid
+from regzoo.world.jacobians import folds
+from regzoo.world.transforms import Transform
+
+GRID = Grid((9, 12, 10), AFFINES["oblique"])
+TURN = affine(rotation(0.2, -0.1, 0.3) * 1.1, (3, -2, 5))
+WIDE = around(GRID, "LPS", margin=30)
+POINTS = GRID.coordinates()[1:-1:3, 1:-1:4, 1:-1:3].reshape(-1, 3)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Transform.linear(TURN).save("turn.tfm")
+    Transform.linear(affine(np.eye(3), (5, 0, -2))).save("shift.tfm")
+    Transform.from_field(waves(WIDE), WIDE).save("field.h5")
+    write_points("points.csv", GRID.coordinates().reshape(-1, 3))  # the voxels, between which fields are interpolated
+    blobs(GRID).save("fixed.nii.gz")
+    return tmp_path
+
+
+def moved(path, points=POINTS):
+    return Transform.load(path).apply_points(points)
+
+
+@pytest.mark.parametrize(
+    "files", [("field.h5", "turn.tfm"), ("turn.tfm", "field.h5"), ("[turn.tfm,1]", "field.h5", "[field.h5, 1]")]
+)
+def test_what_is_composed_moves_points_as_warp_moves_them_by_all_of_it(home, files):
+    assert run("transform", *files, "-o", "all.h5", "--reference", "fixed.nii.gz") == (0, "", "")
+    options = [part for file in files for part in ("--transform", file)]
+    assert run("warp", "points.csv", "--points", *options, "-o", "out.csv")[0] == 0
+    given, expected = read_points("points.csv"), read_points("out.csv")
+    np.testing.assert_allclose(moved("all.h5", given), expected, atol=2e-4)
+    assert np.linalg.norm(expected - given, axis=1).mean() > 1
+
+
+def test_matrices_become_one_matrix_and_their_inverse_goes_back(home):
+    assert run("transform", "shift.tfm", "turn.tfm", "-o", "both.tfm") == (0, "", "")
+    np.testing.assert_allclose(
+        moved("both.tfm"), (POINTS + np.array([5, 0, -2])) @ TURN[:3, :3].T + TURN[:3, 3], atol=1e-9
+    )
+    assert run("transform", "shift.tfm", "turn.tfm", "--inverse", "-o", "back.h5") == (0, "", "")
+    np.testing.assert_allclose(moved("back.h5", moved("both.tfm")), POINTS, atol=1e-9)
+    assert run("transform", "[shift.tfm,1]", "-o", "left.tfm") == (0, "", "")
+    np.testing.assert_allclose(moved("left.tfm"), POINTS - np.array([5, 0, -2]), atol=1e-9)
+
+
+def test_a_field_is_converted_and_read_by_itk(home):
+    assert run("transform", "field.h5", "-o", "field.nii.gz") == (0, "", "")
+    image = sitk.ReadImage("field.nii.gz", sitk.sitkVectorFloat64)
+    theirs = sitk.DisplacementFieldTransform(image)
+    flip = np.array([-1, -1, 1])
+    expected = np.array([theirs.TransformPoint((point * flip).tolist()) for point in POINTS]) * flip
+    np.testing.assert_allclose(moved("field.nii.gz"), expected, atol=1e-4)
+    np.testing.assert_allclose(moved("field.h5"), expected, atol=1e-4)
+
+
+def test_a_field_is_inverted_on_the_grid_of_the_moving_image(home):
+    assert run("transform", "field.h5", "--inverse", "-o", "back.nii.gz", "--reference", "fixed.nii.gz")[0] == 0
+    back = Transform.load("back.nii.gz")
+    assert back.grid.same_as(GRID)
+    np.testing.assert_allclose(moved("field.h5", back.apply_points(POINTS)), POINTS, atol=0.05)
+    code, _, told = run("transform", "field.h5", "--inverse", "-o", "back.nii.gz")
+    assert code == 0
+    assert told.startswith("warning: the grid is that of the first field, (55, 61, 60), 1.5 x 1.5 x 1.5 mm, LPS, which")
+
+
+def test_a_matrix_is_told_in_angles_scales_and_millimetres(home):
+    axis = np.array([1, 2, 2]) / 3
+    x, y, z = np.radians(30) * axis
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    turn = np.eye(3) + np.sin(np.radians(30)) * cross / np.radians(30)
+    turn = turn + (1 - np.cos(np.radians(30))) * (cross / np.radians(30)) @ (cross / np.radians(30))
+    for stretch, scales in (((1, 1, 1), (1, 1, 1)), ((0.5, 2, 1), (2, 1, 0.5)), ((-1, -1, -1), (1, 1, 1))):
+        Transform.linear(affine(turn @ np.diag(stretch), (4, -5, 6))).save("known.tfm")
+        step = json.loads(run("transform", "known.tfm", "--json")[1])["steps"][0]
+        np.testing.assert_allclose(step["rotation_degrees"], 30 * axis, atol=1e-6)
+        np.testing.assert_allclose(step["scales"], scales, atol=1e-9)
+        np.testing.assert_allclose(step["shift_mm"], (4, -5, 6), atol=1e-9)
+        assert step["volume"] == pytest.approx(np.prod(stretch))
+    Transform.linear(affine(turn, (4, -5, 6))).save("known.tfm")
+    assert run("transform", "known.tfm") == (
+        0,
+        "step 1    matrix: turns 30 degrees (about R 10, A 20, S 20), scales 1 1 1 (volume 1), shifts 4 -5 6 mm\n"
+        "inverse   exact\n",
+        "",
+    )
+
+
+def test_a_constant_field_moves_as_far_everywhere_as_is_told(home):
+    Transform.from_field(np.broadcast_to((3.0, 0, -4), (*GRID.shape, 3)), GRID).save("known.nii.gz")
+    code, out, told = run("transform", "known.nii.gz")
+    assert (code, told) == (0, "")
+    assert out == (
+        "step 1    field on (9, 12, 10), 1.2 x 1.7 x 2.1 mm, RAS oblique\n"
+        "grid      (9, 12, 10), 1.2 x 1.7 x 2.1 mm, RAS oblique\n"
+        "extent    R -21.0 to -0.8, A -30.0 to -1.0, S 0.7 to 28.4 mm\n"
+        "moves     at most 5 mm, on average 5 mm\n"
+        "folds     0 % of voxels, 0 % of the volume\n"
+        "inverse   by iteration\n"
+    )
+    facts = json.loads(run("transform", "known.nii.gz", "shift.tfm", "--json")[1])
+    assert facts["displacement_mm"] == {"max": pytest.approx(10, abs=1e-4), "mean": pytest.approx(10, abs=1e-4)}
+    assert [step["kind"] for step in facts["steps"]] == ["field", "matrix"]
+    assert facts["steps"][0]["shape"] == [9, 12, 10]
+
+
+def test_folds_are_counted_strictly_and_without_the_matrix(home):
+    vectors = np.zeros((*GRID.shape, 3))
+    vectors[4, 6, 5] = 1.5 * (GRID.affine[:3, 0])  # past its neighbour along i
+    Transform.from_field(vectors, GRID).save("folded.nii.gz")
+    expected = folds(vectors, GRID)
+    assert 0 < expected["folds"] < 0.05
+    turn = affine(rotation(0, 0, 2.0), (0, 0, 0))  # at the border alone, it would seem to fold
+    Transform.linear(turn).save("far.tfm")
+    for files in (["folded.nii.gz"], ["folded.nii.gz", "far.tfm"]):
+        facts = json.loads(run("transform", *files, "--json")[1])
+        assert facts["folds"] == pytest.approx(expected["folds"])
+        assert facts["inverse"] == "by iteration, not where it folds"
+
+
+def test_a_matrix_is_measured_on_a_reference_and_may_have_no_inverse(home):
+    out = json.loads(run("transform", "shift.tfm", "--reference", "fixed.nii.gz", "--json")[1])
+    assert out["displacement_mm"]["mean"] == pytest.approx(29**0.5)
+    assert "folds" not in out
+    Transform.linear(affine(np.diag([1.0, 1, 0]), (0, 0, 0))).save("flat.tfm")
+    assert run("transform", "flat.tfm")[1].endswith("inverse   none\n")
+    assert run("transform", "flat.tfm", "--inverse")[2].startswith("error: matrix: expected one that can be inverted")
+
+
+def test_what_cannot_be_written_is_told_in_words(home):
+    told = run("transform", "field.h5", "turn.tfm", "-o", "x.tfm")[2]
+    assert told.startswith("error: path: expected a name ending in .nii, .nii.gz or .h5, to write a field")
+    told = run("transform", "turn.tfm", "-o", "x.nii.gz")[2]
+    assert told.endswith("received None. Pass grid, on the command line --reference.\n")
+    assert run("transform", "turn.tfm", "-o", "x.xyz")[2].startswith("error: path: expected a name ending in")
+    assert run("transform", "nothing.tfm")[2] == "error: nothing.tfm does not exist.\n"
