@@ -31,12 +31,22 @@ def transform(
             show_default="the grid of the first field",
         ),
     ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="ants: OUT is a prefix, to which 0GenericAffine.mat, 1Warp.nii.gz and 1InverseWarp.nii.gz are added.",
+            show_default="by the suffix of OUT",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compose, invert, convert transforms; print what they are."""
     from regzoo.world.images import Grid
     from regzoo.world.transform_facts import transform_facts
 
+    if form is not None and output is None:
+        raise typer.BadParameter("--form goes with -o.")
     if output is not None:
         check_writable(output, folder=False)
     with warnings_told():
@@ -46,7 +56,7 @@ def transform(
         if reference is None:
             _check_guess(whole, grid)
         if output is not None:
-            whole.save(output, grid)
+            whole.save(output, grid, form=form)
             return
         facts = transform_facts(whole, grid)
         print_json(facts) if as_json else _print(facts)

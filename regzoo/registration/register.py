@@ -30,7 +30,7 @@ from regzoo.world.alignment import Alignment, aligned
 from regzoo.world.images import Grid, Image, Source
 from regzoo.world.jacobians import statistics
 from regzoo.world.labels import anywhere, mask, shared_labels
-from regzoo.world.transforms import Transform, linear_part
+from regzoo.world.transforms import Transform
 
 
 def register(
@@ -280,7 +280,7 @@ def _result(fixed: Side, moving: Side, found: _Found, seconds: dict[str, float],
         vectors = transform.displacement(grid)
         before = score(fixed, moving, start, started, seen)
         scores = alike(before, score(fixed, moving, transform, moved, seen, labels))
-        jacobian = statistics(vectors, grid, fixed.labels and anywhere(fixed.labels), linear_part(transform.steps))
+        jacobian = statistics(vectors, grid, fixed.labels and anywhere(fixed.labels), transform.linear_part)
     beyond = 0 if fixed.points is None else int((~transform.covers(fixed.points)).sum())
     if beyond:
         told = f"{beyond} of {len(fixed.points)} fixed landmarks lie beyond the fixed image, where no field moves them."

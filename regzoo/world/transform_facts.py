@@ -7,7 +7,7 @@ from scipy.spatial.transform import Rotation
 
 from regzoo.world.images import Grid
 from regzoo.world.jacobians import folds
-from regzoo.world.transforms import Linear, Spline, Step, Transform, Within, linear_part
+from regzoo.world.transforms import Linear, Spline, Step, Transform, Within
 
 
 def transform_facts(transform: Transform, grid: Grid | None = None) -> dict:
@@ -71,7 +71,7 @@ def _measured(transform: Transform, grid: Grid) -> dict:
         "extent_mm": [box.min(0).tolist(), box.max(0).tolist()],
         "displacement_mm": {"max": float(lengths.max()), "mean": float(lengths.mean(dtype=np.float64))},
     }
-    return facts if transform.matrix is not None else facts | folds(vectors, grid, linear_part(transform.steps))
+    return facts if transform.matrix is not None else facts | folds(vectors, grid, transform.linear_part)
 
 
 def _inverse(transform: Transform, folded: float) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from regzoo.errors import invalid
 from regzoo.io import transforms
+from regzoo.world import transform_files
 from regzoo.world.images import Grid, Image, Outside, sample_matrix, sample_points
 from regzoo.world.jacobians import central_determinant
 from regzoo.world.matrices import about, checked_matrix, map_points
@@ -129,7 +130,7 @@ class Within:
 
     @functools.cached_property
     def _beyond(self) -> np.ndarray:
-        return linear_part(self.steps)
+        return _linear_part(self.steps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,12 +250,17 @@ class Transform:
     @property
     def matrix(self) -> np.ndarray | None:
         """The whole transform as a (4, 4) matrix, None if it has a field."""
-        return linear_part(self.steps) if all(isinstance(step, Linear) for step in self.steps) else None
+        return self.linear_part if all(isinstance(step, Linear) for step in self.steps) else None
+
+    @property
+    def linear_part(self) -> np.ndarray:
+        """The product of its matrices, (4, 4): what is left of it where no field acts."""
+        return _linear_part(self.steps)
 
     @property
     def has_matrix(self) -> bool:
         """Whether anything but the identity is left of it where no field acts."""
-        return not np.allclose(linear_part(self.steps), np.eye(4), rtol=0, atol=1e-9)
+        return not np.allclose(self.linear_part, np.eye(4), rtol=0, atol=1e-9)
 
     def then(self, following: Transform) -> Transform:
         """Composes: `a.then(b)(x) = b(a(x))`. The grid to save on stays this transform's, whose fixed space it is."""
@@ -353,9 +359,9 @@ class Transform:
             slabs = ((places, _through(steps, places)) for _, _, places in _slabs(grid))
         return np.concatenate([(mapped - places).astype(np.float32) for places, mapped in slabs])
 
-    def _before(self, matrix: np.ndarray, grid: Grid) -> np.ndarray:
-        """Returns the displacement that is followed by a matrix: `matrix(x + u(x)) = T(x)`."""
-        back = np.linalg.inv(matrix)
+    def before_linear_part(self, grid: Grid) -> np.ndarray:
+        """Returns the displacement u (*grid.shape, 3) in mm that `linear_part` follows: `matrix(x + u(x)) = T(x)`."""
+        back = np.linalg.inv(self.linear_part)
         slabs = ((map_points(back, mapped) - places).astype(np.float32) for places, mapped in self._slabs(grid))
         return np.concatenate([*slabs])
 
@@ -388,35 +394,24 @@ class Transform:
         errors = np.concatenate([slab.ravel() for slab in slabs])
         return {"max": float(errors.max()), "mean": float(errors.mean())}
 
-    def save(self, path: str | os.PathLike, grid: Grid | None = None) -> None:
+    def save(self, path: str | os.PathLike, grid: Grid | None = None, *, form: str | None = None) -> None:
         """Writes the transform for ITK and ANTs; the file is whole or absent.
 
         `.h5` holds what the transform is: a matrix, a displacement field, or both, the field first; the matrix goes on
         beyond the grid. `.nii` and `.nii.gz` hold a field alone, beyond which nothing moves. `.tfm`, which is text,
-        holds a matrix only. ITK itself refuses NIfTI whose affine has shear.
+        and `.mat` hold a matrix only. ITK itself refuses NIfTI whose affine has shear.
 
         Args:
             path: Where to.
             grid: Where to sample a field; `self.grid` by default.
+            form: None: what the suffix says. `"ants"`: `path` is a prefix, after which come `0GenericAffine.mat`,
+                and of a field `1Warp.nii.gz`, which a point goes through first, and `1InverseWarp.nii.gz` unless it
+                folds.
 
         Raises:
-            InvalidError: If the name ends otherwise, or a field is to be written as text or without a grid.
+            InvalidError: If the name ends otherwise, or a field is to be written as a matrix or without a grid.
         """
-        path, matrix, grid = Path(path), self.matrix, grid or self.grid
-        form = transforms.writer(path)
-        if form.write_matrix and matrix is not None:
-            form.write_matrix(matrix, path)
-            return
-        if form.write_field is None:
-            raise invalid("path", f"a name ending in {transforms.field_suffixes()}, to write a field", f"'{path}'")
-        if grid is None:
-            advice = "Pass grid, on the command line --reference."
-            raise invalid("grid", "the fixed image's grid, to write a dense field", None, advice)
-        if form.write_both and self.has_matrix:
-            matrix = linear_part(self.steps)
-            form.write_both(matrix, self._before(matrix, grid), grid.affine, path)
-        else:
-            form.write_field(self.displacement(grid), grid.affine, path)
+        transform_files.write(self, Path(path), grid or self.grid, form)
 
     def _map(self, points: np.ndarray) -> np.ndarray:
         return _through(self.steps, points)
@@ -441,7 +436,7 @@ def _loaded(step: transforms.Step) -> Transform:
     return Transform.from_field(step[0], grid)
 
 
-def linear_part(steps: tuple[Step, ...]) -> np.ndarray:
+def _linear_part(steps: tuple[Step, ...]) -> np.ndarray:
     """Returns the product of the matrices in steps, (4, 4): what is left of them where no field acts."""
     total = np.eye(4)
     for step in steps:

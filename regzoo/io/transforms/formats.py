@@ -3,10 +3,10 @@
 import os
 from pathlib import Path
 
-from regzoo.errors import invalid
+from regzoo.errors import invalid, unknown
 from regzoo.io.files import check_listed
 from regzoo.io.reading import by_suffix, check_file, readable
-from regzoo.io.transforms import itk_hdf5, itk_image_field, itk_mat, itk_text, nifti_field
+from regzoo.io.transforms import ants_pair, itk_hdf5, itk_image_field, itk_mat, itk_text, nifti_field
 from regzoo.io.transforms.step import Format, Step
 
 FORMATS: dict[str, Format] = {
@@ -20,6 +20,9 @@ FORMATS: dict[str, Format] = {
     **dict.fromkeys((".mha", ".mhd", ".nrrd"), itk_image_field.FIELD),
 }
 """Suffix -> format."""
+
+FORMS: dict[str, Format] = {"ants": ants_pair.PAIR}
+"""Name -> format that is asked for by name, for its files have other names, or the suffix of another format."""
 
 
 def read_transform(path: Path) -> list[Step]:
@@ -41,12 +44,16 @@ def read_transform(path: Path) -> list[Step]:
         return form.read(path)
 
 
-def writer(path: str | os.PathLike) -> Format:
-    """Returns the format to write a file of such a name in.
+def writer(path: str | os.PathLike, name: str | None = None) -> Format:
+    """Returns the format of a name, or else the one to write a file of such a suffix in.
 
     Raises:
         InvalidError: If there is none.
     """
+    if name is not None:
+        if name not in FORMS:
+            raise unknown("form", name, FORMS)
+        return FORMS[name]
     form = by_suffix(Path(path).name, FORMATS)
     if form is None or not (form.write_matrix or form.write_field):
         written = [suffix for suffix, each in FORMATS.items() if each.write_matrix or each.write_field]

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from regzoo.errors import invalid
+from regzoo.io.files import atomic_file
+from regzoo.io.transforms import itk_linear
 from regzoo.io.transforms.itk_kinds import Record, is_composite, steps
 from regzoo.io.transforms.step import Format, Step
 
@@ -37,4 +39,14 @@ def _numbers(array: np.ndarray) -> np.ndarray:
     return array.ravel().astype(np.float64)
 
 
-MAT = Format(_read)
+def write(matrix: np.ndarray, path: Path) -> None:
+    """Writes a matrix (4, 4) from fixed to moving RAS mm, in MATLAB's version 4, the only one that ITK reads."""
+    from scipy.io import savemat
+
+    kind, *rows = itk_linear.numbers(matrix)
+    columns = (row[:, None] for row in rows)
+    with atomic_file(path) as temporary:
+        savemat(temporary, dict(zip((kind, "fixed"), columns, strict=True)), appendmat=False, format="4")
+
+
+MAT = Format(_read, write_matrix=write)

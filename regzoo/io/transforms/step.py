@@ -28,13 +28,15 @@ class Format:
 
     Args:
         read: Reads a file into steps, in the order in which they are applied to a point. What it raises counts as
-            damage.
+            damage. None if regzoo only writes it.
         write_matrix: Writes a matrix (4, 4) from fixed to moving RAS mm; None if the format holds none.
         write_field: Writes displacements (*S, 3) in RAS mm and the affine (4, 4) of their grid; None likewise.
         write_both: Writes a matrix, and the displacements and their grid's affine that come before it; None likewise.
+        write_inverse: Writes displacements that undo those of `write_both`, beside them, or None where there are none.
     """
 
-    read: Callable[[Path], list[Step]]
+    read: Callable[[Path], list[Step]] | None = None
     write_matrix: Callable[[np.ndarray, Path], None] | None = None
     write_field: Callable[[np.ndarray, np.ndarray, Path], None] | None = None
     write_both: Callable[[np.ndarray, np.ndarray, np.ndarray, Path], None] | None = None
+    write_inverse: Callable[[np.ndarray | None, np.ndarray, Path], None] | None = None
