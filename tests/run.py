@@ -23,7 +23,8 @@ def run(name: str, *command: str, **environment: str) -> tuple[bool, float, str]
 
 def test(backend: str, chosen: str, rest: list[str]) -> tuple[bool, float, str]:
     """Runs tests under a backend."""
-    command = (sys.executable, "-m", "pytest", "-n", "2", "--dist", "worksteal", "-m", chosen, *rest)
+    workers = ("-n", "2", "--dist", "worksteal", "--durations", "10")
+    command = (sys.executable, "-m", "pytest", *workers, "-m", chosen, *rest)
     # JAX spends most of a test on compiling what runs once; TensorFlow's tests become slower by the flag.
     flags = {"XLA_FLAGS": "--xla_backend_optimization_level=0"} if backend == "jax" else {}
     return run(f"{backend}, {chosen}", *command, KERAS_BACKEND=backend, **flags)
