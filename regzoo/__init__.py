@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from regzoo.models.zoo import load
     from regzoo.points.registration import register_points
     from regzoo.registration.candidates import candidates
+    from regzoo.registration.cohort import cohort
     from regzoo.registration.evaluation import evaluate
     from regzoo.registration.network_input import network_input
     from regzoo.registration.register import register
@@ -32,6 +33,7 @@ __all__ = [
     "Transform",
     "__version__",
     "candidates",
+    "cohort",
     "evaluate",
     "finetune",
     "hub",
@@ -60,6 +62,7 @@ _LIGHT = {
     "register_points": "points.registration:register_points",
 }
 _WITH_KERAS = {
+    "cohort": "registration.cohort:cohort",
     "evaluate": "registration.evaluation:evaluate",
     "finetune": "training.finetune:finetune",
     "layers": "layers",

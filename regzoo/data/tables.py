@@ -52,21 +52,22 @@ class SubjectFiles:
 SPLITS = ("train", "valid", "test")
 
 
-def read_pairs(path: str | os.PathLike) -> list[PairFiles]:
+def read_pairs(path: str | os.PathLike, must_exist: bool = True) -> list[PairFiles]:
     """Reads `fixed,moving,fixed_labels,moving_labels,fixed_points,moving_points`; the last four may be left out.
 
     Args:
         path: The CSV file. Paths in it are relative to its folder, FILE.h5/KEY in an HDF5 file; cells may be empty,
             lines may be blank.
+        must_exist: Whether a file that is not there is an error now; else it is one where it is read.
 
     Returns:
-        One record per line. Every file named exists.
+        One record per line.
 
     Raises:
         MissingError: If the CSV file or a file that it names does not exist.
         InvalidError: If a column is unknown, missing or given twice, a cell is missing, or no pair is left.
     """
-    return _records(Path(path), PairFiles, ("fixed", "moving"))
+    return _records(Path(path), PairFiles, ("fixed", "moving"), must_exist)
 
 
 def pair_records(pairs: Iterable[PairFiles | Mapping[str, str | os.PathLike | None]]) -> list[PairFiles]:
@@ -113,12 +114,12 @@ def read_subjects(path: str | os.PathLike) -> list[SubjectFiles]:
     return _records(Path(path), SubjectFiles, ("image", "split"))
 
 
-def _records(path: Path, kind: type, needed: tuple[str, ...]) -> list:
+def _records(path: Path, kind: type, needed: tuple[str, ...], must_exist: bool = True) -> list:
     check_table(path)
     rows = _rows(path)
     known = _columns(kind)
     header = _header(path, next(rows, (0, []))[1], known, needed)
-    records = [kind(**_cells(path, line, header, cells, needed)) for line, cells in rows]
+    records = [kind(**_cells(path, line, header, cells, needed, must_exist)) for line, cells in rows]
     if not records:
         raise invalid(str(path), "at least one line below the header", "none")
     return records
@@ -155,22 +156,24 @@ def _header(path: Path, header: list[str], known: list[str], needed: tuple[str, 
     return header
 
 
-def _cells(path: Path, line: int, header: list[str], cells: list[str], needed: tuple[str, ...]) -> dict:
+def _cells(
+    path: Path, line: int, header: list[str], cells: list[str], needed: tuple[str, ...], must_exist: bool
+) -> dict:
     if len(cells) > len(header):
         raise invalid(f"{path}, line {line}", f"{len(header)} cells", len(cells))
     row = {column: cell for column, cell in zip(header, cells, strict=False) if cell}
     for column in needed:
         if column not in row:
             raise invalid(f"{path}, line {line}", f"a value in column '{column}'", "an empty cell")
-    return {column: _value(path, line, column, cell) for column, cell in row.items()}
+    return {column: _value(path, line, column, cell, must_exist) for column, cell in row.items()}
 
 
-def _value(path: Path, line: int, column: str, cell: str) -> Path | str:
+def _value(path: Path, line: int, column: str, cell: str, must_exist: bool) -> Path | str:
     if column == "split" and cell not in SPLITS:
         raise unknown("split", cell, SPLITS, f"{path}, line {line}: one of {', '.join(SPLITS)}.")
     if column in ("split", "group"):
         return cell
     file = path.parent / Path(cell).expanduser()
-    if not volumes.exists(file):
+    if must_exist and not volumes.exists(file):
         raise MissingError(f"{path}, line {line}: {column} file {file} does not exist.")
     return file

@@ -17,7 +17,6 @@ from regzoo.io.files import atomic_file, atomic_folder
 from regzoo.io.yaml_json import parse_json, read_text
 from regzoo.models import zoo
 from regzoo.registration.register import register
-from regzoo.registration.results import Result
 from regzoo.schema.card import Score
 from regzoo.world.alignment import Alignment
 
@@ -195,7 +194,7 @@ def evaluate(
             result = register(model=model, alignment=alignment, **record.sources())
         except RegzooError as error:
             raise InvalidError(f"pair {number}, {record.moving} -> {record.fixed}: {error}") from error
-        row = {"fixed": record.fixed.name, "moving": record.moving.name, **_row(result)}
+        row = {"fixed": record.fixed.name, "moving": record.moving.name, **figures(result.facts)}
         if number == 1 < len(records):  # while the network is compiled, its time says nothing of the others
             row = {key: value for key, value in row.items() if not key.endswith("_seconds")}
         rows.append(row)
@@ -209,23 +208,23 @@ def _ways(name: str) -> tuple[str, ...]:
     return name, f"{name}_forward", f"{name}_inverse"
 
 
-def _row(result: Result) -> dict[str, float]:
-    """Returns the figures of one registration under flat names."""
+def figures(facts: Mapping) -> dict[str, float]:
+    """Returns the figures of one registration, of what `result.json` holds, under flat names."""
     row: dict[str, float] = {}
     for when in ("before", "after"):
-        scores = result.facts["scores"][when]
+        scores = facts["scores"][when]
         if "ncc" in scores:
             row[f"ncc_{when}"] = scores["ncc"]
         for name in ("dice", "hd95", "centroid"):
             row |= {f"{way}_{when}": scores[f"mean_{way}"] for way in _ways(name) if way in scores}
             row |= {f"{name}_{label}_{when}": value for label, value in scores.get(name, {}).items()}
         row |= {f"{way}_{when}": scores[way]["mean"] for way in _ways("tre") if way in scores}
-    row |= {key: value for key, value in result.facts.get("jacobian", {}).items() if key in _VOLUME}
+    row |= {key: value for key, value in facts.get("jacobian", {}).items() if key in _VOLUME}
     if "inverse_residual" in scores:
         row |= {"inverse_residual": scores["inverse_residual"]["mean"]}
-    seconds = result.facts["seconds"]
+    seconds = facts["seconds"]
     row |= {f"{step}_seconds": seconds[step] for step in ("network", "warp") if step in seconds}
-    return row | {"warnings": " ".join(result.facts["warnings"])}
+    return row | {"warnings": " ".join(facts["warnings"])}
 
 
 def _spread(values: np.ndarray) -> dict[str, float]:

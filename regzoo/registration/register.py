@@ -98,8 +98,8 @@ def register(
         [[26.0, 18.0, 14.0]]
     """
     seconds: dict[str, float] = {}
-    names = _checked_method(model, method, alignment)
-    _check_effort(names, loss, guided, refine, iterations)
+    names = checked_method(model, method, alignment)
+    check_effort(names, loss, guided, refine, iterations)
     with clock(seconds, "load"):
         model = None if model is None else _with_card(zoo.load(model))
     with clock(seconds, "read"):
@@ -107,6 +107,8 @@ def register(
         files |= {"fixed_labels": fixed_labels, "moving_labels": moving_labels}
         files |= {"fixed_points": fixed_points, "moving_points": moving_points}
         sides, masks, origin = _read(*read_images(fixed, moving, spacing), files)
+    asked = {"refine": refine, "loss": loss, "iterations": iterations, "guided": guided}
+    origin["options"] = asked | {"only_if_better": only_if_better, "alignment": alignment}
     start_at = alignment or ("center" if model is None else model.card.input.alignment)
     _check_given(*sides, masks, start_at, model, refine)
     labels = guiding_labels(*sides) if guided else None
@@ -153,7 +155,7 @@ def _read(fixed: Image, moving: Image, files: dict) -> tuple[tuple[Side, Side], 
     return sides, masks, provenance(images | files, backend.versions(), backend.device())
 
 
-def _checked_method(model: object, method: object, alignment: object) -> list[str]:
+def checked_method(model: object, method: object, alignment: object) -> list[str]:
     """Returns the names of the methods, none for a model, if there is one of the two and the alignment suits it."""
     if (model is None) == (method is None):
         advice = "" if model is not None else "regzoo.candidates(fixed, moving) lists the models that fit two images."
@@ -167,7 +169,8 @@ def _checked_method(model: object, method: object, alignment: object) -> list[st
     return [name.strip() for name in names]
 
 
-def _check_effort(names: list[str], loss: object, guided: bool, refine: object, iterations: object) -> None:
+def check_effort(names: list[str], loss: object, guided: bool, refine: object, iterations: object) -> None:
+    """Refuses settings that are none, or that neither a method nor a refinement would heed."""
     if loss is not None and (not isinstance(loss, str) or loss not in classical.IMAGE_LOSSES):
         raise unknown("image loss", str(loss), classical.IMAGE_LOSSES)
     if isinstance(refine, bool) or not isinstance(refine, int) or refine < 0:

@@ -82,6 +82,8 @@ class ImageResult(_Record):
     """Of `method` and of the refinement."""
     start: Literal["center", "world", "mass", "moments"]
     """What the registration started from."""
+    options: Annotated[Figures, Field(default_factory=dict)]
+    """What was asked for beside the model or method: arguments of `register`; null where it was left to regzoo."""
     optimisation: tuple[Figures, ...] = ()
     """What each of the methods did, on each level: voxels, iterations, loss before and after."""
     refinement: Figures | None = None

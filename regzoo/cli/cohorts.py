@@ -1,0 +1,105 @@
+"""cohort: many pairs, each with a result of its own."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import regzoo
+from regzoo import hub
+from regzoo.cli.bar import shown
+from regzoo.cli.door import typed
+from regzoo.cli.machine import Device, Threads, take
+from regzoo.cli.options import Json, Quiet
+from regzoo.cli.output import print_json, visible
+from regzoo.cli.registering import Better, Guided, Iterations, Loss, Method, Refine, StartAny
+from regzoo.io.files import check_writable
+
+commands = typer.Typer()
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME",
+        help="name, name@version, a folder or hf://owner/repo[@revision]",
+        show_default=False,
+    ),
+]
+
+
+@commands.command()
+def cohort(
+    ctx: typer.Context,
+    pairs: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PAIRS",
+            help="CSV with the columns fixed,moving and, where there are, fixed_labels,moving_labels,fixed_points,"
+            "moving_points; paths are relative to the file.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to, a folder a pair.")],
+    model: Model = None,
+    method: Method = None,
+    refine: Refine = 0,
+    loss: Loss = None,
+    iterations: Iterations = None,
+    guided: Guided = False,
+    only_if_better: Better = False,
+    alignment: StartAny = None,
+    index: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Only the N-th pair, the first is 1, as in a job array; writes no table.",
+            show_default=False,
+        ),
+    ] = None,
+    collect: Annotated[bool, typer.Option("--collect", help="Only write the table, of what is there.")] = False,
+    device: Device = None,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Register many pairs and keep every result. What is done and whole is left alone; exit code 1 if a pair failed."""
+    if (model is None) == (method is None):
+        raise typer.BadParameter("Give one of --model and --method.")
+    if index is not None and collect:
+        raise typer.BadParameter("Give one of --index and --collect.")
+    entry = None if model is None else hub.take(model)  # this and the next before Keras, which takes seconds
+    check_writable(output, folder=True)
+    take(device, threads)
+    with shown(quiet):
+        found = regzoo.cohort(
+            pairs,
+            output,
+            entry,
+            method=method,
+            refine=refine,
+            loss=loss,
+            iterations=iterations,
+            guided=guided,
+            only_if_better=only_if_better,
+            alignment=alignment,
+            index=index,
+            collect=collect,
+            command=typed(ctx),
+            progress=_tell_failure,
+        )
+    if as_json:
+        print_json(found.rows)
+    else:
+        told = ", ".join(f"{count} {status}" for status, count in found.counts().items())
+        typer.echo(f"{told}; {found.kept} of them before" if found.kept else told)
+    if not quiet and index is None:
+        typer.echo(f"Written to {output}: cohort.tsv", err=True)
+    if set(found.counts()) - {"done"}:
+        raise typer.Exit(1)
+
+
+def _tell_failure(row: dict) -> None:
+    """Tells of a pair that failed, above the bar."""
+    if row["status"] == "failed":
+        typer.echo(f"error: {row['pair']}: {visible(row['message'])}", err=True)
