@@ -45,7 +45,7 @@ def run(output: Path, data: Path | None = None, command: str | None = None) -> I
     yield from (f"warning: {text}" for text in facts["warnings"])
     result.facts["command"] = command
     result.save(output)
-    yield f"Picture: {output / 'report.png'}; everything else is beside it."
+    yield f"To look at: {output / 'report.html'}, in a browser; everything else is beside it."
 
 
 def real_files(data: Path) -> list[Path]:

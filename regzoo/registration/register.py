@@ -131,7 +131,8 @@ def register(
         found.facts["warnings"].append(
             "The labels guided the registration: their overlap says nothing about its quality."
         )
-    return _result(*sides, replace(found, facts=origin | found.facts), seconds, only_if_better)
+    result = _result(*sides, replace(found, facts=origin | found.facts), seconds, only_if_better)
+    return result if model is None else replace(result, card=model.card)
 
 
 @dataclass(frozen=True)
@@ -299,6 +300,8 @@ def _result(fixed: Side, moving: Side, found: _Found, seconds: dict[str, float],
         fixed_labels=fixed.labels,
         moving_labels=moving.labels,
         moved_labels=labels,
+        fixed_points=fixed.points,
+        moving_points=moving.points,
     )
 
 
@@ -331,6 +334,7 @@ def _segmented(model: RegistrationModel, pair: NetworkPair, origin: dict, second
         fixed_labels=fixed.labels,
         moving_labels=moving.labels,
         moved_labels=labels,
+        card=model.card,
     )
 
 

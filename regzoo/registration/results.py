@@ -12,7 +12,10 @@ import numpy as np
 
 from regzoo import progress
 from regzoo.io.files import LISTING, atomic_folder, check_writable, digests
-from regzoo.registration import report
+from regzoo.registration.report.page import page
+from regzoo.registration.report.picture import picture
+from regzoo.registration.report.shown import Shown
+from regzoo.schema.card import Card
 from regzoo.world.images import Image
 from regzoo.world.transforms import Transform
 
@@ -32,6 +35,9 @@ class Result:
         fixed_labels: Label map of the fixed image, if given.
         moving_labels: Label map of the moving image, if given.
         moved_labels: Label map of the moving image on the fixed image's grid, if given; or the predicted one.
+        fixed_points: Landmarks of the fixed image (N, 3) in RAS mm, if given.
+        moving_points: Landmarks of the moving image, if given, in its own space.
+        card: What the model says of itself.
     """
 
     fixed: Image
@@ -43,6 +49,9 @@ class Result:
     fixed_labels: Image | None = None
     moving_labels: Image | None = None
     moved_labels: Image | None = None
+    fixed_points: np.ndarray | None = None
+    moving_points: np.ndarray | None = None
+    card: Card | None = None
 
     def __repr__(self) -> str:
         model = self.facts.get("model")
@@ -55,7 +64,9 @@ class Result:
         return f"<Result {self.fixed.grid.text()}, by {by}: {', '.join(told)}>"
 
     def save(self, folder: str | os.PathLike) -> Path:
-        """Writes moved.nii.gz, moved_labels.nii.gz, the transform (what there is), report.png and result.json.
+        """Writes moved.nii.gz, moved_labels.nii.gz, the transform (what there is), two reports and result.json.
+
+        report.png is a picture; report.html, a page for any browser that needs nothing beside it, shows three planes.
 
         The transform is a field, transform.nii.gz, which ends with the fixed image's grid. Where it has a matrix, it is
         also beside it as what it is: a matrix as transform.tfm, a field and a matrix as transform.h5.
@@ -75,14 +86,16 @@ class Result:
             for name, content in files.items():
                 content.save(path / name)
             with clock(self.facts["seconds"], "picture"):
-                report.picture(self, path / "report.png")
+                shown = Shown(self)
+                picture(shown, path / "report.png")
+                page(shown, path / "report.html")
             text = json.dumps(_plain(self.facts) | {"files": digests(path)}, indent=2, allow_nan=False) + "\n"
             (path / LISTING).write_text(text, encoding="utf-8")
         return folder
 
     def files(self) -> list[str]:
         """Returns the names of the files that `save` writes."""
-        return [*self._contents(), "report.png", LISTING]
+        return [*self._contents(), "report.html", "report.png", LISTING]
 
     def _contents(self) -> dict[str, Image | Transform]:
         """Returns what is written by the names of the files."""

@@ -18,7 +18,7 @@ import regzoo
 from regzoo import installed
 from regzoo.hub import cards
 from regzoo.io.landmarks import read_points
-from regzoo.registration import demo, report
+from regzoo.registration import demo, results
 from regzoo.world.images import Grid, Image
 from regzoo.world.transforms import Transform
 
@@ -85,7 +85,7 @@ class TestModels:
         code, out, err = call(*REGISTER, *LABELS, "-o", "a/out")
         assert code == 0, err
         assert {path.name for path in (files / "a/out").iterdir()} == {
-            *("moved.nii.gz", "moved_labels.nii.gz", "transform.nii.gz", "report.png", "result.json")
+            *("moved.nii.gz", "moved_labels.nii.gz", "transform.nii.gz", "report.html", "report.png", "result.json")
         }
         after = {line[: line.index("  ")].strip(): line.split()[-1] for line in out.splitlines() if "dice" in line}
         ways = [after[f"mean dice, by {way}"] for way in ("the map", "its inverse")]
@@ -94,7 +94,7 @@ class TestModels:
         assert float(after["dice of label 1"]) == pytest.approx((1 + float(ways[1])) / 2, abs=1e-3)
         assert "folds 0.0000 % of voxels" in out
         assert "\nbefore: in scanner coordinates, nothing else moved; correlation: where before and after both" in out
-        files = "moved.nii.gz, moved_labels.nii.gz, transform.nii.gz, report.png, result.json"
+        files = "moved.nii.gz, moved_labels.nii.gz, transform.nii.gz, report.html, report.png, result.json"
         assert err.endswith(f"Written to a/out: {files}\n")
         moved, fixed = Image.read("a/out/moved.nii.gz"), Image.read("fixed.nii.gz")
         assert np.abs(moved.array - fixed.array)[:-2, :, 1:].max() < 1e-3
@@ -190,7 +190,7 @@ class TestModels:
             path.write_bytes(b"half")
             raise stop
 
-        monkeypatch.setattr(report, "picture", fail)
+        monkeypatch.setattr(results, "picture", fail)
         before = everything(files)
         assert run(*REGISTER, "-o", "out") == expected
         assert everything(files) == before

@@ -188,7 +188,12 @@ def test_a_conditional_model_gives_labels_and_says_that_there_is_no_transform(co
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "transform.nii.gz").write_bytes(b"of an earlier result")
     result.save(tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"moved_labels.nii.gz", "report.png", "result.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "moved_labels.nii.gz",
+        "report.html",
+        "report.png",
+        "result.json",
+    }
     written = ImageResult.model_validate_json((tmp_path / "out" / "result.json").read_text())
     assert (written.inputs, written.transform) == ({}, facts["transform"])
 

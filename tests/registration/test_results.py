@@ -72,7 +72,7 @@ def test_scores_by_hand(scored):
 
 def test_saved_folder(scored):
     result, folder = scored
-    files = {"moved.nii.gz", "moved_labels.nii.gz", "transform.nii.gz", "report.png", "result.json"}
+    files = {"moved.nii.gz", "moved_labels.nii.gz", "transform.nii.gz", "report.html", "report.png", "result.json"}
     assert {path.name for path in folder.iterdir()} == files
     assert [path.name for path in folder.parent.iterdir()] == ["out"]
     moved = Image.read(folder / "moved.nii.gz")
@@ -152,6 +152,7 @@ def test_nothing_of_an_earlier_result_stays(scored, tmp_path):
         "mine.txt",
         "moved.nii.gz",
         "transform.nii.gz",
+        "report.html",
         "report.png",
         "result.json",
     }

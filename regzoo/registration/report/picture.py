@@ -11,16 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from regzoo.world.images import Image
+from regzoo.registration.report.planes import Plane, planes
+from regzoo.registration.report.shown import Shown
 from regzoo.world.labels import mask, present
 
 if TYPE_CHECKING:
     from regzoo.registration.results import Result
 
-_PLANES = ("sagittal", "coronal", "axial")
 
-
-def picture(result: Result, path: Path) -> None:
+def picture(shown: Shown, path: Path) -> None:
     """Draws three planes of a registration, in mm and in radiological layout (R on the left of the page).
 
     Rows: fixed; moving, as it lay at the start; moved; difference to the fixed image before and after; the deformed
@@ -29,26 +28,25 @@ def picture(result: Result, path: Path) -> None:
     is one plane.
 
     Args:
-        result: What `register` gave.
+        shown: What `register` gave, and what is drawn from it.
         path: PNG file to write.
     """
+    result, window = shown.result, shown.window
     fixed, grid = result.fixed.array, result.fixed.grid
-    views = _views(result)
+    views = planes(grid, shown.middle)
     caption = _caption(result)
-    before = result.start.apply_image(result.moving, grid, outside=float(result.moving.array.min())).array
-    window = {name: np.percentile(array, [1, 99]) for name, array in (("f", fixed), ("m", result.moving.array))}
-    rows = {"fixed": _scale(fixed, window["f"]), "moving": _scale(before, window["m"])}
+    rows = {"fixed": _scale(fixed, window["fixed"]), "moving": _scale(shown.before.array, window["moving"])}
     if result.transform is not None:
-        rows["moved"] = _scale(result.moved.array, window["m"])
+        rows["moved"] = _scale(result.moved.array, window["moving"])
     names = [*rows, *(_FIELD_ROWS if result.transform is not None else ())]
-    figure, axes = _page([view.extent(fixed.shape, result.fixed.spacing) for view in views], len(caption), names)
+    figure, axes = _page([view.extent(grid) for view in views], len(caption), names)
     for column, view in enumerate(views):
-        for row, shown in enumerate(rows.values()):
-            _show(axes[row, column], view.cut(shown), view, cmap="gray", vmin=0, vmax=1)
-        _draw_labels(axes[:, column], view, result)
+        for row, array in enumerate(rows.values()):
+            _show(axes[row, column], view.cut(array), view, cmap="gray", vmin=0, vmax=1)
+        _draw_labels(axes[:, column], view, shown)
         axes[0, column].set_title(f"{view.name}\n{view.left} left, {view.right} right", fontsize=9)
     if result.transform is not None:
-        _draw_field(figure, axes[len(rows) :], views, result, list(rows.values()))
+        _draw_field(figure, axes[len(rows) :], views, shown, list(rows.values()))
     figure.text(0.02, 1 - 0.1 / figure.get_figheight(), "\n".join(caption), fontsize=9, va="top", linespacing=1.2)
     figure.savefig(path, format="png")
 
@@ -56,10 +54,10 @@ def picture(result: Result, path: Path) -> None:
 _FIELD_ROWS = ("difference\nbefore", "difference\nafter", "deformed\ngrid", "Jacobian")
 
 
-def _draw_field(figure: Figure, axes: np.ndarray, views: list[_View], result: Result, scaled: list) -> None:
+def _draw_field(figure: Figure, axes: np.ndarray, views: list[Plane], shown: Shown, scaled: list) -> None:
     """Draws what a transform changes: the difference of the images, a grid, the volume."""
+    result, jacobian = shown.result, shown.volume_change
     grid = result.fixed.grid
-    jacobian = result.transform.jacobian_determinant(grid)
     # Index coordinates of the fixed image that each voxel is sampled from, for the deformed grid.
     shift = result.transform.displacement(grid) - result.start.displacement(grid)
     voxels = shift @ np.linalg.inv(grid.affine[:3, :3]).T
@@ -100,75 +98,23 @@ def _scale(array: np.ndarray, window: np.ndarray) -> np.ndarray:
     return np.clip((array - low) / max(high - low, 1e-12), 0, 1)
 
 
-class _View:
-    """A plane through the image, turned so that the page shows patient axes: left-right, back-front or foot-head up."""
-
-    def __init__(self, image: Image, normal: int, at: int) -> None:
-        spacing, linear = image.spacing, image.affine[:3, :3]
-        directions = linear / spacing
-        order = _nearest_axes(directions)  # order[w]: image axis nearest to world axis w
-        world_across, world_up = [w for w in range(3) if w != normal]
-        self.name = _PLANES[normal]
-        self.axis, self.at = order[normal], at
-        self.across, self.up = order[world_across], order[world_up]
-        # Radiological: patient right on the page's left; head up; in sagittal planes the face looks left.
-        self.flip_across = directions[world_across, self.across] > 0
-        self.flip_up = directions[world_up, self.up] < 0
-        self.aspect = spacing[self.up] / spacing[self.across]
-        self.left, self.right = (("R", "L"), ("A", "P"), ("", ""))[world_across]
-
-    def extent(self, shape: tuple[int, ...], spacing: np.ndarray) -> tuple[float, float]:
-        """Returns width and height of the plane in mm."""
-        return shape[self.across] * spacing[self.across], shape[self.up] * spacing[self.up]
-
-    def cut(self, array: np.ndarray) -> np.ndarray:
-        """Returns the plane with rows upwards and columns to the right."""
-        plane = np.take(array, self.at, axis=self.axis)
-        if self.across > self.up:
-            plane = np.swapaxes(plane, 0, 1)  # now (across, up)
-        plane = np.swapaxes(plane, 0, 1)
-        plane = plane[:, ::-1] if self.flip_across else plane
-        return plane[::-1] if self.flip_up else plane
-
-
-def _nearest_axes(directions: np.ndarray) -> list[int]:
-    """Returns the image axis nearest to each world axis, each used once."""
-    strength, order = np.abs(directions).copy(), [0, 0, 0]
-    for _ in range(3):
-        world, axis = np.unravel_index(np.argmax(strength), (3, 3))
-        order[world] = int(axis)
-        strength[world, :] = strength[:, axis] = -1
-    return order
-
-
-def _views(result: Result) -> list[_View]:
-    """Returns the planes through the labels' centre, or else the image's; of an image of one slice, that slice."""
-    image, labels = result.fixed, result.fixed_labels
-    at = [(n - 1) // 2 for n in image.shape]
-    if labels is not None and labels.channels is None and labels.array.any():
-        at = [int(np.median(index)) for index in np.nonzero(labels.array)]
-    order = _nearest_axes(image.affine[:3, :3] / image.spacing)
-    flat = [normal for normal in range(3) if image.shape[order[normal]] == 1]
-    return [_View(image, normal, at[order[normal]]) for normal in (flat[:1] or range(3))]
-
-
-def _show(axes: Axes, plane: np.ndarray, view: _View, **settings: object) -> object:
+def _show(axes: Axes, plane: np.ndarray, view: Plane, **settings: object) -> object:
     axes.set_xticks([])
     axes.set_yticks([])
     return axes.imshow(plane, origin="lower", aspect=view.aspect, interpolation="nearest", **settings)
 
 
-def _outline(axes: Axes, mask: np.ndarray, view: _View, colour: str) -> None:
+def _outline(axes: Axes, mask: np.ndarray, view: Plane, colour: str) -> None:
     if mask.any() and not mask.all() and min(mask.shape) > 1:
         axes.contour(mask, levels=[0.5], colors=colour, linewidths=0.8)
 
 
-def _draw_labels(axes: np.ndarray, view: _View, result: Result) -> None:
+def _draw_labels(axes: np.ndarray, view: Plane, shown: Shown) -> None:
     """Outlines the fixed labels on every image, and each image's own."""
-    fixed, moved, grid = result.fixed_labels, result.moved_labels, result.fixed.grid
+    result, start = shown.result, shown.labels_before
+    fixed, moved = result.fixed_labels, result.moved_labels
     if moved is None:
         return
-    start = result.start.apply_labels(result.moving_labels, grid)
     images = 2 if result.transform is None else 3
     for label in present(moved if fixed is None else fixed):
         if fixed is not None:
@@ -178,7 +124,7 @@ def _draw_labels(axes: np.ndarray, view: _View, result: Result) -> None:
         _outline(axes[0 if result.transform is None else 2], view.cut(mask(moved, label)), view, "cyan")
 
 
-def _draw_grid(axes: Axes, view: _View, voxels: np.ndarray, spacing: np.ndarray) -> None:
+def _draw_grid(axes: Axes, view: Plane, voxels: np.ndarray, spacing: np.ndarray) -> None:
     """Draws where a regular grid of the fixed image is sampled from, after the start's alignment."""
     across, up = view.cut(voxels[..., view.across]), view.cut(voxels[..., view.up])
     rows, columns = np.meshgrid(*(np.arange(n) for n in across.shape), indexing="ij")
