@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regzoo.cli.chain import HELP, composed, warnings_told
+from regzoo.cli.chain import HELP, composed, named, warnings_told
 from regzoo.cli.options import Json
 from regzoo.cli.output import print_facts, print_json
 from regzoo.io.files import check_writable
@@ -31,11 +31,20 @@ def transform(
             show_default="the grid of the first field",
         ),
     ] = None,
+    moving: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --reference, where a file counts in the voxels of both images (FSL's .mat; .lta to write): the "
+            "moving one; with --inverse, the fixed one.",
+            show_default=False,
+        ),
+    ] = None,
     form: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="ants: OUT is a prefix, to which 0GenericAffine.mat, 1Warp.nii.gz and 1InverseWarp.nii.gz are added.",
+            help="ants: OUT is a prefix, to which 0GenericAffine.mat, 1Warp.nii.gz and 1InverseWarp.nii.gz are added. "
+            "fsl: a matrix of FLIRT's.",
             show_default="by the suffix of OUT",
         ),
     ] = None,
@@ -49,17 +58,31 @@ def transform(
         raise typer.BadParameter("--form goes with -o.")
     if output is not None:
         check_writable(output, folder=False)
+    if moving is not None:
+        _check_moving(files, reference, output, form)
     with warnings_told():
-        whole = composed(files)
-        grid = whole.grid if reference is None else Grid.read(reference)
+        images = [each and Grid.read(each) for each in (reference, moving)]
+        whole = composed(files, *(reversed(images) if inverse else images))
+        grid = images[0] or whole.grid
         whole = whole.inverse() if inverse else whole
         if reference is None:
             _check_guess(whole, grid)
         if output is not None:
-            whole.save(output, grid, form=form)
+            whole.save(output, grid, moving=images[1], form=form)
             return
         facts = transform_facts(whole, grid)
         print_json(facts) if as_json else _print(facts)
+
+
+def _check_moving(files: list[str], reference: Path | None, output: Path | None, form: str | None) -> None:
+    """Refuses a moving image that no file asks for, or that stands alone."""
+    from regzoo.io.transforms import counts_in_voxels, writer
+
+    if reference is None:
+        raise typer.BadParameter("--moving goes with --reference.")
+    written = output is not None and writer(output, form).write_between is not None
+    if not written and not any(counts_in_voxels(Path(named(each)[0])) for each in files):
+        raise typer.BadParameter("--moving goes with FSL's .mat, and with .lta to write.")
 
 
 def _check_guess(whole: "Transform", grid: "Grid | None") -> None:

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from regzoo.world.transforms import Transform
 
 
-def write(transform: Transform, path: Path, grid: Grid | None, form: str | None) -> None:
+def write(transform: Transform, path: Path, grid: Grid | None, moving: Grid | None, form: str | None) -> None:
     """Writes a transform; see `Transform.save`."""
     written, matrix = transforms.writer(path, form), transform.matrix
     if written.write_matrix and matrix is not None:
         written.write_matrix(matrix, path)
+        return
+    if written.write_between and matrix is not None:
+        written.write_between(matrix, path, _images(path, grid, moving))
         return
     if written.write_field is None and written.write_both is None:
         raise invalid("path", f"a name ending in {transforms.field_suffixes()}, to write a field", f"'{path}'")
@@ -32,6 +35,13 @@ def write(transform: Transform, path: Path, grid: Grid | None, form: str | None)
         _write_both(transform, written, path, grid)
     else:
         written.write_field(transform.displacement(grid), grid.affine, path)
+
+
+def _images(path: Path, grid: Grid | None, moving: Grid | None) -> transforms.Images:
+    if grid is None or moving is None:
+        advice = "Pass grid and moving, on the command line --reference and --moving."
+        raise invalid(path.name, "the voxels of both images to be written", "those of one or none", advice)
+    return transforms.Images(grid, moving)
 
 
 def _write_both(transform: Transform, written: transforms.Format, path: Path, grid: Grid) -> None:

@@ -236,14 +236,21 @@ class Transform:
         return cls((Field(ddf @ grid.affine[:3, :3].T, grid),), grid)
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> Transform:
-        """Reads an ITK transform file (.h5, .tfm, .txt, .mat) or a field (.nii, .nii.gz; .mha, .mhd, .nrrd by `itk`).
+    def load(cls, path: str | os.PathLike, *, fixed: Grid | None = None, moving: Grid | None = None) -> Transform:
+        """Reads a transform file of ITK or ANTs (.h5, .tfm, .txt, .mat), .lta, .x5, FSL's .mat, or a field.
+
+        Args:
+            path: The file; a field is .nii, .nii.gz, or with the extra `itk` .mha, .mhd or .nrrd; .lta is FreeSurfer's
+                and .x5 NiTransforms' own.
+            fixed: The grid of the fixed image, which only FSL's matrices need.
+            moving: The grid of the moving image, likewise.
 
         Raises:
             MissingError: If there is no such file.
             InvalidError: If it is damaged, of another format or of a kind that regzoo does not apply.
         """
-        found = [_loaded(step) for step in transforms.read_transform(Path(path))]
+        images = None if fixed is None or moving is None else transforms.Images(fixed, moving)
+        found = [_loaded(step) for step in transforms.read_transform(Path(path), images)]
         grid = next((each.grid for each in found if each.grid is not None), None)
         return cls(tuple(step for each in found for step in each.steps), grid)
 
@@ -394,24 +401,27 @@ class Transform:
         errors = np.concatenate([slab.ravel() for slab in slabs])
         return {"max": float(errors.max()), "mean": float(errors.mean())}
 
-    def save(self, path: str | os.PathLike, grid: Grid | None = None, *, form: str | None = None) -> None:
-        """Writes the transform for ITK and ANTs; the file is whole or absent.
+    def save(
+        self, path: str | os.PathLike, grid: Grid | None = None, *, moving: Grid | None = None, form: str | None = None
+    ) -> None:
+        """Writes the transform, by default for ITK and ANTs; the file is whole or absent.
 
-        `.h5` holds what the transform is: a matrix, a displacement field, or both, the field first; the matrix goes on
-        beyond the grid. `.nii` and `.nii.gz` hold a field alone, beyond which nothing moves. `.tfm`, which is text,
-        and `.mat` hold a matrix only. ITK itself refuses NIfTI whose affine has shear.
+        `.h5` (and `.x5`) holds what the transform is: a matrix, a displacement field, or both, the field first; the
+        matrix goes on beyond the grid. `.nii` and `.nii.gz` hold a field alone, beyond which nothing moves. `.tfm`,
+        `.mat` and FreeSurfer's `.lta` hold a matrix only. ITK itself refuses NIfTI whose affine has shear.
 
         Args:
             path: Where to.
-            grid: Where to sample a field; `self.grid` by default.
+            grid: The fixed image's grid, where a field is sampled; `self.grid` by default.
+            moving: The moving image's grid, which `.lta` and FSL's matrices tell of.
             form: None: what the suffix says. `"ants"`: `path` is a prefix, after which come `0GenericAffine.mat`,
                 and of a field `1Warp.nii.gz`, which a point goes through first, and `1InverseWarp.nii.gz` unless it
-                folds.
+                folds. `"fsl"`: a matrix of FLIRT's.
 
         Raises:
             InvalidError: If the name ends otherwise, or a field is to be written as a matrix or without a grid.
         """
-        transform_files.write(self, Path(path), grid or self.grid, form)
+        transform_files.write(self, Path(path), grid or self.grid, moving, form)
 
     def _map(self, points: np.ndarray) -> np.ndarray:
         return _through(self.steps, points)

@@ -143,7 +143,7 @@ def test_a_matrix_is_measured_on_a_reference_and_may_have_no_inverse(home):
 
 def test_what_cannot_be_written_is_told_in_words(home):
     told = run("transform", "field.h5", "turn.tfm", "-o", "x.tfm")[2]
-    assert told.startswith("error: path: expected a name ending in .nii, .nii.gz or .h5, to write a field")
+    assert told.startswith("error: path: expected a name ending in .nii, .nii.gz, .h5 or .x5, to write a field")
     told = run("transform", "turn.tfm", "-o", "x.nii.gz")[2]
     assert told.endswith("received None. Pass grid, on the command line --reference.\n")
     assert run("transform", "turn.tfm", "-o", "x.xyz")[2].startswith("error: path: expected a name ending in")
@@ -156,3 +156,42 @@ def test_a_form_is_written_and_goes_with_an_output(home):
     pair = Transform.load("s1Warp.nii.gz").then(Transform.load("s0GenericAffine.mat"))
     np.testing.assert_allclose(pair.apply_points(given), moved("turn.tfm", moved("field.h5", given)), atol=1e-4)
     assert "--form goes with -o" in run("transform", "field.h5", "--form", "ants")[2]
+
+
+def test_a_matrix_of_fsl_is_converted_with_both_images(home):
+    (home / "flirt.mat").write_text("1 0 0 3\n0 1 0 0\n0 0 1 0\n0 0 0 1\n")  # in voxels' millimetres, moving to fixed
+    blobs(WIDE).save("moving.nii.gz")
+    x = np.diag([GRID.spacing[0], 1, 1, 1])
+    x[0] = (-GRID.spacing[0], 0, 0, (GRID.shape[0] - 1) * GRID.spacing[0])
+    x[1, 1], x[2, 2] = GRID.spacing[1:]
+    y = np.diag([*WIDE.spacing, 1.0])
+    y[0] = (-y[0, 0], 0, 0, (WIDE.shape[0] - 1) * y[0, 0])
+    back = np.array([[1, 0, 0, -3], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    expected = Transform.linear(WIDE.affine @ np.linalg.inv(y) @ back @ x @ np.linalg.inv(GRID.affine))
+    both = ("--reference", "fixed.nii.gz", "--moving", "moving.nii.gz")
+    assert run("transform", "flirt.mat", *both, "-o", "t.tfm") == (0, "", "")
+    np.testing.assert_allclose(moved("t.tfm"), expected.apply_points(POINTS), atol=1e-4)
+    swapped = ("--reference", "moving.nii.gz", "--moving", "fixed.nii.gz")
+    for arguments in (("flirt.mat", "--inverse"), ("[flirt.mat,1]",)):
+        assert run("transform", *arguments, *swapped, "-o", "i.tfm") == (0, "", "")
+        np.testing.assert_allclose(moved("i.tfm", expected.apply_points(POINTS)), POINTS, atol=1e-4)
+    assert run("transform", "t.tfm", *both, "-o", "again.mat", "--form", "fsl") == (0, "", "")
+    np.testing.assert_allclose(np.loadtxt("again.mat"), np.loadtxt("flirt.mat"), atol=1e-5)
+    assert run("transform", "t.tfm", *both, "-o", "t.lta") == (0, "", "")
+    np.testing.assert_allclose(moved("t.lta"), moved("t.tfm"), atol=1e-9)
+
+
+def test_a_matrix_of_fsl_is_refused_where_its_images_are_unknown_and_a_moving_image_where_it_is_ignored(home):
+    (home / "flirt.mat").write_text("1 0 0 3\n0 1 0 0\n0 0 1 0\n0 0 0 1\n")
+    expected = (
+        "error: flirt.mat: expected both images beside it, in whose voxels FSL counts, received None. Convert it: "
+    )
+    expected += "regzoo transform FILE --reference FIXED --moving MOVING -o OUT.tfm.\n"
+    assert run("transform", "flirt.mat")[2] == expected
+    assert run("warp", "points.csv", "--points", "--transform", "flirt.mat", "-o", "out.csv")[2] == expected
+    both = ("--reference", "fixed.nii.gz", "--moving", "fixed.nii.gz")
+    assert run("transform", "flirt.mat", "turn.tfm", *both)[2] == expected  # images of which of the two?
+    assert "--moving goes with FSL's .mat, and with .lta to write" in run("transform", "turn.tfm", *both)[2]
+    assert "--moving goes with --reference" in run("transform", "flirt.mat", *both[2:])[2]
+    told = run("transform", "turn.tfm", "-o", "t.lta")[2]
+    assert told.endswith("Pass grid and moving, on the command line --reference and --moving.\n")

@@ -499,7 +499,9 @@ class TestFiles:
             assert Transform.load(tmp_path / name).grid.same_as(fixed_grid("LPS"))
         Transform.linear(MATRIX).save(tmp_path / "l.h5")
         np.testing.assert_allclose(Transform.load(tmp_path / "l.h5").matrix, MATRIX, atol=1e-12)
-        with pytest.raises(InvalidError, match=r"expected a name ending in \.nii, \.nii\.gz, \.h5, \.tfm or \.mat"):
+        with pytest.raises(
+            InvalidError, match=r"expected a name ending in \.nii, \.nii\.gz, \.h5, \.tfm, \.mat, \.lta or \.x5"
+        ):
             transform.save(tmp_path / "t.xyz")
 
     def test_sheared_grid_round_trips(self, tmp_path):

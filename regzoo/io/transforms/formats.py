@@ -6,8 +6,8 @@ from pathlib import Path
 from regzoo.errors import invalid, unknown
 from regzoo.io.files import check_listed
 from regzoo.io.reading import by_suffix, check_file, readable
-from regzoo.io.transforms import ants_pair, itk_hdf5, itk_image_field, itk_mat, itk_text, nifti_field
-from regzoo.io.transforms.step import Format, Step
+from regzoo.io.transforms import ants_pair, fsl, itk_hdf5, itk_image_field, itk_mat, itk_text, lta, nifti_field, x5
+from regzoo.io.transforms.step import Format, Images, Step
 
 FORMATS: dict[str, Format] = {
     ".nii": nifti_field.NIFTI,
@@ -17,16 +17,22 @@ FORMATS: dict[str, Format] = {
     ".txt": Format(itk_text.TEXT.read),
     ".hdf5": Format(itk_hdf5.HDF5.read),
     ".mat": itk_mat.MAT,
+    ".lta": lta.LTA,
+    ".x5": x5.X5,
     **dict.fromkeys((".mha", ".mhd", ".nrrd"), itk_image_field.FIELD),
 }
 """Suffix -> format."""
 
-FORMS: dict[str, Format] = {"ants": ants_pair.PAIR}
+FORMS: dict[str, Format] = {"ants": ants_pair.PAIR, "fsl": fsl.FSL}
 """Name -> format that is asked for by name, for its files have other names, or the suffix of another format."""
 
 
-def read_transform(path: Path) -> list[Step]:
+def read_transform(path: Path, images: Images | None = None) -> list[Step]:
     """Reads a transform file.
+
+    Args:
+        path: The file.
+        images: The voxels of both images, without which a matrix of FSL's has no meaning.
 
     Returns:
         Steps in the order in which they are applied to a point.
@@ -36,12 +42,24 @@ def read_transform(path: Path) -> list[Step]:
         InvalidError: If it is a folder, damaged, of another format or of a kind that regzoo does not apply.
     """
     check_file(path)
-    form = by_suffix(path.name, FORMATS)
+    form = fsl.FSL if fsl.is_fsl(path) else by_suffix(path.name, FORMATS)
     if form is None:
         raise invalid(path.name, f"a transform in {_listed(list(FORMATS))}", f"'{path.suffix}'")
     check_listed(path)
     with readable(path, "transform"):
-        return form.read(path)
+        return form.read(path) if form.read else form.read_between(path, _checked(images, path))
+
+
+def counts_in_voxels(path: Path) -> bool:
+    """Tells whether a file has no meaning without the voxels of both images."""
+    return path.is_file() and fsl.is_fsl(path)
+
+
+def _checked(images: Images | None, path: Path) -> Images:
+    if images is None:
+        advice = "Convert it: regzoo transform FILE --reference FIXED --moving MOVING -o OUT.tfm."
+        raise invalid(path.name, "both images beside it, in whose voxels FSL counts", None, advice)
+    return images
 
 
 def writer(path: str | os.PathLike, name: str | None = None) -> Format:
@@ -55,10 +73,14 @@ def writer(path: str | os.PathLike, name: str | None = None) -> Format:
             raise unknown("form", name, FORMS)
         return FORMS[name]
     form = by_suffix(Path(path).name, FORMATS)
-    if form is None or not (form.write_matrix or form.write_field):
-        written = [suffix for suffix, each in FORMATS.items() if each.write_matrix or each.write_field]
+    if form is None or not _writes(form):
+        written = [suffix for suffix, each in FORMATS.items() if _writes(each)]
         raise invalid("path", f"a name ending in {_listed(written)}", f"'{path}'")
     return form
+
+
+def _writes(form: Format) -> bool:
+    return bool(form.write_matrix or form.write_between or form.write_field)
 
 
 def field_suffixes() -> str:

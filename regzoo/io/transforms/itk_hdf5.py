@@ -80,4 +80,4 @@ def _write(path: Path, records: Sequence[tuple[str, np.ndarray | None, np.ndarra
                 group.create_dataset("TransformParameters", data=parameters, **small)
 
 
-HDF5 = Format(_read, _write_matrix, _write_field, _write_both)
+HDF5 = Format(_read, write_matrix=_write_matrix, write_field=_write_field, write_both=_write_both)
