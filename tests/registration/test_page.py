@@ -146,7 +146,7 @@ def test_a_noisy_head_of_a_millimetre_takes_ten_megabytes_at_most(tmp_path):
     )
     path = written(found, tmp_path)
     assert 5e6 < path.stat().st_size < 10e6
-    assert 'id="coarser"' in path.read_text()
+    assert 'id="coarser"' in path.read_text(encoding="utf-8")
 
 
 # ---- what it says
@@ -154,18 +154,18 @@ def test_a_noisy_head_of_a_millimetre_takes_ten_megabytes_at_most(tmp_path):
 
 def test_a_verdict_stands_before_warnings_and_both_before_pictures_and_scores(tmp_path):
     found = result(Grid(SHAPE, np.eye(4)), warnings=["The field folds at 3.00 % of the voxels."])
-    plain = written(found, tmp_path).read_text()
+    plain = written(found, tmp_path).read_text(encoding="utf-8")
     order = [plain.index(text) for text in ("The field folds at 3.00 %", "<canvas", "Overlap of the labels (Dice)")]
     assert order == sorted(order)
     assert "Verdict" not in plain
     found.facts["verdict"] = {"verdict": "failed", "reasons": ["The images do not overlap."]}
-    judged = written(found, tmp_path).read_text()
+    judged = written(found, tmp_path).read_text(encoding="utf-8")
     order = [judged.index(text) for text in ("this registration failed", "The images do not overlap.", "3.00 %")]
     assert order == sorted(order)
 
 
 def test_without_warnings_it_does_not_say_that_all_is_well(tmp_path):
-    text = written(result(Grid(SHAPE, np.eye(4))), tmp_path).read_text()
+    text = written(result(Grid(SHAPE, np.eye(4))), tmp_path).read_text(encoding="utf-8")
     told = re.search('<section id="warnings".*?</section>', text, re.DOTALL).group()
     assert "No warnings" in told
     assert "That does not prove that the anatomy fits" in told
@@ -175,7 +175,7 @@ def test_limits_command_versions_and_files_with_their_digests(tmp_path):
     about = card(anatomy="lung", limits=("Not for children.", "Not for <b>masses</b> & more."))
     found = dataclasses.replace(result(Grid(SHAPE, np.eye(4))), card=about)
     found.facts["command"] = "regzoo register a.nii.gz b.nii.gz"
-    text = written(found, tmp_path).read_text()
+    text = written(found, tmp_path).read_text(encoding="utf-8")
     for expected in ("Not for children.", "&lt;b&gt;masses", "regzoo register a.nii.gz", "1" * 64, "2" * 64, "0.1.0"):
         assert expected in text
     for score in ("0.250", "3.000 mm", "0.500", "0.750"):
@@ -187,7 +187,7 @@ def test_limits_command_versions_and_files_with_their_digests(tmp_path):
 )
 def test_faces_are_spoken_of_where_an_image_may_show_one(tmp_path, anatomy, noted):
     found = dataclasses.replace(result(Grid(SHAPE, np.eye(4))), card=card(anatomy=anatomy))
-    assert ('id="face"' in written(found, tmp_path).read_text()) == noted
+    assert ('id="face"' in written(found, tmp_path).read_text(encoding="utf-8")) == noted
 
 
 def test_names_of_files_are_text_and_no_script(tmp_path):
@@ -195,7 +195,7 @@ def test_names_of_files_are_text_and_no_script(tmp_path):
     evil = '</script><script>alert("x")</script>'
     found.facts["inputs"]["moving"]["file"] = evil
     found.facts["warnings"] = [evil]
-    text = written(found, tmp_path).read_text()
+    text = written(found, tmp_path).read_text(encoding="utf-8")
     assert evil not in text
     assert "&lt;/script&gt;&lt;script&gt;" in text
     assert text.count("<script") == 2  # the layers and the viewer
@@ -329,10 +329,10 @@ def test_what_is_at_the_right_front_and_top_lies_where_these_letters_are(opened,
 
 
 def test_obliqueness_is_said(tmp_path):
-    oblique = written(result(Grid(SHAPE, AFFINES["oblique"])), tmp_path).read_text()
+    oblique = written(result(Grid(SHAPE, AFFINES["oblique"])), tmp_path).read_text(encoding="utf-8")
     degrees = re.search(r"up to\s+([\d.]+)\s+degrees", oblique)
     assert float(degrees.group(1)) > 20
-    assert 'id="oblique"' not in written(result(Grid(SHAPE, AFFINES["permuted"])), tmp_path).read_text()
+    assert 'id="oblique"' not in written(result(Grid(SHAPE, AFFINES["permuted"])), tmp_path).read_text(encoding="utf-8")
 
 
 def test_the_slider_fades_from_the_fixed_to_the_moved_image(opened):
