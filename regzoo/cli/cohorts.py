@@ -58,6 +58,18 @@ def cohort(
         ),
     ] = None,
     collect: Annotated[bool, typer.Option("--collect", help="Only write the table, of what is there.")] = False,
+    workers: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, help="Processes of this machine, among which its threads are shared out."),
+    ] = 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Instead: tcp://HOST:PORT of a Dask scheduler, whose workers see the same files.",
+            show_default=False,
+        ),
+    ] = None,
     device: Device = None,
     threads: Threads = None,
     quiet: Quiet = False,
@@ -85,6 +97,8 @@ def cohort(
             alignment=alignment,
             index=index,
             collect=collect,
+            workers=workers,
+            scheduler=scheduler,
             command=typed(ctx),
             progress=_tell_failure,
         )

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import regzoo
-from regzoo import installed
+from regzoo import installed, processors
 from regzoo.cache import cache_folder, compiled_folder
 from regzoo.cli.options import Json
 from regzoo.cli.output import print_facts, print_json
@@ -40,8 +40,7 @@ def take(device: str | None, threads: int | None) -> None:
         InvalidError: If the device has another name, or there is no GPU where one is asked for.
     """
     if threads is not None:
-        names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC")  # the last is JAX's
-        os.environ.update(dict.fromkeys(names, str(threads)))
+        os.environ.update(processors.threads(threads))
     if device is None:
         return
     kind, _, number = device.partition(":")

@@ -2,29 +2,25 @@
 
 import functools
 import os
-import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from regzoo import hub, progress
 from regzoo.data.tables import PairFiles, pair_records, read_pairs
-from regzoo.errors import RegzooError, invalid
-from regzoo.io.files import LISTING, atomic_file, check_writable, digests
-from regzoo.io.provenance import provenance
+from regzoo.errors import invalid
+from regzoo.io.files import check_writable
 from regzoo.io.tsv import write_tsv
-from regzoo.io.yaml_json import parse_json, read_text
 from regzoo.models import RegistrationModel, zoo
-from regzoo.registration.evaluation import figures
-from regzoo.registration.register import check_effort, checked_method, register
+from regzoo.registration.pairs import Asked, Pair, Row, done, identity, pair_names
+from regzoo.registration.register import check_effort, checked_method
+from regzoo.registration.workers import on_workers
 from regzoo.world.alignment import Alignment
 
 TABLE = "cohort.tsv"
 """The table of a cohort, in its folder."""
-Row = dict[str, str | float | None]
-_LISTING_LIMIT = 2**24
 
 
 @dataclass(frozen=True)
@@ -53,33 +49,6 @@ class Cohort:
         write_tsv(path, self.rows)
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What is asked for each pair of a cohort, and where its folders belong."""
-
-    output: Path
-    model: dict[str, str] | None
-    """Name, version and sha256 of the weights; None for a method."""
-    method: str | None
-    options: dict
-    """As `result.json` keeps them."""
-    command: str | None = None
-
-    def made(self, facts: Mapping) -> bool:
-        """Tells whether a result was made in this way."""
-        model = facts.get("model")
-        known = model and {key: model.get(key) for key in ("name", "version", "sha256")}
-        return (known, facts.get("method"), facts.get("options")) == (self.model, self.method, self.options)
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A pair of a cohort."""
-
-    name: str
-    files: PairFiles = field(repr=False)
-
-
 def cohort(
     pairs: str | os.PathLike | Sequence[PairFiles | Mapping[str, str | os.PathLike | None]],
     output: str | os.PathLike,
@@ -94,6 +63,8 @@ def cohort(
     alignment: Alignment | None = None,
     index: int | None = None,
     collect: bool = False,
+    workers: int = 1,
+    scheduler: str | None = None,
     command: str | None = None,
     progress: Callable[[Row], None] | None = None,
 ) -> Cohort:
@@ -117,6 +88,10 @@ def cohort(
         alignment: How to start.
         index: Only this pair, the first is 1; no table is written.
         collect: Whether only the table is written, of what is there.
+        workers: Processes of this machine, each with its share of the processors; more than one need Dask (extra
+            `cluster`), and a script that calls this must do so under `if __name__ == "__main__":`.
+        scheduler: Instead: address of a Dask scheduler, such as `"tcp://10.0.0.5:8786"`. Its workers see the same files
+            at the same paths, and find the model by the same name.
         command: What `result.json` keeps as the command.
         progress: Called with the row of each pair that was looked at.
 
@@ -140,22 +115,37 @@ def cohort(
     options |= {"only_if_better": only_if_better, "alignment": alignment}
     names = checked_method(model, method, alignment)
     check_effort(names, loss, guided, refine, iterations)
+    _check_workers(workers, scheduler)
     files = read_pairs(pairs, must_exist=False) if isinstance(pairs, str | os.PathLike) else pair_records(pairs)
     chosen = _chosen([*map(Pair, pair_names(files), files)], index)
     check_writable(output, folder=True)
     taken = model if model is None or isinstance(model, RegistrationModel) else hub.take(model)
-    asked = Asked(Path(output), _identity(taken), ",".join(names) or None, options, command)
-    load = functools.cache(functools.partial(zoo.load, taken))
-    found = Cohort(*_gathered((done(asked, pair, None if collect else load) for pair in chosen), len(chosen), progress))
+    asked = Asked(Path(output), identity(taken), ",".join(names) or None, options, command)
+    if (workers > 1 or scheduler) and not collect:
+        outcomes = on_workers(asked, chosen, _address(taken), workers, scheduler)
+    else:
+        load = None if collect else functools.cache(functools.partial(zoo.load, taken))
+        outcomes = (done(asked, pair, load) for pair in chosen)
+    found = Cohort(*_gathered(outcomes, [pair.name for pair in chosen], progress))
     if index is None:
         found.save(asked.output / TABLE)
         _sweep(asked.output, found)
     return found
 
 
-def _identity(model: hub.Entry | RegistrationModel | None) -> dict[str, str] | None:
-    card = getattr(model, "card", None)
-    return card and {"name": card.name, "version": card.version, "sha256": card.digest}
+def _check_workers(workers: object, scheduler: object) -> None:
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise invalid("workers", "a number of processes from 1", workers)
+    if scheduler is not None and workers > 1:
+        raise invalid("workers and scheduler", "one of the two", "both", "A scheduler has workers of its own.")
+
+
+def _address(model: hub.Entry | RegistrationModel | None) -> str | None:
+    """Returns the name by which another process finds a model."""
+    found = model.pin if isinstance(model, hub.Entry) else getattr(model, "source", None)
+    if model is not None and found is None:
+        raise invalid("model", "a name or a folder, which workers can load", "a model without", "Save it first.")
+    return str(Path(found).absolute()) if found and Path(found).is_dir() else found
 
 
 def _chosen(pairs: list[Pair], index: int | None) -> list[Pair]:
@@ -167,112 +157,19 @@ def _chosen(pairs: list[Pair], index: int | None) -> list[Pair]:
 
 
 def _gathered(
-    done: Iterable[tuple[Row, bool]], count: int, hear: Callable[[Row], None] | None
+    done: Iterable[tuple[Row, bool]], names: list[str], hear: Callable[[Row], None] | None
 ) -> tuple[tuple[Row, ...], int]:
-    """Returns the rows as they come, and how many were there before; tells of each."""
+    """Returns the rows in the order of names, and how many were there before; tells of each as it comes."""
     rows, kept = [], 0
     progress.stage("registering")
     for row, before in done:
         rows.append(row)
         kept += before
-        progress.step(len(rows), count)
+        progress.step(len(rows), len(names))
         if hear:
             hear(row)
-    return tuple(rows), kept
-
-
-def pair_names(files: Sequence[PairFiles]) -> list[str]:
-    """Returns a name for each pair that may be a folder's: MOVING_to_FIXED, a second one of a name with -2."""
-    names, seen = [], Counter()
-    for each in files:
-        name = f"{_stem(each.moving)}_to_{_stem(each.fixed)}"
-        seen[name.lower()] += 1  # for on Windows and macOS, a and A are one folder
-        names.append(name if seen[name.lower()] == 1 else f"{name}-{seen[name.lower()]}")
-    return names
-
-
-def _stem(file: Path) -> str:
-    """Returns a file's name without what follows the first dot, as letters, digits, - and _, at most 60 of them."""
-    stem = file.name.lstrip(".").partition(".")[0]
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem)[:60].strip("-") or "image"
-
-
-def done(asked: Asked, pair: Pair, load: Callable[[], RegistrationModel] | None) -> tuple[Row, bool]:
-    """Registers a pair unless that was done.
-
-    Args:
-        asked: What is asked for.
-        pair: The pair.
-        load: Gives the model; without it, nothing is registered.
-
-    Returns:
-        Its row, and whether it was done before.
-    """
-    folder, failure = asked.output / pair.name, asked.output / f"{pair.name}.error.txt"
-    facts = whole(asked, pair)
-    if facts is not None:
-        failure.unlink(missing_ok=True)
-        return _row(pair, "done", facts=facts), True
-    if load is None:
-        return _kept_failure(pair, failure), False
-    try:
-        with progress.heard_by(lambda *_: None):  # the bar is that of the cohort
-            model = None if asked.model is None else load()
-            result = register(model=model, method=asked.method, **asked.options, **pair.files.sources())
-        result.facts["command"] = asked.command
-        result.save(folder)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other pairs are to be registered
-        facts = whole(asked, pair)  # another process may have been faster
-        if facts is None:
-            return _failed(pair, error, failure), False
-    failure.unlink(missing_ok=True)
-    return _row(pair, "done", facts=facts or _listing(folder)), False
-
-
-def whole(asked: Asked, pair: Pair) -> dict | None:
-    """Returns what `result.json` of a pair says, if its folder holds a whole result of what is asked; else None."""
-    folder = asked.output / pair.name
-    try:
-        facts = _listing(folder)
-        listed = facts.get("files")
-        if pair.files.spacing is not None or not isinstance(listed, dict) or not asked.made(facts):
-            return None
-        inputs = provenance(pair.files.sources(), {}, "")["inputs"]
-        return facts if listed.items() <= digests(folder).items() and facts.get("inputs") == inputs else None
-    except (RegzooError, OSError):
-        return None
-
-
-def _listing(folder: Path) -> dict:
-    return parse_json(read_text(folder / LISTING, _LISTING_LIMIT), str(folder / LISTING))
-
-
-def _failed(pair: Pair, error: Exception, file: Path) -> Row:
-    """Returns the row of a pair that failed, and keeps why, if the disk lets it."""
-    told = " ".join(str(error).split())
-    message = told if isinstance(error, RegzooError) and told else f"{type(error).__name__}: {told}"
-    try:
-        with atomic_file(file) as temporary:
-            temporary.write_text(message + "\n", encoding="utf-8")
-    except OSError:
-        file.unlink(missing_ok=True)  # an older one would be untrue
-    return _row(pair, "failed", message)
-
-
-def _kept_failure(pair: Pair, file: Path) -> Row:
-    if not file.is_file():
-        return _row(pair, "missing")
-    return _row(pair, "failed", " ".join(read_text(file, _LISTING_LIMIT).split()))
-
-
-def _row(pair: Pair, status: str, message: str | None = None, facts: Mapping | None = None) -> Row:
-    row: Row = {"pair": pair.name, "fixed": str(pair.files.fixed), "moving": str(pair.files.moving)}
-    row |= {"status": status, "message": message}
-    if facts is None:
-        return row
-    told = {"verdict": facts["verdict"]} if "verdict" in facts else {}
-    told |= {"warnings": len(facts["warnings"]), "seconds": round(sum(facts["seconds"].values()), 3)}
-    return row | told | {key: value for key, value in figures(facts).items() if key not in told}
+    places = {name: place for place, name in enumerate(names)}
+    return tuple(sorted(rows, key=lambda row: places[row["pair"]])), kept
 
 
 def _sweep(output: Path, found: Cohort) -> None:
