@@ -34,8 +34,8 @@ def transform(
     moving: Annotated[
         Path | None,
         typer.Option(
-            help="With --reference, where a file counts in the voxels of both images (FSL's .mat; .lta to write): the "
-            "moving one; with --inverse, the fixed one.",
+            help="With --reference, where a file counts in the voxels of both images (FSL's .mat; to write, .lta and "
+            "learn2reg): the moving one; with --inverse, the fixed one.",
             show_default=False,
         ),
     ] = None,
@@ -44,7 +44,7 @@ def transform(
         typer.Option(
             metavar="NAME",
             help="ants: OUT is a prefix, to which 0GenericAffine.mat, 1Warp.nii.gz and 1InverseWarp.nii.gz are added. "
-            "fsl: a matrix of FLIRT's.",
+            "fsl: a matrix of FLIRT's. learn2reg: displacements in voxels, .nii.gz, for images of one grid.",
             show_default="by the suffix of OUT",
         ),
     ] = None,
@@ -80,9 +80,10 @@ def _check_moving(files: list[str], reference: Path | None, output: Path | None,
 
     if reference is None:
         raise typer.BadParameter("--moving goes with --reference.")
-    written = output is not None and writer(output, form).write_between is not None
-    if not written and not any(counts_in_voxels(Path(named(each)[0])) for each in files):
-        raise typer.BadParameter("--moving goes with FSL's .mat, and with .lta to write.")
+    written = output and writer(output, form)
+    asked = written and (written.write_between or written.one_grid)
+    if not asked and not any(counts_in_voxels(Path(named(each)[0])) for each in files):
+        raise typer.BadParameter("--moving goes with FSL's .mat, and with .lta or learn2reg to write.")
 
 
 def _check_guess(whole: "Transform", grid: "Grid | None") -> None:

@@ -31,6 +31,9 @@ def write(transform: Transform, path: Path, grid: Grid | None, moving: Grid | No
     if grid is None:
         advice = "Pass grid, on the command line --reference."
         raise invalid("grid", "the fixed image's grid, to write a dense field", None, advice)
+    if written.one_grid and moving is not None and not grid.same_as(moving):
+        received = f"{moving.text()}, elsewhere or of other voxels than {grid.text()}"
+        raise invalid("moving", "the fixed image's grid, for the format counts in voxels of both", received)
     if written.write_both and (transform.has_matrix or written.write_field is None):
         _write_both(transform, written, path, grid)
     else:

@@ -413,10 +413,11 @@ class Transform:
         Args:
             path: Where to.
             grid: The fixed image's grid, where a field is sampled; `self.grid` by default.
-            moving: The moving image's grid, which `.lta` and FSL's matrices tell of.
+            moving: The moving image's grid, which `.lta` and FSL's matrices tell of, and that of Learn2Reg must equal.
             form: None: what the suffix says. `"ants"`: `path` is a prefix, after which come `0GenericAffine.mat`,
                 and of a field `1Warp.nii.gz`, which a point goes through first, and `1InverseWarp.nii.gz` unless it
-                folds. `"fsl"`: a matrix of FLIRT's.
+                folds. `"fsl"`: a matrix of FLIRT's. `"learn2reg"`: displacements in voxels, .nii.gz, as Learn2Reg's
+                evaluation takes them, if both images have one grid.
 
         Raises:
             InvalidError: If the name ends otherwise, or a field is to be written as a matrix or without a grid.

@@ -2,6 +2,7 @@
 
 import json
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -191,7 +192,24 @@ def test_a_matrix_of_fsl_is_refused_where_its_images_are_unknown_and_a_moving_im
     assert run("warp", "points.csv", "--points", "--transform", "flirt.mat", "-o", "out.csv")[2] == expected
     both = ("--reference", "fixed.nii.gz", "--moving", "fixed.nii.gz")
     assert run("transform", "flirt.mat", "turn.tfm", *both)[2] == expected  # images of which of the two?
-    assert "--moving goes with FSL's .mat, and with .lta to write" in run("transform", "turn.tfm", *both)[2]
+    assert (
+        "--moving goes with FSL's .mat, and with .lta or learn2reg to write" in run("transform", "turn.tfm", *both)[2]
+    )
     assert "--moving goes with --reference" in run("transform", "flirt.mat", *both[2:])[2]
     told = run("transform", "turn.tfm", "-o", "t.lta")[2]
     assert told.endswith("Pass grid and moving, on the command line --reference and --moving.\n")
+
+
+def test_learn2reg_s_form_is_written_on_the_grid_of_both_images(home):
+    blobs(WIDE).save("moving.nii.gz")
+    options = ("-o", "disp_0001_0002.nii.gz", "--form", "learn2reg", "--reference", "fixed.nii.gz", "--moving")
+    assert run("transform", "field.h5", *options, "fixed.nii.gz") == (0, "", "")
+    voxels = nibabel.load("disp_0001_0002.nii.gz").get_fdata()
+    expected = Transform.load("field.h5").displacement(GRID)
+    np.testing.assert_allclose(voxels @ GRID.affine[:3, :3].T, expected, atol=1e-4)
+    told = run("transform", "field.h5", *options, "moving.nii.gz")[2]
+    assert told.startswith("error: moving: expected the fixed image's grid, for the format counts in voxels of both")
+    told = run("transform", "field.h5", "-o", "disp.nii", "--form", "learn2reg")[2]
+    assert told.startswith("error: path: expected a name ending in .nii.gz, as Learn2Reg's disp_0001_0002.nii.gz")
+    told = run("transform", "disp_0001_0002.nii.gz")[2]  # in which unit?
+    assert "expected a displacement field, shape (X, Y, Z, 1, 3) with intent 1007" in told

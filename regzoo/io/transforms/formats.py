@@ -6,7 +6,18 @@ from pathlib import Path
 from regzoo.errors import invalid, unknown
 from regzoo.io.files import check_listed
 from regzoo.io.reading import by_suffix, check_file, readable
-from regzoo.io.transforms import ants_pair, fsl, itk_hdf5, itk_image_field, itk_mat, itk_text, lta, nifti_field, x5
+from regzoo.io.transforms import (
+    ants_pair,
+    fsl,
+    itk_hdf5,
+    itk_image_field,
+    itk_mat,
+    itk_text,
+    learn2reg,
+    lta,
+    nifti_field,
+    x5,
+)
 from regzoo.io.transforms.step import Format, Images, Step
 
 FORMATS: dict[str, Format] = {
@@ -23,7 +34,7 @@ FORMATS: dict[str, Format] = {
 }
 """Suffix -> format."""
 
-FORMS: dict[str, Format] = {"ants": ants_pair.PAIR, "fsl": fsl.FSL}
+FORMS: dict[str, Format] = {"ants": ants_pair.PAIR, "fsl": fsl.FSL, "learn2reg": learn2reg.LEARN2REG}
 """Name -> format that is asked for by name, for its files have other names, or the suffix of another format."""
 
 

@@ -54,6 +54,7 @@ class Format:
         write_field: Writes displacements (*S, 3) in RAS mm and the affine (4, 4) of their grid; None likewise.
         write_both: Writes a matrix, and the displacements and their grid's affine that come before it; None likewise.
         write_inverse: Writes displacements that undo those of `write_both`, beside them, or None where there are none.
+        one_grid: Whether its displacements are in voxels, so that both images must have one grid.
     """
 
     read: Callable[[Path], list[Step]] | None = None
@@ -63,3 +64,4 @@ class Format:
     write_field: Callable[[np.ndarray, np.ndarray, Path], None] | None = None
     write_both: Callable[[np.ndarray, np.ndarray, np.ndarray, Path], None] | None = None
     write_inverse: Callable[[np.ndarray | None, np.ndarray, Path], None] | None = None
+    one_grid: bool = False
