@@ -13,11 +13,12 @@ from regzoo.io.files import check_writable
 
 commands = typer.Typer()
 
-_SOURCE = "CSV x,y,z in RAS mm, Slicer's .fcsv, or a label map, whose surface is taken."
+_SOURCE = "CSV x,y,z in RAS mm, Slicer's .fcsv or .mrk.json, or a label map, whose surface is taken."
 Landmarks = Annotated[
     Path | None,
     typer.Option(
-        help="Landmarks to score by, CSV x,y,z in RAS mm or Slicer's .fcsv, in one order.", show_default=False
+        help="Landmarks to score by, CSV x,y,z in RAS mm, or Slicer's .fcsv or .mrk.json, in one order.",
+        show_default=False,
     ),
 ]
 

@@ -78,7 +78,8 @@ Mask = Annotated[
 Points = Annotated[
     Path | None,
     typer.Option(
-        help="Landmarks to score by, CSV x,y,z in RAS mm or Slicer's .fcsv, in one order.", show_default=False
+        help="Landmarks to score by, CSV x,y,z in RAS mm, or Slicer's .fcsv or .mrk.json, in one order.",
+        show_default=False,
     ),
 ]
 StartAny = Annotated[

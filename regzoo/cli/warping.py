@@ -31,16 +31,36 @@ def warp(
         bool,
         typer.Option(
             "--points",
-            help="INPUT is a CSV x,y,z in RAS mm, or Slicer's .fcsv: fixed space to moving space; names are kept.",
+            help="INPUT is a CSV x,y,z in RAS mm, or Slicer's .fcsv or .mrk.json: fixed space to moving space; other "
+            "columns are kept.",
         ),
     ] = False,
+    lps: Annotated[bool, typer.Option("--lps", help="CSV files, INPUT and OUTPUT, count in LPS mm.")] = False,
     inverse: Annotated[
         bool, typer.Option("--inverse", help="An image from fixed to moving space, points from moving to fixed space.")
     ] = False,
     volume: Volume = None,
 ) -> None:
     """Apply transforms. To an image or a label map (moving to fixed space), or to points (fixed to moving space)."""
-    if source.suffix.lower() in (".csv", ".fcsv") and not points:
+    _check_kind(source, points, labels, reference)
+    if lps and not (points and ".csv" in (source.suffix.lower(), output.suffix.lower())):
+        raise typer.BadParameter("--lps goes with --points in CSV files; others say themselves how they count.")
+    check_writable(output, folder=False)
+    with warnings_told():
+        mapping = composed(transform)
+        if points:
+            told = _warp_points(source, mapping, inverse, output, lps)
+        else:
+            told = _warp_image(source, mapping.inverse() if inverse else mapping, reference, labels, volume, output)
+    for text in told:
+        typer.echo(f"warning: {text}", err=True)
+
+
+def _check_kind(source: Path, points: bool, labels: bool, reference: Path | None) -> None:
+    """Refuses options that do not go with what INPUT is."""
+    from regzoo.io.landmarks import is_points
+
+    if is_points(source) and not points:
         raise typer.BadParameter("INPUT is a file of points: pass --points, and no --reference.")
     if points and reference is not None:
         raise typer.BadParameter("--reference goes with an image or a label map, not with --points.")
@@ -48,24 +68,15 @@ def warp(
         raise typer.BadParameter("--reference is missing: the image whose grid the output gets.")
     if points and labels:
         raise typer.BadParameter("INPUT is --points or --labels, not both.")
-    check_writable(output, folder=False)
-    with warnings_told():
-        mapping = composed(transform)
-        if points:
-            told = _warp_points(source, mapping, inverse, output)
-        else:
-            told = _warp_image(source, mapping.inverse() if inverse else mapping, reference, labels, volume, output)
-    for text in told:
-        typer.echo(f"warning: {text}", err=True)
 
 
-def _warp_points(source: Path, mapping: "Transform", inverse: bool, output: Path) -> list[str]:
+def _warp_points(source: Path, mapping: "Transform", inverse: bool, output: Path, lps: bool) -> list[str]:
     from regzoo.io.landmarks import read_landmarks, write_points
 
-    landmarks = read_landmarks(source)
+    landmarks = read_landmarks(source, lps=lps)
     given = landmarks.points
     moved = mapping.invert_points(given) if inverse else mapping.apply_points(given)
-    write_points(output, moved, landmarks)
+    write_points(output, moved, landmarks, lps=lps)
     beyond = int((~mapping.covers(moved if inverse else given)).sum())
     return [f"{beyond} of {len(given)} points lie {_beyond(mapping)}."] if beyond else []
 

@@ -1,4 +1,4 @@
-"""Landmarks: CSV files with the columns x, y, z in RAS millimetres, and Slicer's .fcsv."""
+"""Landmarks: CSV files with the columns x, y, z in millimetres, and Slicer's .fcsv and .mrk.json."""
 
 import csv
 import os
@@ -11,6 +11,7 @@ from typing import TextIO
 import numpy as np
 
 from regzoo.errors import InvalidError, invalid
+from regzoo.io import markups
 from regzoo.io.files import atomic_file, check_listed
 from regzoo.io.reading import check_table
 
@@ -39,8 +40,16 @@ class Landmarks:
     @property
     def names(self) -> tuple[str, ...]:
         """What the column `name` or `label` calls each point; empty without one."""
-        named = [i for i, each in enumerate(self.header) if each.lower() in ("name", "label")]
-        return tuple(row[named[0]].strip() for row in self.rows) if named else ()
+        return self._column("name", "label")
+
+    @property
+    def descriptions(self) -> tuple[str, ...]:
+        """What the column `description` or `desc` says of each point; empty without one."""
+        return self._column("description", "desc")
+
+    def _column(self, *names: str) -> tuple[str, ...]:
+        found = [i for i, each in enumerate(self.header) if each.lower() in names]
+        return tuple(row[found[0]].strip() for row in self.rows) if found else ()
 
 
 def check_paired(fixed: Landmarks, moving: Landmarks) -> None:
@@ -59,18 +68,32 @@ def check_paired(fixed: Landmarks, moving: Landmarks) -> None:
             raise invalid("moving_points", expected, f"'{name}' in row {places[1] + 1}", "Sort the rows of both.")
 
 
-def read_landmarks(path: str | os.PathLike) -> Landmarks:
+def is_points(path: str | os.PathLike) -> bool:
+    """Tells whether a file's name is that of landmarks."""
+    return Path(path).suffix.lower() in (".csv", ".fcsv", ".json")
+
+
+def read_landmarks(path: str | os.PathLike, *, lps: bool = False) -> Landmarks:
     """Reads landmarks with their names and other words.
 
     Args:
-        path: A CSV file with a header, RAS mm, or Slicer's .fcsv, which says itself whether it counts in RAS or LPS.
+        path: A CSV file with a header, or Slicer's .fcsv or .mrk.json, which say themselves whether they count in RAS
+            or LPS.
+        lps: Whether a CSV file counts in LPS mm, not in RAS mm.
 
     Raises:
         MissingError: If there is no such file.
         InvalidError: If a column is absent, there is no row, or a value is not a finite number.
     """
-    table = _Table(Path(path))
-    points = table.numbers("xyz") * (table.sign, table.sign, 1.0)
+    path = Path(path)
+    if path.suffix.lower() == ".json":
+        check_table(path)
+        check_listed(path)
+        points, rows = markups.read(path)
+        return Landmarks(points, markups.HEADER, rows)
+    table = _Table(path)
+    sign = -1.0 if lps and path.suffix.lower() == ".csv" else table.sign
+    points = table.numbers("xyz") * (sign, sign, 1.0)
     kept = [i for i, name in enumerate(table.names) if name not in ("x", "y", "z", *_DIRECTIONS)]
     rows = tuple(tuple(cells[i] for i in kept) for _, cells in table.filled())
     return Landmarks(points, tuple(table.header[i] for i in kept), rows)
@@ -86,6 +109,8 @@ def read_normals(path: str | os.PathLike) -> np.ndarray | None:
 
     Returns None if the file has none of these columns; errors as in `read_landmarks`.
     """
+    if Path(path).suffix.lower() == ".json":
+        return None
     table = _Table(Path(path))
     return table.numbers(("nx", "ny", "nz")) if {"nx", "ny", "nz"} & {*table.names} else None
 
@@ -161,24 +186,31 @@ def _row(place: str, what: str, cells: list[str]) -> list[float]:
     return point
 
 
-def write_points(path: str | os.PathLike, points: np.ndarray, like: Landmarks | None = None) -> None:
-    """Writes landmarks (N, 3) in RAS mm as CSV: the columns x,y,z to 1e-4 mm, then those of `like`.
+def write_points(
+    path: str | os.PathLike, points: np.ndarray, like: Landmarks | None = None, *, lps: bool = False
+) -> None:
+    """Writes landmarks (N, 3) in RAS mm: as CSV, the columns x,y,z to 1e-4 mm, then those of `like`; or .mrk.json.
 
     Args:
-        path: The file, whose name ends in .csv.
+        path: The file, whose name ends in .csv, or in .mrk.json for Slicer, in LPS as Slicer itself writes it.
         points: What to write.
-        like: Landmarks whose names and other words the points keep, row by row.
+        like: Landmarks whose names and other words the points keep, row by row; .mrk.json has names and descriptions.
+        lps: Whether CSV is to count in LPS mm, not in RAS mm.
 
     Raises:
         InvalidError: If the points have another shape or are not finite, or the file has another suffix.
     """
-    points = np.asarray(points, dtype=np.float64)
+    points, like, name = np.asarray(points, dtype=np.float64), like or Landmarks(points), Path(path).name.lower()
     if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
         raise invalid("points", "finite points, shape (N, 3)", points.shape)
-    if Path(path).suffix.lower() != ".csv":
-        raise invalid("path", "a name ending in .csv, to write points", f"'{path}'")
-    header, rows = (like.header, like.rows) if like else ((), ((),) * len(points))
+    if name.endswith(".mrk.json"):
+        markups.write(Path(path), points, like.names, like.descriptions)
+        return
+    if not name.endswith(".csv"):
+        raise invalid("path", "a name ending in .csv or .mrk.json, to write points", f"'{path}'")
+    points = points * ((-1.0, -1.0, 1.0) if lps else 1.0)
+    rows = like.rows or ((),) * len(points)
     with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow((*"xyz", *header))
+        writer.writerow((*"xyz", *like.header))
         writer.writerows((*(f"{value:.4f}" for value in p), *row) for p, row in zip(points, rows, strict=True))

@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 import regzoo
 from regzoo.errors import invalid, unknown
 from regzoo.io.files import LISTING, atomic_folder, digests
-from regzoo.io.landmarks import Landmarks, check_paired, read_landmarks, read_normals, write_points
+from regzoo.io.landmarks import Landmarks, check_paired, is_points, read_landmarks, read_normals, write_points
 from regzoo.io.provenance import provenance
 from regzoo.points import PointResult, cpd, icp, surface
 from regzoo.points.coherent_drift import LAM, OUTLIERS, default_beta
@@ -224,7 +224,7 @@ def _read(
     """Returns points, normals, and the landmarks of a file; None where there are none."""
     if isinstance(source, np.ndarray):
         return source, None, None
-    if Path(source).suffix.lower() in (".csv", ".fcsv"):
+    if is_points(source):
         found = read_landmarks(source)
         return found.points, read_normals(source), found
     labels = Image.read(source, labels=True)

@@ -118,3 +118,21 @@ def test_a_missing_reference_is_said_to_be_missing():
     assert "--reference is missing: the image" in run("warp", "x.nii", "--transform", "a", "-o", "b")[2]
     options = ("--points", "--reference", "r", "--transform", "a", "-o", "b")
     assert "--reference goes with an image or a label map, not with --points" in run("warp", "x.csv", *options)[2]
+
+
+def test_points_in_lps_and_in_slicer_s_markups_go_where_those_in_ras_go(home):
+    given = read_points("points.csv")
+    assert run("warp", "points.csv", "--points", "--transform", "turn.tfm", "-o", "out.csv") == (0, "", "")
+    expected = read_points("out.csv")
+    flip = np.array([-1, -1, 1])
+    write_points("lps.csv", given * flip)
+    assert run("warp", "lps.csv", "--points", "--lps", "--transform", "turn.tfm", "-o", "moved.csv") == (0, "", "")
+    np.testing.assert_allclose(read_points("moved.csv") * flip, expected, atol=1e-4)
+    write_points("p.mrk.json", given)
+    assert run("warp", "p.mrk.json", "--points", "--transform", "turn.tfm", "-o", "q.mrk.json") == (0, "", "")
+    np.testing.assert_allclose(read_points("q.mrk.json"), expected, atol=1e-4)
+    assert run("warp", "p.mrk.json", "--points", "--lps", "--transform", "turn.tfm", "-o", "q.csv") == (0, "", "")
+    np.testing.assert_allclose(read_points("q.csv") * flip, expected, atol=1e-4)
+    told = run("warp", "p.mrk.json", "--points", "--lps", "--transform", "turn.tfm", "-o", "q.mrk.json")[2]
+    assert "--lps goes with --points in CSV files; others say themselves how they count" in told
+    assert "pass --points" in run("warp", "p.mrk.json", "--transform", "turn.tfm", "-o", "q.csv")[2]

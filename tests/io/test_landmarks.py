@@ -1,5 +1,7 @@
 """Landmarks that could be read in two ways are refused."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -97,8 +99,10 @@ def test_slicers_landmarks_that_do_not_say_where_they_are_are_refused(tmp_path, 
         read_points(tmp_path / "s.fcsv")
 
 
-def test_points_are_written_as_csv_alone(tmp_path):
-    with pytest.raises(InvalidError, match=r"path: expected a name ending in \.csv, to write points, received .*fcsv"):
+def test_points_are_written_as_csv_or_markups_alone(tmp_path):
+    with pytest.raises(
+        InvalidError, match=r"path: expected a name ending in \.csv or \.mrk\.json, to write points, received .*fcsv"
+    ):
         write_points(tmp_path / "p.fcsv", np.ones((1, 3)))
 
 
@@ -115,3 +119,62 @@ def test_a_file_of_more_points_than_anybody_has_is_not_read(tmp_path, monkeypatc
 def test_a_folder_is_no_file_of_landmarks(tmp_path):
     with pytest.raises(InvalidError, match="expected a file, received a folder"):
         read_points(tmp_path)
+
+
+def slicer(points, system="LPS", **more):
+    places = [{"id": str(n), "label": f"L{n}", "description": "x", "position": p} for n, p in enumerate(points, 1)]
+    markup = {"type": "Fiducial", "coordinateSystem": system, "coordinateUnits": "mm", "controlPoints": places}
+    return json.dumps({"@schema": "#", "markups": [markup | more]})
+
+
+def test_markups_of_slicer_are_read_in_their_own_system_and_written_in_lps(tmp_path):
+    path = tmp_path / "p.mrk.json"
+    for system, expected in (("LPS", (-1, -2, 3)), ("RAS", (1, 2, 3))):
+        path.write_text(slicer([[1, 2, 3], [4.5, -5, 6]], system))
+        found = read_landmarks(path)
+        np.testing.assert_array_equal(found.points[0], expected)
+        assert found.names == ("L1", "L2")
+        assert read_normals(path) is None
+    text = json.loads(slicer([[1, 2, 3]]))
+    del text["markups"][0]["coordinateSystem"], text["markups"][0]["coordinateUnits"]  # Slicer takes LPS and mm
+    path.write_text(json.dumps(text))
+    np.testing.assert_array_equal(read_points(path), [[-1, -2, 3]])
+    write_points(path, found.points, found)
+    written = json.loads(path.read_text())["markups"][0]
+    assert (written["coordinateSystem"], written["type"]) == ("LPS", "Fiducial")
+    assert [point["position"] for point in written["controlPoints"]] == [[-1, -2, 3], [-4.5, 5, 6]]
+    assert [(point["label"], point["description"]) for point in written["controlPoints"]] == [("L1", "x"), ("L2", "x")]
+    np.testing.assert_array_equal(read_points(path), found.points)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("{}", r"p\.mrk\.json: markups: expected one list of control points, received none"),
+        ('{"markups": [{}, {}]}', r"received 2\. Save each by itself in Slicer"),
+        (slicer([[1, 2, 3]], "HFS"), "coordinateSystem: expected LPS or RAS, received HFS"),
+        (slicer([[1, 2, 3]], coordinateUnits="um"), "coordinateUnits: expected mm, received um"),
+        (slicer([]), "controlPoints: expected at least one"),
+        (slicer([[1, 2]]), r"control point 1: position: expected three finite numbers, received \[1, 2\]"),
+        (slicer([[1, 2, "3"]]), "position: expected three finite numbers"),
+        (slicer([[1, 2, True]]), "position: expected three finite numbers"),
+        (slicer([[1, 2, 3]]).replace('"id": "1"', '"positionStatus": "undefined"'), "a point with a defined position"),
+    ],
+)
+def test_markups_that_are_no_list_of_points_in_mm_are_refused(tmp_path, text, message):
+    (tmp_path / "p.mrk.json").write_text(text)
+    with pytest.raises(InvalidError, match=message):
+        read_landmarks(tmp_path / "p.mrk.json")
+
+
+def test_csv_in_lps_is_read_and_written_as_such_and_what_says_its_system_is_not_turned(tmp_path):
+    (tmp_path / "p.csv").write_text("x,y,z,name\n1,2,3,AC\n")
+    found = read_landmarks(tmp_path / "p.csv", lps=True)
+    np.testing.assert_array_equal(found.points, [[-1, -2, 3]])
+    write_points(tmp_path / "q.csv", found.points, found, lps=True)
+    assert (tmp_path / "q.csv").read_text() == "x,y,z,name\n1.0000,2.0000,3.0000,AC\n"
+    (tmp_path / "s.fcsv").write_text(SLICER.format("RAS"))
+    np.testing.assert_array_equal(read_landmarks(tmp_path / "s.fcsv", lps=True).points, [[-1, -2, 3]])
+    (tmp_path / "p.mrk.json").write_text(slicer([[1, 2, 3]], "RAS"))
+    np.testing.assert_array_equal(read_landmarks(tmp_path / "p.mrk.json", lps=True).points, [[1, 2, 3]])
