@@ -84,7 +84,7 @@ def test_a_mirror_image_that_fits_better(axes, axis):
     noise = np.random.default_rng(0).random(fixed.shape).astype("float32")
     assert mirrored({"fixed": fixed, "moving": noise}, still, predict, axes) == []  # too little alike to say
     assert asked == []
-    near = {"fixed": 0.55 * fixed + 0.45 * other, "moving": 0.45 * fixed + 0.55 * other}
+    near = {"fixed": 0.58 * fixed + 0.42 * other, "moving": 0.42 * fixed + 0.58 * other}
     (said,) = mirrored(near, still, predict, axes)
     assert "mirror image fits" in said
     np.testing.assert_array_equal(asked[-1], np.flip(near["moving"], 1 + axis))
