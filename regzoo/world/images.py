@@ -184,6 +184,7 @@ class Image:
         labels: bool = False,
         volume: int | None = None,
         spacing: tuple[float, float, float] | None = None,
+        series: bool = False,
     ) -> Image:
         """Reads NIfTI, MGH, HDF5, MetaImage, NRRD, PNG, TIFF or DICOM; a 2-D file (X, Y) becomes (X, Y, 1).
 
@@ -196,6 +197,7 @@ class Image:
             volume: Which volume of a 4-D file, from 0.
             spacing: Millimetres along i, j, k of an HDF5 dataset, which holds no geometry: its axes are taken to run
                 along R, A, S from the origin. None: 1 mm.
+            series: Whether a 4-D file of intensities is read whole, its volumes as channels.
 
         Returns:
             A float32 image, or a label map in its integer type.
@@ -204,7 +206,9 @@ class Image:
             MissingError: If there is no such file.
             InvalidError: If it is damaged, of a wrong shape or type, without a usable affine, not finite or constant.
         """
-        array, affine, remark = volumes.read_image(Path(path), labels=labels, volume=volume, spacing=spacing)
+        array, affine, remark = volumes.read_image(
+            Path(path), labels=labels, volume=volume, spacing=spacing, series=series
+        )
         return cls(array, _checked_affine(f"{Path(path).name} affine", affine), remark, Path(path))
 
     @classmethod

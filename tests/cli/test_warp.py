@@ -1,5 +1,6 @@
 """warp: several transforms, their inverses, what lies beyond a field; and options that are given twice."""
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -136,3 +137,70 @@ def test_points_in_lps_and_in_slicer_s_markups_go_where_those_in_ras_go(home):
     told = run("warp", "p.mrk.json", "--points", "--lps", "--transform", "turn.tfm", "-o", "q.mrk.json")[2]
     assert "--lps goes with --points in CSV files; others say themselves how they count" in told
     assert "pass --points" in run("warp", "p.mrk.json", "--transform", "turn.tfm", "-o", "q.csv")[2]
+
+
+@pytest.mark.parametrize("files", [("turn.tfm",), ("field.h5", "turn.tfm")])
+def test_every_volume_of_a_series_is_moved_as_it_is_alone(home, files):
+    volumes = np.stack([blobs(WIDE, seed).array for seed in range(3)], axis=-1)
+    series = nibabel.Nifti1Image(volumes, WIDE.affine)
+    series.header.set_xyzt_units("mm", "msec")
+    series.header.set_zooms((*series.header.get_zooms()[:3], 2500))
+    nibabel.save(series, "series.nii.gz")
+    options = [part for file in files for part in ("--transform", file)] + ["--reference", "fixed.nii.gz"]
+    assert run("warp", "series.nii.gz", *options, "-o", "moved.nii.gz") == (0, "", "")
+    found = nibabel.load("moved.nii.gz")
+    assert found.shape == (*GRID.shape, 3)
+    assert found.header.get_zooms()[3] == 2500
+    assert found.header.get_xyzt_units() == ("mm", "msec")
+    np.testing.assert_allclose(found.affine, GRID.affine, atol=1e-5)
+    for number in range(3):
+        assert run("warp", "series.nii.gz", *options, "--volume", str(number), "-o", "one.nii.gz")[0] == 0
+        np.testing.assert_allclose(found.get_fdata()[..., number], nibabel.load("one.nii.gz").get_fdata(), atol=1e-6)
+    told = run("warp", "series.nii.gz", *options, "-o", "moved.nrrd")[2]
+    assert (
+        told
+        == "error: path: expected a name ending in .nii or .nii.gz, to write a 4-D series, received 'moved.nrrd'.\n"
+    )
+
+
+def surface(path, points, dataspace="NIFTI_XFORM_SCANNER_ANAT", xform=None, **meta):
+    system = nibabel.gifti.GiftiCoordSystem(dataspace, dataspace, np.eye(4) if xform is None else xform)
+    arrays = [
+        nibabel.gifti.GiftiDataArray(values.astype(kind), intent, kind, coordsys=place, meta=told)
+        for values, intent, kind, place, told in (
+            (points, "NIFTI_INTENT_POINTSET", "float32", system, {"AnatomicalStructurePrimary": "CortexLeft", **meta}),
+            (np.array([[0, 1, 2], [0, 2, 3], [3, 1, 0]]), "NIFTI_INTENT_TRIANGLE", "int32", None, None),
+            (np.ones((4, 3)), "NIFTI_INTENT_VECTOR", "float32", None, None),
+        )
+    ]
+    nibabel.save(nibabel.gifti.GiftiImage(darrays=arrays), path)
+
+
+def test_the_points_of_a_surface_are_moved_and_its_triangles_kept(home):
+    given = read_points("points.csv")[:4]
+    surface("s.surf.gii", given)
+    assert run("warp", "s.surf.gii", "--points", "--transform", "turn.tfm", "-o", "m.surf.gii") == (0, "", "")
+    points, triangles = nibabel.load("m.surf.gii").darrays  # normals would be wrong of what was moved
+    np.testing.assert_allclose(points.data, given @ TURN[:3, :3].T + TURN[:3, 3], atol=1e-4)
+    np.testing.assert_array_equal(triangles.data, [[0, 1, 2], [0, 2, 3], [3, 1, 0]])
+    assert points.coordsys.dataspace == 1
+    assert points.meta["AnatomicalStructurePrimary"] == "CortexLeft"
+    assert "pass --points" in run("warp", "s.surf.gii", "--transform", "turn.tfm", "-o", "m.surf.gii")[2]
+
+
+def test_surfaces_in_other_coordinates_or_formats_are_refused(home):
+    given, options = read_points("points.csv")[:4], ("--points", "--transform", "turn.tfm", "-o", "m.surf.gii")
+    surface("free.surf.gii", given, "NIFTI_XFORM_UNKNOWN", VolGeomC_R="1.5", VolGeomC_A="-7", VolGeomC_S="0")
+    told = run("warp", "free.surf.gii", *options)[2]
+    assert told.startswith("error: free.surf.gii: expected points in scanner coordinates, received points in a system")
+    assert told.endswith("[1.5, -7.0, 0.0] away. Convert it: mris_convert --to-scanner.\n")
+    surface("shifted.surf.gii", given, "NIFTI_XFORM_TALAIRACH", np.diag([1.0, 1, 1.1, 1]))
+    assert "expected points in scanner coordinates" in run("warp", "shifted.surf.gii", *options)[2]
+    surface("plain.surf.gii", given, "NIFTI_XFORM_UNKNOWN")
+    assert run("warp", "plain.surf.gii", *options) == (0, "", "")
+    (home / "s.ply").write_text("ply\n")
+    told = run("warp", "s.ply", *options)[2]
+    assert told.startswith("error: s.ply: expected a surface in GIFTI, such as .surf.gii, received 's.ply'. Convert it")
+    (home / "cut.surf.gii").write_bytes((home / "plain.surf.gii").read_bytes()[:-300])
+    assert "is not a readable surface, or it is damaged" in run("warp", "cut.surf.gii", *options)[2]
+    assert "expected a surface in GIFTI" in run("warp", "plain.surf.gii", *options[:-1], "m.csv")[2]

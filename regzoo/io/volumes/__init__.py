@@ -7,6 +7,8 @@ from regzoo.io.volumes.formats import (
     read_grid,
     read_image,
     read_remark,
+    read_step,
+    series_writer,
     write_image,
     writer,
 )
@@ -24,6 +26,8 @@ __all__ = [
     "read_grid",
     "read_image",
     "read_remark",
+    "read_step",
+    "series_writer",
     "write_image",
     "writer",
 ]

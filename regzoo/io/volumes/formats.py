@@ -35,7 +35,12 @@ _INTEGERS = (np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32, np.int
 
 
 def read_image(
-    path: Path, *, labels: bool, volume: int | None, spacing: Sequence[float] | None = None
+    path: Path,
+    *,
+    labels: bool,
+    volume: int | None,
+    spacing: Sequence[float] | None = None,
+    series: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """Reads an image or a label map; see `Image.read`.
 
@@ -43,10 +48,13 @@ def read_image(
         Array, shape (I, J, K) or (I, J, K, C); affine in mm, shape (4, 4), unchecked; what the header leaves open.
     """
     with _opened(path) as file:
-        return checked_array(shown(path), file, labels=labels, volume=volume), _affine(file, spacing), file.remark
+        array = checked_array(shown(path), file, labels=labels, volume=volume, series=series)
+        return array, _affine(file, spacing), file.remark
 
 
-def checked_array(name: str, file: Volume, *, labels: bool, volume: int | None = None) -> np.ndarray:
+def checked_array(
+    name: str, file: Volume, *, labels: bool, volume: int | None = None, series: bool = False
+) -> np.ndarray:
     """Reads an image or a label map, from a file or from memory, if its shape, type and values can be one.
 
     Args:
@@ -54,11 +62,12 @@ def checked_array(name: str, file: Volume, *, labels: bool, volume: int | None =
         file: The image.
         labels: Whether it is a label map.
         volume: Which volume of the fourth axis.
+        series: Whether all of them may be read.
 
     Returns:
         Array, shape (I, J, K) or (I, J, K, C).
     """
-    shape = _checked_shape(name, file, volume, channels=labels)
+    shape = _checked_shape(name, file, volume, channels=labels or series)
     _check_size(name, file, shape)
     values = np.asanyarray(file.values(volume)).reshape(shape)
     values = values[..., None] if values.ndim == 2 else values
@@ -79,6 +88,12 @@ def read_remark(path: Path) -> str:
         return file.remark
 
 
+def read_step(path: Path) -> tuple[float, str] | None:
+    """Returns how far the volumes of a 4-D file lie apart, and in which unit, as NIfTI calls it; None: not told."""
+    with _opened(path) as file:
+        return file.step
+
+
 def exists(path: Path) -> bool:
     """Tells whether there is such a file, such a dataset FILE.h5/KEY, or a folder of DICOM slices."""
     if dicom.is_series(path):
@@ -90,6 +105,21 @@ def write_image(array: np.ndarray, affine: np.ndarray, path: str | os.PathLike) 
     """Writes integers in the smallest type that holds them, anything else as float32, in the format of the suffix."""
     write = writer(path)
     write(_smallest(array) if array.dtype.kind in "biu" else array.astype(np.float32), affine, Path(path))
+
+
+def series_writer(
+    path: str | os.PathLike,
+) -> Callable[[np.ndarray, np.ndarray, Path, tuple[float, str] | None], None]:
+    """Returns what writes a series, see `Format.write_series`, to a file of such a name.
+
+    Raises:
+        InvalidError: If no format of that suffix holds one.
+    """
+    form = by_suffix(Path(path).name, FORMATS)
+    if form is None or form.write_series is None:
+        written = [suffix for suffix, each in FORMATS.items() if each.write_series]
+        raise invalid("path", f"a name ending in {' or '.join(written)}, to write a 4-D series", f"'{path}'")
+    return form.write_series
 
 
 def writer(path: str | os.PathLike) -> Callable[[np.ndarray, np.ndarray, Path], None]:

@@ -53,4 +53,12 @@ def volume_of(image: SpatialImage, file: Path) -> Volume:
     def values(volume: int | None) -> np.ndarray:
         return np.asanyarray(image.dataobj if volume is None else image.dataobj[..., volume])
 
-    return Volume(image.shape, image.get_data_dtype(), affine_of(image), values, most(file), remark(image))
+    return Volume(
+        image.shape, image.get_data_dtype(), affine_of(image), values, most(file), remark(image), _step(image)
+    )
+
+
+def _step(image: SpatialImage) -> tuple[float, str] | None:
+    if len(image.shape) < 4 or not hasattr(image.header, "get_xyzt_units"):
+        return None
+    return float(image.header.get_zooms()[3]), image.header.get_xyzt_units()[1]

@@ -34,7 +34,13 @@ def read(path: Path) -> Iterator[SpatialImage]:
         yield image
 
 
-def save(array: np.ndarray, affine: np.ndarray, path: Path, intent: str = "none") -> None:
+def save(
+    array: np.ndarray,
+    affine: np.ndarray,
+    path: Path,
+    intent: str = "none",
+    step: tuple[float, str] | None = None,
+) -> None:
     """Writes an array in its own type; the affine in mm goes into sform and qform, a sheared one into the sform only.
 
     Args:
@@ -42,6 +48,7 @@ def save(array: np.ndarray, affine: np.ndarray, path: Path, intent: str = "none"
         affine: Voxel to RAS millimetres, shape (4, 4).
         path: A name that ends in `.nii` or `.nii.gz`; the file is whole or absent.
         intent: What the header says the numbers are.
+        step: From one volume of the fourth axis to the next, and its unit.
     """
     file = nibabel.Nifti1Image(array, affine, dtype=array.dtype)
     file.set_sform(affine, code=1)
@@ -49,7 +56,9 @@ def save(array: np.ndarray, affine: np.ndarray, path: Path, intent: str = "none"
         file.set_qform(affine, code=1, strip_shears=False)
     except HeaderDataError:  # shear, which a qform cannot hold
         file.header["qform_code"] = 0
-    file.header.set_xyzt_units("mm")
+    if step is not None:
+        file.header.set_zooms((*file.header.get_zooms()[:3], step[0]))
+    file.header.set_xyzt_units("mm", step[1] if step else None)
     file.header.set_intent(intent)
     with atomic_file(path) as temporary:
         nibabel.save(file, temporary)
@@ -61,4 +70,8 @@ def _open(path: Path) -> Iterator[Volume]:
         yield volume_of(image, Path(image.file_map["image"].filename))
 
 
-SINGLE, READ_ONLY = Format(_open, save), Format(_open)
+def _save_series(array: np.ndarray, affine: np.ndarray, path: Path, step: tuple[float, str] | None) -> None:
+    save(array, affine, path, step=step)
+
+
+SINGLE, READ_ONLY = Format(_open, save, _save_series), Format(_open)

@@ -19,6 +19,7 @@ class Volume:
         values: Reads the voxels, scaled as the file says: all of them, or one volume of the fourth axis.
         most: The most bytes of voxels that a file of this size can hold; None: not known.
         remark: What the header leaves open of the geometry, in words; empty if nothing.
+        step: From one volume of the fourth axis to the next, a number and its unit as NIfTI calls it; None: not told.
     """
 
     shape: tuple[int, ...]
@@ -27,6 +28,7 @@ class Volume:
     values: Callable[[int | None], np.ndarray]
     most: int | None = None
     remark: str = ""
+    step: tuple[float, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,9 @@ class Format:
             the end, having read on to it, raises if a checksum is wrong. What it and `Volume.values` raise counts as
             damage.
         write: Writes an array (I, J, K) or (I, J, K, C) and its affine in mm to a file; None if regzoo only reads it.
+        write_series: The same for volumes (I, J, K, T) and `Volume.step`; None if the format has none.
     """
 
     open: Callable[[Path], AbstractContextManager[Volume]]
     write: Callable[[np.ndarray, np.ndarray, Path], None] | None = None
+    write_series: Callable[[np.ndarray, np.ndarray, Path, tuple[float, str] | None], None] | None = None

@@ -1,0 +1,82 @@
+"""Surfaces: the points of a GIFTI file in RAS millimetres, and the file with other points."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nibabel
+import numpy as np
+
+from regzoo.errors import invalid
+from regzoo.io.files import atomic_file, check_listed
+from regzoo.io.reading import check_file, readable
+
+if TYPE_CHECKING:
+    from nibabel.gifti import GiftiDataArray, GiftiImage
+
+_LIMIT = 2**28
+"""Bytes; a brain's surface has ten million at most."""
+_POINTS, _SCANNER = "NIFTI_INTENT_POINTSET", "NIFTI_XFORM_SCANNER_ANAT"
+
+
+def is_surface(path: Path) -> bool:
+    """Tells whether a file's name is that of a surface, be it one that is read or not."""
+    return path.suffix.lower() in (".gii", ".ply", ".stl", ".obj", ".vtk")
+
+
+def read_surface(path: Path) -> tuple[np.ndarray, GiftiImage]:
+    """Reads a surface.
+
+    Returns:
+        Points, shape (N, 3), float64, RAS mm; and the file, for `write_surface`.
+
+    Raises:
+        MissingError: If there is no such file.
+        InvalidError: If it is damaged or no GIFTI, or its points are in coordinates that are not the scanner's.
+    """
+    check_file(path)
+    _check_suffix(path, path.name)
+    check_listed(path)
+    if path.stat().st_size > _LIMIT:
+        raise invalid(path.name, f"at most {_LIMIT} bytes", path.stat().st_size)
+    with readable(path, "surface"):
+        file = nibabel.gifti.GiftiImage.from_filename(path)
+        found = file.get_arrays_from_intent(_POINTS)
+        if len(found) != 1 or found[0].data.ndim != 2 or found[0].data.shape[1] != 3:
+            raise invalid(path.name, "a surface with one set of points", f"{len(found)} of them")
+        _check_world(path, found[0])
+        points = found[0].data.astype(np.float64)
+        if not np.isfinite(points).all():
+            raise invalid(path.name, "finite points", "NaN or infinite values")
+    return points, file
+
+
+def write_surface(path: Path, points: np.ndarray, like: GiftiImage) -> None:
+    """Writes a surface with other points, RAS mm, and the triangles and all else of `like` but its directions."""
+    _check_suffix(path, "path")
+    file = copy.deepcopy(like)
+    for array in file.get_arrays_from_intent("NIFTI_INTENT_VECTOR"):  # normals, which a transform turns
+        file.remove_gifti_data_array(file.darrays.index(array))
+    (array,) = file.get_arrays_from_intent(_POINTS)
+    array.data, array.datatype = points.astype(np.float32), nibabel.nifti1.data_type_codes["float32"]
+    with atomic_file(path) as temporary:
+        nibabel.save(file, temporary)
+
+
+def _check_suffix(path: Path, what: str) -> None:
+    if path.suffix.lower() != ".gii":
+        raise invalid(what, "a surface in GIFTI, such as .surf.gii", f"'{path.name}'", "Convert it to GIFTI first.")
+
+
+def _check_world(path: Path, array: GiftiDataArray) -> None:
+    """Refuses points that lie elsewhere than in the scanner's coordinates, as those of FreeSurfer's own surfaces do."""
+    system = array.coordsys
+    if nibabel.nifti1.xform_codes.niistring[system.dataspace] == _SCANNER:
+        return
+    centre = [float(array.meta.get(f"VolGeomC_{axis}", 0)) for axis in "RAS"]
+    moved = system.xform is not None and not np.allclose(system.xform, np.eye(4))
+    if moved or any(centre):
+        received = f"points in a system of their own, of which the scanner's is {'xform' if moved else centre} away"
+        raise invalid(path.name, "points in scanner coordinates", received, "Convert it: mris_convert --to-scanner.")
