@@ -108,7 +108,7 @@ def cohort(
         told = ", ".join(f"{count} {status}" for status, count in found.counts().items())
         typer.echo(f"{told}; {found.kept} of them before" if found.kept else told)
     if not quiet and index is None:
-        typer.echo(f"Written to {output}: cohort.tsv", err=True)
+        typer.echo(f"Written to {output}: cohort.tsv, index.html", err=True)
     if set(found.counts()) - {"done"}:
         raise typer.Exit(1)
 

@@ -16,6 +16,8 @@ from regzoo.io.tsv import write_tsv
 from regzoo.models import RegistrationModel, zoo
 from regzoo.registration.pairs import Asked, Pair, Row, done, identity, pair_names
 from regzoo.registration.register import check_effort, checked_method
+from regzoo.registration.report.overview import NAME as OVERVIEW
+from regzoo.registration.report.overview import overview
 from regzoo.registration.workers import on_workers
 from regzoo.world.alignment import Alignment
 
@@ -68,7 +70,7 @@ def cohort(
     command: str | None = None,
     progress: Callable[[Row], None] | None = None,
 ) -> Cohort:
-    """Registers every pair as `register` does, each into a folder of its own, and writes `cohort.tsv`.
+    """Registers every pair as `register` does, each into a folder of its own, and writes `cohort.tsv` and `index.html`.
 
     A pair is not done again where its folder holds a whole result (each file as `result.json` lists it) of the same
     input files, model and options. A pair that fails does not stop the others; why it failed is in the table and in
@@ -129,6 +131,7 @@ def cohort(
     found = Cohort(*_gathered(outcomes, [pair.name for pair in chosen], progress))
     if index is None:
         found.save(asked.output / TABLE)
+        overview(found.rows, asked.output / OVERVIEW)
         _sweep(asked.output, found)
     return found
 

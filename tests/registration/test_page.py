@@ -158,7 +158,7 @@ def test_a_verdict_stands_before_warnings_and_both_before_pictures_and_scores(tm
     order = [plain.index(text) for text in ("The field folds at 3.00 %", "<canvas", "Overlap of the labels (Dice)")]
     assert order == sorted(order)
     assert "Verdict" not in plain
-    found.facts["verdict"] = {"verdict": "failed", "reasons": ["The images do not overlap."]}
+    found.facts.update(verdict="failed", reasons=["The images do not overlap."])
     judged = written(found, tmp_path).read_text(encoding="utf-8")
     order = [judged.index(text) for text in ("this registration failed", "The images do not overlap.", "3.00 %")]
     assert order == sorted(order)

@@ -74,20 +74,60 @@ def test_lines_of_the_deformed_grid_are_as_far_apart_in_all_views():
 @pytest.mark.parametrize("labels", [True, False])
 def test_picture(tmp_path, name, labels):
     picture.picture(Shown(result(Grid((20, 22, 14), AFFINES[name]), labels)), tmp_path / "report.png")
-    assert size(tmp_path / "report.png")[0] == 720
+    assert size(tmp_path / "report.png")[0] == 1000
 
 
 def test_picture_has_the_planned_size(tmp_path):
     picture.picture(Shown(result(Grid((20, 30, 40), np.eye(4)), warnings=[LONG])), tmp_path / "report.png")
-    lines = 6 + 3  # model, Dice, landmarks, correlation, folds, outlines; the warning on three lines
-    height = 0.75 + 0.16 * lines + 0.8 + 7 * (3 + 0.12)  # 40 mm high planes meet the limit of 3 inches a row
-    assert size(tmp_path / "report.png") == (720, int(height * 90))
+    lines = 6 + 3  # who, three scores, folds, unevenness; the warning on three lines
+    height = 0.75 + 0.175 * lines + 1.2 + 7 * (3 + 0.12)  # 40 mm high planes meet the limit of 3 inches a row
+    assert size(tmp_path / "report.png") == (1000, int(height * 100))
 
 
-def test_long_warnings_wrap():
-    lines = picture._caption(result(Grid((4, 5, 6), np.eye(4)), warnings=[LONG]))
-    assert max(map(len, lines)) <= 105
-    assert " ".join(line.strip() for line in lines).endswith(f"WARNING: {LONG}".strip())
+def test_verdict_and_warnings_stand_before_the_scores_and_wrap():
+    found = result(Grid((4, 5, 6), np.eye(4)), warnings=[LONG])
+    found.facts.update(verdict="look", reasons=["The images hardly overlap."])
+    lines = picture._caption(Shown(found))
+    assert max(map(len, lines)) <= 115
+    text = " ".join(line.strip() for line in lines)
+    order = ["constant-ddf version 3", "VERDICT: look closely", "hardly overlap", f"WARNING: {LONG}".strip(), "(Dice)"]
+    places = [text.index(each) for each in order]
+    assert places == sorted(places)
+
+
+def test_a_few_labels_are_outlined_and_of_many_the_largest_are_filled(monkeypatch):
+    grid = Grid((24, 20, 6), np.eye(4))
+    many = np.zeros(grid.shape, np.int16)
+    for value in range(1, 12):
+        many[2 * value : 2 * value + 1 + (value > 2), : 4 + value] = 100 * value
+    labels = Image(many, grid.affine)
+    found = dataclasses.replace(result(grid), fixed_labels=labels, moving_labels=labels, moved_labels=labels)
+    shown = Shown(found)
+    regions = picture._regions(shown)
+    assert list(regions) == [400, 500, 600, 700, 800, 900, 1000, 1100]
+    assert len(set(regions.values())) == 8
+    assert picture._regions(Shown(result(grid))) == {}
+    assert "Of 11 labels, the 8 largest are shown." in picture._caption(shown)
+    drawn = []
+    monkeypatch.setattr(picture, "_show", lambda axes, plane, view: drawn.append(plane))
+    monkeypatch.setattr(picture, "_outline", lambda *_: pytest.fail("many labels were outlined"))
+    plane = Plane(grid, 2, 3)
+    picture._draw_labels(np.arange(3), plane, shown, regions)
+    first = drawn[0]
+    np.testing.assert_array_equal(first[..., 3] > 0, plane.cut(many == next(iter(regions))))
+    assert first[first[..., 3] > 0][0] == pytest.approx([*next(iter(regions.values())), 0.55])
+    assert len(drawn) == 3 * 8
+
+
+def test_the_legend_names_the_colours(tmp_path):
+    figure = Figure(figsize=(6, 6))
+    shown = Shown(result(Grid((12, 14, 10), np.eye(4))))
+    picture._draw_legend(figure, shown, {})
+    told = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert told == ["labels of the fixed image", "labels of the moving image"]
+    picture._draw_legend(figure, shown, {4: (1, 0, 0), 9: (0, 1, 0)})
+    assert [text.get_text() for text in figure.legends[1].get_texts()] == ["label 4", "label 9"]
+    assert [each.get_facecolor()[:3] for each in figure.legends[1].get_patches()] == [(1, 0, 0), (0, 1, 0)]
 
 
 @pytest.mark.parametrize("shape", [(24, 20, 1), (4, 4, 300)])
@@ -112,10 +152,8 @@ def test_difference_is_drawn_against_the_start(monkeypatch, tmp_path):
         picture, "_show", lambda axes, plane, view, **kw: drawn.append(plane) or show(axes, plane, view, **kw)
     )
     picture.picture(Shown(found), tmp_path / "report.png")
-    images, fields = drawn[:9], drawn[9:]
     for i in range(3):  # for each plane: fixed, moving, moved; then two differences, grid, Jacobian
-        fixed, moving, moved = images[3 * i : 3 * i + 3]
-        before, after, voxels, jacobian = fields[4 * i : 4 * i + 4]
+        fixed, moving, moved, before, after, voxels, jacobian = drawn[7 * i : 7 * i + 7]
         np.testing.assert_allclose(moving, moved, atol=1e-6)
         np.testing.assert_allclose(before, moving - fixed, atol=1e-6)
         np.testing.assert_allclose(after, moved - fixed, atol=1e-6)

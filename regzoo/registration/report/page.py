@@ -37,6 +37,7 @@ def page(shown: Shown, path: Path) -> None:
             facts=facts,
             title=" to ".join(inputs.get(name, {}).get("file", f"{name} image") for name in ("moving", "fixed")),
             maker=words.maker(facts),
+            verdict=words.verdict(facts),
             start=words.STARTS.get(facts["start"], facts["start"]),
             scores=words.score_rows(facts["scores"]),
             field=words.field_rows(facts),
@@ -45,14 +46,15 @@ def page(shown: Shown, path: Path) -> None:
             oblique=round(float(np.degrees(obliquity(shown.result.fixed.affine).max())), 1),
             geometry=shown.result.fixed.grid.text(),
             layers=layers(shown),
-            style=_as_it_is("style.css"),
-            viewer=_as_it_is("viewer.js"),
+            style=as_it_is("style.css"),
+            viewer=as_it_is("viewer.js"),
         )
     )
     path.write_text(text, encoding="utf-8")
 
 
-def _as_it_is(name: str) -> Markup:
+def as_it_is(name: str) -> Markup:
+    """Returns a file of our own that stands beside the templates, not escaped."""
     return Markup((_FOLDER / name).read_text(encoding="utf-8"))
 
 

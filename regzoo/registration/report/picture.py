@@ -4,84 +4,95 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
+from regzoo.registration.report import words
 from regzoo.registration.report.planes import Plane, planes
 from regzoo.registration.report.shown import Shown
+from regzoo.world.images import Image
 from regzoo.world.labels import mask, present
 
-if TYPE_CHECKING:
-    from regzoo.registration.results import Result
+_FEW = 8
+"""Labels that are outlined; of more, so many of the largest are filled."""
+_WIDTH, _DPI = 10.0, 100  # inches, pixels an inch
+_FIELD_ROWS = ("difference\nbefore", "difference\nafter", "deformed\ngrid", "change of\nvolume")
 
 
 def picture(shown: Shown, path: Path) -> None:
     """Draws three planes of a registration, in mm and in radiological layout (R on the left of the page).
 
     Rows: fixed; moving, as it lay at the start; moved; difference to the fixed image before and after; the deformed
-    grid; the Jacobian determinant. Labels are outlined, yellow of the fixed and cyan of the shown image. Without a
-    transform there are the first two rows, and on the fixed image the predicted labels in cyan. An image of one slice
-    is one plane.
+    grid; the Jacobian determinant. Up to eight labels are outlined, yellow of the fixed and cyan of the shown image;
+    of more, the eight largest are filled. Without a transform there are the first two rows, and on the fixed image the
+    predicted labels. An image of one slice is one plane.
 
     Args:
         shown: What `register` gave, and what is drawn from it.
         path: PNG file to write.
     """
-    result, window = shown.result, shown.window
-    fixed, grid = result.fixed.array, result.fixed.grid
+    result, grid = shown.result, shown.result.fixed.grid
     views = planes(grid, shown.middle)
-    caption = _caption(result)
-    rows = {"fixed": _scale(fixed, window["fixed"]), "moving": _scale(shown.before.array, window["moving"])}
+    rows = {"fixed": result.fixed, "moving,\nat the start": shown.before}
     if result.transform is not None:
-        rows["moved"] = _scale(result.moved.array, window["moving"])
+        rows["moving,\nregistered"] = result.moved
+    windows = [shown.window["fixed"], *[shown.window["moving"]] * (len(rows) - 1)]
     names = [*rows, *(_FIELD_ROWS if result.transform is not None else ())]
+    caption, regions = _caption(shown), _regions(shown)
     figure, axes = _page([view.extent(grid) for view in views], len(caption), names)
     for column, view in enumerate(views):
-        for row, array in enumerate(rows.values()):
-            _show(axes[row, column], view.cut(array), view, cmap="gray", vmin=0, vmax=1)
-        _draw_labels(axes[:, column], view, shown)
-        axes[0, column].set_title(f"{view.name}\n{view.left} left, {view.right} right", fontsize=9)
+        cuts = [_scale(view.cut(image.array), *window) for image, window in zip(rows.values(), windows, strict=True)]
+        for row, cut in enumerate(cuts):
+            _show(axes[row, column], cut, view, cmap="gray", vmin=0, vmax=1)
+        _draw_labels(axes[:, column], view, shown, regions)
+        axes[0, column].set_title(f"{view.name}\n{view.left} left, {view.right} right", fontsize=10)
+        if result.transform is not None:
+            _draw_field(axes[len(rows) :, column], view, shown, cuts)
     if result.transform is not None:
-        _draw_field(figure, axes[len(rows) :], views, shown, list(rows.values()))
-    figure.text(0.02, 1 - 0.1 / figure.get_figheight(), "\n".join(caption), fontsize=9, va="top", linespacing=1.2)
+        _draw_bars(figure, *axes[[len(rows), -1], 0])
+    _draw_legend(figure, shown, regions)
+    figure.text(0.02, 1 - 0.1 / figure.get_figheight(), "\n".join(caption), fontsize=10, va="top", linespacing=1.2)
     figure.savefig(path, format="png")
 
 
-_FIELD_ROWS = ("difference\nbefore", "difference\nafter", "deformed\ngrid", "Jacobian")
-
-
-def _draw_field(figure: Figure, axes: np.ndarray, views: list[Plane], shown: Shown, scaled: list) -> None:
+def _draw_field(axes: np.ndarray, view: Plane, shown: Shown, cuts: list[np.ndarray]) -> None:
     """Draws what a transform changes: the difference of the images, a grid, the volume."""
-    result, jacobian = shown.result, shown.volume_change
-    grid = result.fixed.grid
-    # Index coordinates of the fixed image that each voxel is sampled from, for the deformed grid.
-    shift = result.transform.displacement(grid) - result.start.displacement(grid)
-    voxels = shift @ np.linalg.inv(grid.affine[:3, :3]).T
-    for column, view in enumerate(views):
-        for row, image in enumerate(scaled[1:]):
-            _show(axes[row, column], view.cut(image - scaled[0]), view, cmap="RdBu_r", vmin=-1, vmax=1)
-        _draw_grid(axes[2, column], view, voxels, result.fixed.spacing)
-        drawn = _show(axes[3, column], view.cut(jacobian), view, cmap="PuOr", vmin=0, vmax=2)
-        _outline(axes[3, column], view.cut(jacobian) <= 0, view, "red")
+    for row, cut in enumerate(cuts[1:]):
+        _show(axes[row], cut - cuts[0], view, cmap="RdBu_r", vmin=-1, vmax=1)
+    _draw_grid(axes[2], view, shown.voxel_shift, shown.result.fixed.spacing)
+    volume = view.cut(shown.volume_change)
+    _show(axes[3], volume, view, cmap="PuOr", vmin=0, vmax=2)
+    _outline(axes[3], volume <= 0, view, "red")
+
+
+def _draw_bars(figure: Figure, difference: Axes, volume: Axes) -> None:
+    """Draws the scales of the differences and of the volume."""
     height = figure.get_figheight()
-    bar = figure.add_axes((0.1, 0.55 / height, 0.3, 0.1 / height))
-    label = "volume of moving / volume of fixed (red: folds)"
-    figure.colorbar(drawn, cax=bar, orientation="horizontal", label=label, extend="max")
+    told = {"moving minus fixed, black of an image as 0, white as 1": (difference, "neither")}
+    told["volume, moving by fixed; red: tissue turned inside out"] = (volume, "max")
+    for number, (label, (axes, extend)) in enumerate(told.items()):
+        bar = figure.add_axes((0.08 + 0.48 * number, 0.95 / height, 0.36, 0.12 / height))
+        figure.colorbar(
+            axes.images[0], cax=bar, orientation="horizontal", label=label, extend=extend, ticks=MaxNLocator(4)
+        )
 
 
 def _page(extents: list[tuple[float, float]], lines: int, names: list[str]) -> tuple[Figure, np.ndarray]:
     """Lays out a page on which every plane has one scale: columns as wide, rows as high as the planes in mm."""
-    left, gap, top, bottom, width = 0.8, 0.12, 0.75 + 0.16 * lines, 0.8, 8.0  # inches
+    left, gap, top, bottom, width = 0.9, 0.12, 0.75 + 0.175 * lines, 1.2, _WIDTH  # inches
     widths, heights = np.transpose(extents)
     # Rows of at most 3 inches, so that a long image (a spine, a leg) does not make an endless page.
     scale = min((width - left - gap * len(extents)) / widths.sum(), 3 / heights.max())
     row_height = heights.max() * scale
     height = top + bottom + len(names) * (row_height + gap)
-    figure = Figure(figsize=(width, height), dpi=90)
+    figure = Figure(figsize=(width, height), dpi=_DPI)
     FigureCanvasAgg(figure)
     axes = np.empty((len(names), len(extents)), dtype=object)
     for row in range(len(names)):
@@ -89,12 +100,11 @@ def _page(extents: list[tuple[float, float]], lines: int, names: list[str]) -> t
         for column, wide in enumerate(widths * scale):
             axes[row, column] = figure.add_axes((x / width, y / height, wide / width, row_height / height))
             x += wide + gap
-        axes[row, 0].set_ylabel(names[row], fontsize=10)
+        axes[row, 0].set_ylabel(names[row], fontsize=11)
     return figure, axes
 
 
-def _scale(array: np.ndarray, window: np.ndarray) -> np.ndarray:
-    low, high = window
+def _scale(array: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.clip((array - low) / max(high - low, 1e-12), 0, 1)
 
 
@@ -109,19 +119,75 @@ def _outline(axes: Axes, mask: np.ndarray, view: Plane, colour: str) -> None:
         axes.contour(mask, levels=[0.5], colors=colour, linewidths=0.8)
 
 
-def _draw_labels(axes: np.ndarray, view: Plane, shown: Shown) -> None:
-    """Outlines the fixed labels on every image, and each image's own."""
-    result, start = shown.result, shown.labels_before
-    fixed, moved = result.fixed_labels, result.moved_labels
-    if moved is None:
+def _regions(shown: Shown) -> dict[int, tuple]:
+    """Returns the labels that are filled and their colours: none of a few labels, which are outlined."""
+    labels = shown.result.moved_labels if shown.result.fixed_labels is None else shown.result.fixed_labels
+    values = [] if labels is None else present(labels)
+    if len(values) <= _FEW:
+        return {}
+    if labels.channels is None:
+        found, counts = np.unique(labels.array, return_counts=True)
+        sizes = dict(zip(found.tolist(), counts.tolist(), strict=True))
+    else:
+        sizes = {value: int(mask(labels, value).sum()) for value in values}
+    largest = sorted(sorted(values, key=lambda value: -sizes[value])[:_FEW])
+    return dict(zip(largest, colormaps["Set1"].colors, strict=False))
+
+
+def _draw_labels(axes: np.ndarray, view: Plane, shown: Shown, regions: dict[int, tuple]) -> None:
+    """Draws each image's labels: a few as outlines, beside those of the fixed image, the largest of many filled."""
+    result = shown.result
+    rows = [result.fixed_labels, shown.labels_before, result.moved_labels]
+    if result.transform is None:
+        rows = [result.moved_labels, shown.labels_before]
+    cuts = [None if labels is None else _label_cuts(view, labels) for labels in rows]
+    if regions:
+        for cut, each in zip(cuts, axes, strict=False):
+            _fill(each, {} if cut is None else cut, view, regions)
         return
-    images = 2 if result.transform is None else 3
-    for label in present(moved if fixed is None else fixed):
-        if fixed is not None:
-            for row in range(images):
-                _outline(axes[row], view.cut(mask(fixed, label)), view, "gold")
-        _outline(axes[1], view.cut(mask(start, label)), view, "cyan")
-        _outline(axes[0 if result.transform is None else 2], view.cut(mask(moved, label)), view, "cyan")
+    fixed = None if result.fixed_labels is None else _label_cuts(view, result.fixed_labels)
+    for row, cut in enumerate(cuts):
+        for where in () if fixed is None else fixed.values():
+            _outline(axes[row], where, view, "gold")
+        own = cut if row or result.transform is None else None
+        for where in () if own is None else own.values():
+            _outline(axes[row], where, view, "cyan")
+
+
+def _label_cuts(view: Plane, labels: Image) -> dict[int, np.ndarray]:
+    """Returns where each label is on a plane, of those that are there."""
+    cut = view.cut(labels.array)
+    if labels.channels is None:
+        return {int(value): cut == value for value in np.unique(cut) if value}
+    found = {channel + 1: cut[..., channel] >= 0.5 for channel in range(labels.channels)}
+    return {value: where for value, where in found.items() if where.any()}
+
+
+def _fill(axes: Axes, cut: dict[int, np.ndarray], view: Plane, regions: dict[int, tuple]) -> None:
+    for value, colour in regions.items():
+        if value in cut:
+            painted = np.concatenate(
+                [np.broadcast_to(colour, (*cut[value].shape, 3)), 0.55 * cut[value][..., None]], -1
+            )
+            _show(axes, painted, view)
+
+
+def _draw_legend(figure: Figure, shown: Shown, regions: dict[int, tuple]) -> None:
+    """Says what the colours of labels mean, at the foot of the page."""
+    entries = [Patch(color=colour, label=f"label {value}") for value, colour in regions.items()]
+    if not regions:
+        sides = {"gold": shown.result.fixed_labels, "cyan": shown.result.moved_labels}
+        name = {"gold": "fixed image", "cyan": "moving image"}
+        if shown.result.transform is None:
+            name["cyan"] = "moving image: predicted on the fixed one, or as at the start"
+        entries = [
+            Line2D([], [], color=colour, linewidth=2, label=f"labels of the {name[colour]}")
+            for colour, labels in sides.items()
+            if labels is not None
+        ]
+    if entries:
+        legend = {"loc": "lower center", "ncols": len(entries), "fontsize": 9, "handlelength": 1.2, "columnspacing": 1}
+        figure.legend(handles=entries, facecolor="dimgray", labelcolor="white", **legend)
 
 
 def _draw_grid(axes: Axes, view: Plane, voxels: np.ndarray, spacing: np.ndarray) -> None:
@@ -138,29 +204,23 @@ def _draw_grid(axes: Axes, view: Plane, voxels: np.ndarray, spacing: np.ndarray)
     axes.set_aspect(view.aspect)
 
 
-def _caption(result: Result) -> list[str]:
-    """Returns the lines above the planes."""
-    facts = result.facts
-    before, after = facts["scores"]["before"], facts["scores"]["after"]
-    name = "{name} version {version}".format(**facts["model"]) if "model" in facts else facts["method"]
-    lines = [f"{name}{', refined' if 'refinement' in facts else ''}, start: {facts['start']}"]
-    names = {"mean_dice": "Dice", "mean_hd95": "HD95 (mm)", "tre": "TRE (mm)", "ncc": "correlation"}
-    for key, name in names.items():
-        if key in after:
-            shown = [f"{_value(before[key]):.3f} before, {_value(after[key]):.3f} after"]
-            ways = {"map": f"{key}_forward", "inverse": f"{key}_inverse"}
-            shown += [f"by the {way} {_value(after[each]):.3f}" for way, each in ways.items() if each in after]
-            lines.append(f"{name} {', '.join(shown)}")
+def _caption(shown: Shown) -> list[str]:
+    """Returns the lines above the planes: who registered, what to watch for, the scores."""
+    facts, result = shown.result.facts, shown.result
+    start = words.STARTS.get(facts["start"], facts["start"])
+    verdict = words.verdict(facts)
+    told = [f"VERDICT: {verdict['says']}", *verdict["reasons"]] if verdict else []
+    told += [f"WARNING: {text}" for text in facts["warnings"]]
+    lines = [f"{words.maker(facts)}; before: {start}"]
+    lines += [line for text in told for line in textwrap.wrap(text, 115, subsequent_indent="    ")]
+    lines += [
+        f"{row['name']}: {row['before']} before, {row['after']} after" for row in words.score_rows(facts["scores"])
+    ]
     if "jacobian" in facts:
-        jacobian = facts["jacobian"]
-        lines.append(f"folds {100 * jacobian['folds']:.3f} % of voxels, SDlogJ {jacobian['sdlogj']:.3f}")
-    else:
-        lines.append("No transform: labels predicted on the fixed image, in cyan.")
-    if "jacobian" in facts and result.moved_labels is not None:
-        lines.append("Outlines: labels of the fixed image yellow, of the moving image cyan.")
-    warnings = (textwrap.wrap(f"WARNING: {text}", 105, subsequent_indent="    ") for text in facts["warnings"])
-    return lines + [line for wrapped in warnings for line in wrapped]
-
-
-def _value(score: float | dict) -> float:
-    return score["mean"] if isinstance(score, dict) else score
+        lines += [f"{row['name']}: {row['value']}" for row in words.field_rows(facts)[:2]]
+    if result.transform is None:
+        lines.append("No transform: labels predicted on the fixed image.")
+    regions, labels = _regions(shown), result.moved_labels if result.fixed_labels is None else result.fixed_labels
+    if regions:
+        lines.append(f"Of {len(present(labels))} labels, the {len(regions)} largest are shown.")
+    return lines

@@ -44,6 +44,13 @@ class Shown:
         return self.result.transform.jacobian_determinant(self.result.fixed.grid)
 
     @functools.cached_property
+    def voxel_shift(self) -> np.ndarray:
+        """How far the transform moves beyond the start, in voxels along the fixed image's axes, (I, J, K, 3)."""
+        grid = self.result.fixed.grid
+        shift = self.result.transform.displacement(grid) - self.result.start.displacement(grid)
+        return shift @ np.linalg.inv(grid.affine[:3, :3]).T.astype(np.float32)
+
+    @functools.cached_property
     def middle(self) -> list[int]:
         """The voxel that planes go through: the labels' middle, or else the image's."""
         labels = self.result.fixed_labels

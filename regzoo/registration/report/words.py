@@ -39,6 +39,17 @@ STARTS = {
 """How the images lay before the registration, by the alignment in `result.json`."""
 
 
+_VERDICTS = {"good": "nothing amiss was found", "look": "look closely", "failed": "this registration failed"}
+
+
+def verdict(facts: Mapping) -> dict | None:
+    """Returns the verdict, where there is one: its `word`, what it `says`, and `reasons` in sentences."""
+    word = facts.get("verdict")
+    if word is None:
+        return None
+    return {"word": word, "says": _VERDICTS.get(word, word), "reasons": list(facts.get("reasons", ()))}
+
+
 def maker(facts: Mapping) -> str:
     """Returns what registered: `brain-mr-dvf version 3, refined`."""
     model = facts.get("model")
@@ -56,7 +67,7 @@ def score_rows(scores: Mapping[str, Mapping]) -> list[dict]:
     rows = []
     for key, (name, unit, meaning) in SCORES.items():
         if key in after:
-            shown = (_text(side.get(key), unit) for side in (before, after))
+            shown = (figure(side.get(key), unit) for side in (before, after))
             rows.append({"name": name, "meaning": meaning} | dict(zip(("before", "after"), shown, strict=True)))
     return rows
 
@@ -89,7 +100,8 @@ def field_rows(facts: Mapping) -> list[dict]:
     return rows
 
 
-def _text(score: float | Mapping | None, unit: str) -> str:
+def figure(score: float | Mapping | None, unit: str) -> str:
+    """Returns a score, or its mean, as text with its unit."""
     value = score["mean"] if isinstance(score, Mapping) else score
     if value is None or value != value:
         return "no value"

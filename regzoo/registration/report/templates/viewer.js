@@ -15,7 +15,7 @@ window.regzoo = (() => {
   const page = JSON.parse(document.getElementById("layers").textContent);
   const find = (id) => document.getElementById(id);
   const GOLD = "#ffd24a", CYAN = "#35d0e6", ORANGE = "#ff7a00";
-  const VOLUME = [[94, 60, 153], [178, 171, 210], [247, 247, 247], [253, 184, 99], [230, 97, 1]];
+  const VOLUME = [[230, 97, 1], [253, 184, 99], [247, 247, 247], [178, 171, 210], [94, 60, 153]];
   const LENGTH = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
   const DIFFERENCE = [[5, 48, 97], [67, 147, 195], [247, 247, 247], [214, 96, 77], [103, 0, 31]];
   const shape = page.grid.shape, spacing = page.grid.spacing, steps = [1, shape[0], shape[0] * shape[1]];
