@@ -2,7 +2,7 @@
 
 import json
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -37,14 +37,21 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value, indent=2))
 
 
-def print_result(result: Saved, folder: Path, as_json: bool, tell: Callable[[dict], None], quiet: bool = False) -> None:
+def print_result(
+    result: Saved,
+    folder: Path,
+    as_json: bool,
+    tell: Callable[[dict], None],
+    quiet: bool = False,
+    more: Sequence[str] = (),
+) -> None:
     """Prints the result.json that was written to a folder, or tells its facts; and unless quiet, what was written."""
     if as_json:
         typer.echo((folder / "result.json").read_text(encoding="utf-8"))
     else:
         tell(result.facts)
     if not quiet:
-        typer.echo(f"Written to {folder}: {', '.join(result.files())}", err=True)
+        typer.echo(f"Written to {folder}: {', '.join([*result.files(), *more])}", err=True)
 
 
 def _print(renderable: object, width: int) -> None:

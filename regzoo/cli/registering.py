@@ -66,6 +66,7 @@ Guided = Annotated[
 Better = Annotated[
     bool, typer.Option("--only-if-better", help="Keep the start where the registration fits hardly better.")
 ]
+Gif = Annotated[bool, typer.Option("--gif", help="Write report.gif too: the fixed and the moving image in turn.")]
 Labels = Annotated[Path | None, typer.Option(help="Label map on this image's grid.", show_default=False)]
 Mask = Annotated[
     Path | None,
@@ -115,6 +116,7 @@ def register(
     moving_volume: Volume = None,
     alignment: StartAny = None,
     output: Output = Path("out"),
+    gif: Gif = False,
     device: Device = None,
     threads: Threads = None,
     quiet: Quiet = False,
@@ -151,8 +153,8 @@ def register(
             alignment=alignment,
         )
         result.facts["command"] = typed(ctx)
-        result.save(output)
-    print_result(result, output, as_json, _print_result, quiet)
+        result.save(output, gif=gif)
+    print_result(result, output, as_json, _print_result, quiet, ["report.gif"] if gif else [])
 
 
 @commands.command()

@@ -12,6 +12,7 @@ import numpy as np
 
 from regzoo import progress
 from regzoo.io.files import LISTING, atomic_folder, check_writable, digests
+from regzoo.registration.report.animation import animation
 from regzoo.registration.report.page import page
 from regzoo.registration.report.picture import picture
 from regzoo.registration.report.shown import Shown
@@ -63,7 +64,7 @@ class Result:
             told.insert(-1, f"{100 * folds:.2g} % folds")
         return f"<Result {self.fixed.grid.text()}, by {by}: {', '.join(told)}>"
 
-    def save(self, folder: str | os.PathLike) -> Path:
+    def save(self, folder: str | os.PathLike, *, gif: bool = False) -> Path:
         """Writes moved.nii.gz, moved_labels.nii.gz, the transform (what there is), two reports and result.json.
 
         report.png is a picture; report.html, a page for any browser that needs nothing beside it, shows three planes.
@@ -75,6 +76,7 @@ class Result:
 
         Args:
             folder: Output folder.
+            gif: Whether to write report.gif too, fixed and moving image in turn.
 
         Returns:
             The folder.
@@ -82,13 +84,17 @@ class Result:
         folder = Path(folder)
         check_writable(folder, folder=True)
         files = self._contents()
-        with atomic_folder(folder, LISTING, ["moved.nii.gz", "moved_labels.nii.gz", *_TRANSFORMS]) as path:
+        with atomic_folder(
+            folder, LISTING, ["moved.nii.gz", "moved_labels.nii.gz", "report.gif", *_TRANSFORMS]
+        ) as path:
             for name, content in files.items():
                 content.save(path / name)
             with clock(self.facts["seconds"], "picture"):
                 shown = Shown(self)
                 picture(shown, path / "report.png")
                 page(shown, path / "report.html")
+                if gif:
+                    animation(shown, path / "report.gif")
             text = json.dumps(_plain(self.facts) | {"files": digests(path)}, indent=2, allow_nan=False) + "\n"
             (path / LISTING).write_text(text, encoding="utf-8")
         return folder
@@ -124,6 +130,8 @@ def _changes(scores: dict) -> list[str]:
 
 
 _TRANSFORMS = ("transform.nii.gz", "transform.tfm", "transform.h5")
+_SOMETIMES = ("moved.nii.gz", "moved_labels.nii.gz", "report.gif", *_TRANSFORMS)
+"""Files that a result may lack; those of an earlier one go."""
 
 
 @contextmanager

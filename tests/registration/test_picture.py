@@ -2,12 +2,14 @@ import dataclasses
 import struct
 
 import numpy as np
+import PIL.Image
 import pytest
 from matplotlib.figure import Figure
 from registered import result
 from worlds import AFFINES, affine, rotation
 
 from regzoo.registration.report import picture
+from regzoo.registration.report.animation import animation
 from regzoo.registration.report.planes import Plane, nearest_axes
 from regzoo.registration.report.shown import Shown
 from regzoo.world.images import Grid, Image
@@ -109,7 +111,7 @@ def test_a_few_labels_are_outlined_and_of_many_the_largest_are_filled(monkeypatc
     assert picture._regions(Shown(result(grid))) == {}
     assert "Of 11 labels, the 8 largest are shown." in picture._caption(shown)
     drawn = []
-    monkeypatch.setattr(picture, "_show", lambda axes, plane, view: drawn.append(plane))
+    monkeypatch.setattr(picture, "show", lambda axes, plane, view: drawn.append(plane))
     monkeypatch.setattr(picture, "_outline", lambda *_: pytest.fail("many labels were outlined"))
     plane = Plane(grid, 2, 3)
     picture._draw_labels(np.arange(3), plane, shown, regions)
@@ -147,9 +149,9 @@ def test_difference_is_drawn_against_the_start(monkeypatch, tmp_path):
     found = dataclasses.replace(found, start=right, transform=right, moved=moved)
     drawn = []
     monkeypatch.setattr(picture, "_draw_grid", lambda axes, view, voxels, spacing: drawn.append(voxels))
-    show = picture._show
+    show = picture.show
     monkeypatch.setattr(
-        picture, "_show", lambda axes, plane, view, **kw: drawn.append(plane) or show(axes, plane, view, **kw)
+        picture, "show", lambda axes, plane, view, **kw: drawn.append(plane) or show(axes, plane, view, **kw)
     )
     picture.picture(Shown(found), tmp_path / "report.png")
     for i in range(3):  # for each plane: fixed, moving, moved; then two differences, grid, Jacobian
@@ -160,3 +162,25 @@ def test_difference_is_drawn_against_the_start(monkeypatch, tmp_path):
         assert np.abs(before).max() < 0.2 < np.ptp(fixed)
         assert np.abs(voxels).max() < 1e-5
         assert jacobian == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("with_transform", [True, False])
+def test_the_animation_shows_the_fixed_and_the_moving_image_in_turn(tmp_path, with_transform):
+    grid = Grid((24, 20, 1), AFFINES["LAS"])
+    right, dark = (Image(np.zeros(grid.shape, np.float32), grid.affine) for _ in range(2))
+    right.array[grid.coordinates()[..., 0] > grid.centre[0]] = 1
+    left = Image(1 - right.array, grid.affine)
+    moved = {"moving": dark, "moved": left} if with_transform else {"moving": left, "moved": None, "transform": None}
+    shown = Shown(dataclasses.replace(result(grid, labels=False), fixed=right, **moved))
+    shown.__dict__["window"] = {"fixed": (0, 1), "moving": (0, 1)}
+    animation(shown, tmp_path / "report.gif")
+    with PIL.Image.open(tmp_path / "report.gif") as file:
+        frames = []
+        for number in range(file.n_frames):
+            file.seek(number)
+            frames.append(np.asarray(file.convert("L"), float))
+    assert len(frames) == 2
+    change = frames[0] - frames[1]
+    # The patient's right is on the page's left: bright there first, then on the other side.
+    assert np.nonzero(change > 200)[1].mean() < np.nonzero(change < -200)[1].mean() - 100
+    assert min((change > 200).mean(), (change < -200).mean()) > 0.05

@@ -145,7 +145,8 @@ def test_result_json_of_a_method_and_of_images_from_memory(tmp_path):
 
 def test_nothing_of_an_earlier_result_stays(scored, tmp_path):
     result, _ = scored
-    result.save(tmp_path)
+    result.save(tmp_path, gif=True)
+    assert "report.gif" in json.loads((tmp_path / "result.json").read_text())["files"]
     (tmp_path / "mine.txt").touch()
     dataclasses.replace(result, moved_labels=None).save(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {

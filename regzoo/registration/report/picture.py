@@ -22,7 +22,7 @@ from regzoo.world.labels import mask, present
 
 _FEW = 8
 """Labels that are outlined; of more, so many of the largest are filled."""
-_WIDTH, _DPI = 10.0, 100  # inches, pixels an inch
+_WIDTH, DPI = 10.0, 100  # inches, pixels an inch
 _FIELD_ROWS = ("difference\nbefore", "difference\nafter", "deformed\ngrid", "change of\nvolume")
 
 
@@ -46,11 +46,11 @@ def picture(shown: Shown, path: Path) -> None:
     windows = [shown.window["fixed"], *[shown.window["moving"]] * (len(rows) - 1)]
     names = [*rows, *(_FIELD_ROWS if result.transform is not None else ())]
     caption, regions = _caption(shown), _regions(shown)
-    figure, axes = _page([view.extent(grid) for view in views], len(caption), names)
+    figure, axes = page_axes([view.extent(grid) for view in views], len(caption), names)
     for column, view in enumerate(views):
-        cuts = [_scale(view.cut(image.array), *window) for image, window in zip(rows.values(), windows, strict=True)]
+        cuts = [scaled(view.cut(image.array), *window) for image, window in zip(rows.values(), windows, strict=True)]
         for row, cut in enumerate(cuts):
-            _show(axes[row, column], cut, view, cmap="gray", vmin=0, vmax=1)
+            show(axes[row, column], cut, view, cmap="gray", vmin=0, vmax=1)
         _draw_labels(axes[:, column], view, shown, regions)
         axes[0, column].set_title(f"{view.name}\n{view.left} left, {view.right} right", fontsize=10)
         if result.transform is not None:
@@ -65,10 +65,10 @@ def picture(shown: Shown, path: Path) -> None:
 def _draw_field(axes: np.ndarray, view: Plane, shown: Shown, cuts: list[np.ndarray]) -> None:
     """Draws what a transform changes: the difference of the images, a grid, the volume."""
     for row, cut in enumerate(cuts[1:]):
-        _show(axes[row], cut - cuts[0], view, cmap="RdBu_r", vmin=-1, vmax=1)
+        show(axes[row], cut - cuts[0], view, cmap="RdBu_r", vmin=-1, vmax=1)
     _draw_grid(axes[2], view, shown.voxel_shift, shown.result.fixed.spacing)
     volume = view.cut(shown.volume_change)
-    _show(axes[3], volume, view, cmap="PuOr", vmin=0, vmax=2)
+    show(axes[3], volume, view, cmap="PuOr", vmin=0, vmax=2)
     _outline(axes[3], volume <= 0, view, "red")
 
 
@@ -84,7 +84,7 @@ def _draw_bars(figure: Figure, difference: Axes, volume: Axes) -> None:
         )
 
 
-def _page(extents: list[tuple[float, float]], lines: int, names: list[str]) -> tuple[Figure, np.ndarray]:
+def page_axes(extents: list[tuple[float, float]], lines: int, names: list[str]) -> tuple[Figure, np.ndarray]:
     """Lays out a page on which every plane has one scale: columns as wide, rows as high as the planes in mm."""
     left, gap, top, bottom, width = 0.9, 0.12, 0.75 + 0.175 * lines, 1.2, _WIDTH  # inches
     widths, heights = np.transpose(extents)
@@ -92,7 +92,7 @@ def _page(extents: list[tuple[float, float]], lines: int, names: list[str]) -> t
     scale = min((width - left - gap * len(extents)) / widths.sum(), 3 / heights.max())
     row_height = heights.max() * scale
     height = top + bottom + len(names) * (row_height + gap)
-    figure = Figure(figsize=(width, height), dpi=_DPI)
+    figure = Figure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)
     axes = np.empty((len(names), len(extents)), dtype=object)
     for row in range(len(names)):
@@ -104,11 +104,13 @@ def _page(extents: list[tuple[float, float]], lines: int, names: list[str]) -> t
     return figure, axes
 
 
-def _scale(array: np.ndarray, low: float, high: float) -> np.ndarray:
+def scaled(array: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Returns values between black, 0, and white, 1."""
     return np.clip((array - low) / max(high - low, 1e-12), 0, 1)
 
 
-def _show(axes: Axes, plane: np.ndarray, view: Plane, **settings: object) -> object:
+def show(axes: Axes, plane: np.ndarray, view: Plane, **settings: object) -> object:
+    """Draws a cut in mm, its rows upwards."""
     axes.set_xticks([])
     axes.set_yticks([])
     return axes.imshow(plane, origin="lower", aspect=view.aspect, interpolation="nearest", **settings)
@@ -169,7 +171,7 @@ def _fill(axes: Axes, cut: dict[int, np.ndarray], view: Plane, regions: dict[int
             painted = np.concatenate(
                 [np.broadcast_to(colour, (*cut[value].shape, 3)), 0.55 * cut[value][..., None]], -1
             )
-            _show(axes, painted, view)
+            show(axes, painted, view)
 
 
 def _draw_legend(figure: Figure, shown: Shown, regions: dict[int, tuple]) -> None:
