@@ -1,7 +1,7 @@
-"""cohort: many pairs, each with a result of its own."""
+"""cohort, bids: many pairs, each with a result of its own."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -111,6 +111,59 @@ def cohort(
         typer.echo(f"Written to {output}: cohort.tsv, index.html", err=True)
     if set(found.counts()) - {"done"}:
         raise typer.Exit(1)
+
+
+@commands.command()
+def bids(
+    ctx: typer.Context,
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="BIDS dataset.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the derivatives.")],
+    level: Annotated[
+        Literal["participant", "group"],
+        typer.Argument(metavar="LEVEL", help="participant: register. group: one table of what is in OUT."),
+    ],
+    more: Annotated[list[str] | None, typer.Argument(metavar="[LABEL]...", help="Further subjects.")] = None,
+    participant_label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL", help="Only these subjects, with or without sub-.", show_default="all"),
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Template, or its name in TemplateFlow's folder.", show_default=False),
+    ] = None,
+    suffix: Annotated[str, typer.Option(metavar="NAME", help="Kind of image.")] = "T1w",
+    model: Model = None,
+    method: Method = None,
+    device: Device = None,
+    threads: Threads = None,
+    quiet: Quiet = False,
+) -> None:
+    """Register the subjects of a BIDS dataset to a template. Writes BIDS derivatives; exit code 1 if one failed."""
+    if more and not participant_label:
+        raise typer.BadParameter(f"{' '.join(more)}: subjects follow --participant-label.")
+    if level == "participant" and (template is None or (model is None) == (method is None)):
+        raise typer.BadParameter("Give --template, and one of --model and --method.")
+    entry = None if model is None else hub.take(model)
+    take(device, threads)
+    from regzoo import backend  # noqa: F401 - first, since it keeps start-up chatter away
+    from regzoo.registration.bids import group, participants
+
+    if level == "group":
+        typer.echo(f"{len(group(output, suffix))} images: {output / f'group_{suffix}.tsv'}")
+        return
+    labels = [*(participant_label or ()), *(more or ())]
+    rows = participants(
+        dataset, output, template, labels, suffix=suffix, model=entry, method=method, command=typed(ctx), progress=_tell
+    )
+    if not quiet:
+        typer.echo(f"Written to {output}", err=True)
+    if any(row["status"] == "failed" for row in rows):
+        raise typer.Exit(1)
+
+
+def _tell(row: dict) -> None:
+    text = f"{row['file']}: {row['status']}"
+    typer.echo(f"{text}: {visible(row['message'])}" if row["message"] else text, err=row["status"] == "failed")
 
 
 def _tell_failure(row: dict) -> None:

@@ -126,10 +126,15 @@ def _listing(folder: Path) -> dict:
     return parse_json(read_text(folder / LISTING, _LISTING_LIMIT), str(folder / LISTING))
 
 
+def in_words(error: BaseException) -> str:
+    """Returns an error as one line: what a user can mend as it is, another with its kind."""
+    told = " ".join(str(error).split())
+    return told if isinstance(error, RegzooError) and told else f"{type(error).__name__}: {told}"
+
+
 def failed(asked: Asked, pair: Pair, error: BaseException) -> Row:
     """Returns the row of a pair that failed, and keeps why, if the disk lets it."""
-    file, told = _failure(asked, pair), " ".join(str(error).split())
-    message = told if isinstance(error, RegzooError) and told else f"{type(error).__name__}: {told}"
+    file, message = _failure(asked, pair), in_words(error)
     try:
         with atomic_file(file) as temporary:
             temporary.write_text(message + "\n", encoding="utf-8")
