@@ -13,6 +13,7 @@ import regzoo
 from regzoo.hub.address import Address
 from regzoo.models.outputs.output import Output
 from regzoo.points.registration import PointRegistration
+from regzoo.registration.cohort import Cohort
 from regzoo.registration.evaluation import Evaluation
 from regzoo.registration.results import Result
 from regzoo.schema.card import Card
@@ -71,6 +72,8 @@ def training() -> None:
     assert_type(scores.summary(), dict[str, dict[str, float]])
     regzoo.evaluate("brain-mr-dvf", "pairs.csv", alignment="world")
     regzoo.evaluate("brain-mr-dvf", 3)  # type: ignore[arg-type]
+    assert_type(regzoo.cohort("pairs.csv", "out", method="affine", workers=2), Cohort)
+    regzoo.cohort("pairs.csv", "out", "brain-mr-dvf", index="1")  # type: ignore[arg-type]
 
 
 def building() -> None:
