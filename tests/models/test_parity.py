@@ -26,6 +26,9 @@ for name in names:
     if model.card.input.around == "lungs":
         grid = phantom.grid_at()
         (fixed, fixed_labels), (moving, moving_labels) = (phantom.chest_ct(grid, (0, 0, z)) for z in (0, 8))
+    elif model.card.anatomy == "brain":  # the pyramid finds no stable way between images that are no brains
+        fixed, moving = (demo.IMAGES / f"{each}.nii.gz" for each in ("mni152", "colin27"))
+        fixed_labels = moving_labels = None
     elif data:
         fixed, moving, fixed_labels, moving_labels = demo.real_files(Path(data))
     else:
@@ -34,7 +37,8 @@ for name in names:
     found = result.transform  # a conditional model has labels only
     array = result.moved_labels.array if found is None else found.displacement(result.fixed.grid)
     np.save(Path(folder) / f"{name}.npy", array)
-    told[name] = result.facts["scores"]["after"]["mean_dice"]
+    after = result.facts["scores"]["after"]
+    told[name] = after["mean_dice"] if "mean_dice" in after else after["ncc"]
 print(json.dumps([regzoo.backend.NAME, told]))
 """
 BACKENDS = [name for name in ("tensorflow", "torch", "jax") if importlib.util.find_spec(name)]
@@ -56,8 +60,10 @@ def _register(backend, folder, names, data=""):
 
 def _compare(found, name):
     config = cards.read_config(cards.bundled()[name])
-    # A network that runs on its own result many times in a row repeats, and so enlarges, the backends' rounding.
-    tolerance = 2e-3 if sum(each.passes for each in (*config.before, config)) < 10 else 0.1
+    # A network that runs on its own result many times in a row repeats, and so enlarges, the backends' rounding; so do
+    # the levels of a pyramid.
+    many = sum(each.passes for each in (*config.before, config)) >= 10 or config.backbone.name == "pyramid"
+    tolerance = 0.1 if many else 2e-3
     (field, dice), *others = found
     assert np.abs(field).max() > 0.5, name  # something was registered
     for other, other_dice in others:
