@@ -59,7 +59,7 @@ print(sorted((heavy | {"numpy", "regzoo.world", "regzoo.schema.networks"}) & set
 
 
 def test_list_imports_nothing_that_it_does_not_need():
-    done = subprocess.run([sys.executable, "-c", LISTED], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", LISTED], capture_output=True, encoding="utf-8", timeout=300)
     assert (done.stdout.splitlines()[-1:], done.stderr) == (["[]"], "")
     assert "hippocampus-mr-dvf" in done.stdout
 

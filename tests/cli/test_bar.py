@@ -92,7 +92,7 @@ def test_quiet_leaves_the_result_alone(tmp_path, monkeypatch):
         def __init__(self):
             self.facts = {"scores": {"before": {}, "after": {}}, "seconds": {"load": 1.0}, "warnings": ["look"]}
 
-        def save(self, folder):
+        def save(self, folder, gif=False):
             pass
 
         def files(self):
