@@ -80,12 +80,15 @@ def cohort(
         raise typer.BadParameter("Give one of --model and --method.")
     if index is not None and collect:
         raise typer.BadParameter("Give one of --index and --collect.")
-    entry = None if model is None else hub.take(model)  # this and the next before Keras, which takes seconds
+    from regzoo.data.tables import read_pairs
+
+    files = read_pairs(pairs, must_exist=False)  # this and the next before Keras, which takes seconds
+    entry = None if model is None else hub.take(model)
     check_writable(output, folder=True)
     take(device, threads)
     with shown(quiet):
         found = regzoo.cohort(
-            pairs,
+            files,
             output,
             entry,
             method=method,

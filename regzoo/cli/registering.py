@@ -51,7 +51,7 @@ Loss = Annotated[
     typer.Option(
         metavar="NAME",
         help="Of --method and --refine: ssd, ncc, lncc; across modalities mi, nmi, mind. "
-        "Demons compare intensities and convex MIND, whatever it is.",
+        "Demons always compare intensities, and convex MIND.",
         show_default="lncc",
     ),
 ]

@@ -5,10 +5,13 @@ import inspect
 import keras
 
 from regzoo.backend import Tensor
-from regzoo.errors import checked_spacing, unknown
+from regzoo.errors import checked_spacing, invalid, unknown
 from regzoo.losses.objective import named
 from regzoo.schema.losses import LOSSES
 from regzoo.schema.strict import validate
+
+_TENSORS = ("fixed", "moved", "mask", "ddf", "known")
+"""What a loss compares, which are no settings."""
 
 
 @keras.saving.register_keras_serializable("regzoo")
@@ -32,6 +35,8 @@ class Loss(keras.losses.Loss):
     """
 
     def __init__(self, function: str, **settings: object) -> None:
+        if not isinstance(function, str):
+            raise invalid("function", "the name of a loss", repr(function), "A function itself goes into compile.")
         own = {key: settings.pop(key) for key in ("name", "reduction", "dtype") if key in settings}
         super().__init__(**{"name": function, "dtype": "float32"} | own)
         added = {name: each for kind in LOSSES for name, each in named(kind).items()}
@@ -40,8 +45,8 @@ class Loss(keras.losses.Loss):
             raise unknown("loss", function, known)
         parameters = inspect.signature(known[function]).parameters
         for key in settings:
-            if key not in parameters:
-                raise unknown(f"parameter of {function}", key, list(parameters)[1:])
+            if key not in parameters or key in _TENSORS:
+                raise unknown(f"parameter of {function}", key, [each for each in parameters if each not in _TENSORS])
         if "spacing" in settings:
             checked_spacing(settings["spacing"])
         for entry in (each for kind in LOSSES.values() for each in kind.values() if each.function() is known[function]):

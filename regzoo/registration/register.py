@@ -182,6 +182,9 @@ def check_effort(names: list[str], loss: object, guided: bool, refine: object, i
         raise invalid("guided", "a method or refine, which labels guide", "neither")
     if loss is not None and not (names or refine):
         raise invalid("loss", "a method or refine, which lower it", f"'{loss}' with a model alone")
+    own = [classical.METHODS[name].loss for name in names if name in classical.METHODS]
+    if loss is not None and names and not refine and all(own) and loss not in own:
+        raise invalid("loss", f"none, or {' or '.join(own)}, which {', '.join(names)} always compare by", f"'{loss}'")
     if iterations is not None and not names:
         raise invalid("iterations", "a method, whose levels have them", "a model", "refine counts its own steps.")
 

@@ -237,6 +237,8 @@ def test_a_loss_of_ones_own_is_found_by_its_name_in_a_recipe(monkeypatch):
         ("lncc", {"size": "big"}, "size: expected a valid integer, .* received 'big'"),
         ("lncc", {"size": 4}, "size: expected an odd number, received 4"),
         ("gradient", {"spacing": (1.0, -2.0)}, "spacing: expected 2 or 3 numbers of mm above 0"),
+        ("lncc", {"moved": 3}, "Unknown parameter of lncc 'moved'. .*Known: floor, size, window"),
+        (losses.ssd, {}, "function: expected the name of a loss, received .* A function itself goes into compile"),
         ("label_ssd", {"scales": (99.0,)}, r"scales\[0\]: expected .* 16"),
     ],
 )

@@ -121,6 +121,10 @@ WRONG = [
     ({"refine": True}, "^refine: expected a number of steps from 0, received True"),
     ({"loss": ["lncc"]}, "^Unknown image loss"),
     ({"loss": "mi"}, "^loss: expected a method or refine, which lower it, received 'mi' with a model alone"),
+    (
+        {"model": None, "method": "demons", "loss": "mind"},
+        "^loss: expected none, or ssd, which demons always compare by",
+    ),
     ({"iterations": 5, "refine": 2}, "^iterations: expected a method, whose levels have them, received a model"),
     ({"alignment": ["world"]}, "^alignment: expected 'center' or 'world'"),
     ({"guided": True}, "^guided: expected a method or refine"),
