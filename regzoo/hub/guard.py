@@ -30,6 +30,10 @@ _IGNORED = ("X-Xet-Hash", "X-Xet-Refresh-Route", "Link", "RateLimit", "RateLimit
 Without them a file comes by plain HTTP, and what failed is tried again soon.
 """
 Answer = TypeVar("Answer")
+_watched: contextvars.ContextVar[tuple[float, int] | None] = contextvars.ContextVar("watched", default=None)
+"""What `guarded` was told: a thread that `within` gave up keeps it for as long as it lives."""
+_going_on: list[tuple[float, int]] = []
+"""The same of every call that goes on, for threads that the client starts by itself."""
 
 
 class TransportError(RegzooError):
@@ -55,16 +59,17 @@ def guarded(silence: float, most: int = ANSWER_LIMIT) -> Iterator[None]:
     from huggingface_hub.utils import get_session
 
     session = get_session()
-    timeout, hooks = session.timeout, session.event_hooks
-    session.timeout = silence
-    session.event_hooks = {
-        "request": [*hooks["request"], _sent],
-        "response": [lambda response: _received(response, most), *hooks["response"]],
-    }
+    hooks = session.event_hooks
+    if _sent not in hooks["request"]:  # they stay, and leave alone what nobody watches
+        session.event_hooks = {"request": [*hooks["request"], _sent], "response": [_received, *hooks["response"]]}
+    told = (silence, most)
+    before = _watched.set(told)
+    _going_on.append(told)
     try:
         yield
     finally:
-        session.timeout, session.event_hooks = timeout, hooks
+        _going_on.remove(told)
+        _watched.reset(before)
 
 
 def within(what: str, seconds: float, call: Callable[[], Answer]) -> Answer:
@@ -92,8 +97,18 @@ def within(what: str, seconds: float, call: Callable[[], Answer]) -> Answer:
     raise TransportError(f"{what}: {server()} did not finish its answer in {seconds:.0f} seconds. Try again later.")
 
 
+def _watch() -> tuple[float, int] | None:
+    return _watched.get() or (_going_on[-1] if _going_on else None)
+
+
 def _sent(request: "httpx.Request") -> None:
-    """Takes the token from a request to another server, and asks for bytes as they are."""
+    """Takes the token from a request to another server, and asks for bytes as they are, without long silence."""
+    watch = _watch()
+    if watch is None:
+        return
+    limits = request.extensions.get("timeout", {})
+    kinds = ("connect", "read", "write", "pool")
+    request.extensions["timeout"] = {kind: min(limits.get(kind) or watch[0], watch[0]) for kind in kinds}
     url, own = str(request.url), server()
     if not (_origin(url) == _origin(own) and may_have_token(url)):
         request.headers.pop("Authorization", None)
@@ -105,7 +120,10 @@ def _origin(url: str) -> tuple[str, str, int | None]:
     return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme)
 
 
-def _received(response: "httpx.Response", most: int) -> None:
+def _received(response: "httpx.Response") -> None:
+    watch = _watch()
+    if watch is None:
+        return
     for name in _IGNORED:
         response.headers.pop(name, None)
     for name in ("ETag", "X-Linked-ETag"):
@@ -113,7 +131,7 @@ def _received(response: "httpx.Response", most: int) -> None:
             raise TransportError(f"{server()} answered with the {name} {response.headers[name][:80]!r}, no plain word.")
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise TransportError(f"{server()} answered with packed bytes ({response.headers['Content-Encoding'][:80]}).")
-    response.stream = _bounded(response.stream, _ERROR_LIMIT if response.status_code >= 400 else most)
+    response.stream = _bounded(response.stream, _ERROR_LIMIT if response.status_code >= 400 else watch[1])
 
 
 def _bounded(stream: "httpx.SyncByteStream", most: int) -> "httpx.SyncByteStream":

@@ -1,7 +1,6 @@
 """The pairs of a cohort: their names, what is asked for each, whether it is done, and the doing of it."""
 
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,11 +48,15 @@ class Pair:
 
 def pair_names(files: Sequence[PairFiles]) -> list[str]:
     """Returns a name for each pair that may be a folder's: MOVING_to_FIXED, a second one of a name with -2."""
-    names, seen = [], Counter()
+    names, taken = [], set()
     for each in files:
-        name = f"{_stem(each.moving)}_to_{_stem(each.fixed)}"
-        seen[name.lower()] += 1  # for on Windows and macOS, a and A are one folder
-        names.append(name if seen[name.lower()] == 1 else f"{name}-{seen[name.lower()]}")
+        name = first = f"{_stem(each.moving)}_to_{_stem(each.fixed)}"
+        number = 1
+        while name.lower() in taken:  # for on Windows and macOS, a and A are one folder
+            number += 1
+            name = f"{first}-{number}"
+        taken.add(name.lower())
+        names.append(name)
     return names
 
 

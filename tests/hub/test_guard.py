@@ -123,6 +123,21 @@ class TestToken:
         assert [headers.get("Authorization") for headers in elsewhere.seen][:1] == [None]
         assert mine.status_code == 200  # for the model is private
 
+    def test_a_call_that_was_given_up_takes_no_token_elsewhere(self, server, elsewhere):
+        token = {"Authorization": f"Bearer {hub_server.TOKEN}"}
+        late, ended = threading.Event(), threading.Event()
+
+        def call():
+            late.wait(10)
+            get_session().get(f"{elsewhere.url}/api/models/lab/x", headers=token)
+            ended.set()
+
+        with pytest.raises(guard.TransportError, match="did not finish"), guard.guarded(5.0):
+            guard.within("a call", 0.3, call)
+        late.set()
+        assert ended.wait(10)
+        assert [headers.get("Authorization") for headers in elsewhere.seen][:1] == [None]
+
     def test_the_own_server_gets_it(self, server):
         assert hub.pull(NAME).is_dir()  # the model is private
 

@@ -159,8 +159,9 @@ def test_a_model_is_loaded_once_and_known_by_its_weights(images, folder, tmp_pat
 
 def test_names_of_pairs_are_folders_everywhere_and_differ():
     files = [("x/T1.nii.gz", "y/t1.nii.gz"), ("y/t1.nii.gz", "z/T1.nii.gz"), ("a/b: c?.mha", "scans.h5/é"), ("A", "a")]
+    files += [("A", "a"), ("A", "a-2"), ("A", "a-2")]
     names = pair_names([PairFiles(fixed=Path(fixed), moving=Path(moving)) for moving, fixed in files])
-    assert names == ["T1_to_t1", "t1_to_T1-2", "b-c_to_image", "A_to_a"]
+    assert names == ["T1_to_t1", "t1_to_T1-2", "b-c_to_image", "A_to_a", "A_to_a-2", "A_to_a-2-2", "A_to_a-2-3"]
 
 
 def test_a_wrong_option_is_told_once(images, tmp_path):
