@@ -1,16 +1,20 @@
 """HDF5 files of strangers: opened for reading, and nothing but arrays taken out of them."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 from regzoo.errors import invalid
 from regzoo.io.reading import readable
 from regzoo.io.streams import RATIO
 
 SUFFIXES = (".h5", ".hdf5")
+_PIECE, _TEXT = 2**20, 2**14
+"""Numbers of a piece, and letters of a text, that are no burden."""
 
 
 @contextlib.contextmanager
@@ -59,6 +63,22 @@ def member(group: h5py.Group, key: str) -> h5py.Group | h5py.Dataset:
 def array(group: h5py.Group, key: str) -> h5py.Dataset:
     """Returns an array that a group holds itself under a key; errors as for `member`, and for anything else."""
     found = member(group, key)
+    name = f"{Path(group.file.filename).name}: {key}"
     if not isinstance(found, h5py.Dataset):
-        raise invalid(f"{Path(group.file.filename).name}: {key}", "an array", f"a {type(found).__name__}")
+        raise invalid(name, "an array", f"a {type(found).__name__}")
+    # A piece is read whole, however little of it is an array's.
+    if found.chunks and math.prod(found.chunks) > 4 * max(math.prod(found.shape), _PIECE):
+        raise invalid(name, "pieces no larger than the array", f"{found.chunks} of {found.shape}")
     return found
+
+
+def text(group: h5py.Group, key: str) -> str:
+    """Returns one text that a group holds itself under a key; errors as for `array`, and for anything else."""
+    found = array(group, key)
+    kind = h5py.check_string_dtype(found.dtype)
+    if math.prod(found.shape) != 1 or kind is None or (kind.length or 0) > _TEXT:
+        raise invalid(f"{Path(group.file.filename).name}: {key}", "one text", f"{found.shape} of {found.dtype}")
+    value = np.atleast_1d(found[()])[0].decode()
+    if len(value) > _TEXT:
+        raise invalid(f"{Path(group.file.filename).name}: {key}", f"at most {_TEXT} letters", len(value))
+    return value

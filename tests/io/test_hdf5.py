@@ -82,3 +82,28 @@ def test_a_field_that_was_never_written_takes_no_memory(tmp_path):
         group["TransformFixedParameters"][:3] = 400
     with pytest.raises(InvalidError, match=r"TransformParameters is not a readable transform, .* can hold 0 at most"):
         Transform.load(tmp_path / "t.h5")
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "message"),
+    [
+        ((2_000_000_000,), "i1", "one text"),
+        ((1,), "S2000000000", "one text"),
+        ((300_000_000,), h5py.string_dtype("ascii"), "one text"),
+    ],
+)
+def test_what_says_the_kind_of_a_transform_is_one_short_text(tmp_path, shape, kind, message):
+    for name, place in (("t.h5", "TransformGroup/0/TransformType"), ("t.x5", "TransformChain/0")):
+        with h5py.File(tmp_path / name, "w") as file:
+            file.attrs["Format"] = "X5"
+            file.create_group("TransformGroup/0")
+            file.create_dataset(place, shape=shape, dtype=kind)
+        with pytest.raises(InvalidError, match=message):
+            Transform.load(tmp_path / name)
+
+
+def test_a_piece_is_no_larger_than_its_array(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("a", shape=(4, 4, 4), maxshape=(None,) * 3, chunks=(512, 512, 64), compression=1)
+    with pytest.raises(InvalidError, match="pieces no larger than the array"), hdf5.opened(tmp_path / "x.h5") as file:
+        hdf5.array(file, "a")

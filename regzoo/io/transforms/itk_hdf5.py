@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from regzoo.io.files import atomic_file
-from regzoo.io.hdf5 import array, member, most, opened
+from regzoo.io.hdf5 import array, member, most, opened, text
 from regzoo.io.reading import check_size, check_voxels
 from regzoo.io.transforms import itk_field, itk_linear
 from regzoo.io.transforms.itk_kinds import Record, is_composite, steps
@@ -31,8 +31,8 @@ def _records(file: h5py.File) -> list[Record]:
 
 def _record(group: h5py.Group) -> Record:
     # ITK before 4.14 wrote the key with a misspelling.
-    found = {key.replace("Tranform", "Transform"): array(group, key) for key in group}
-    kind = np.atleast_1d(found["TransformType"][()])[0].decode()
+    keys = {key.replace("Tranform", "Transform"): key for key in group}
+    kind, found = text(group, keys["TransformType"]), {name: array(group, key) for name, key in keys.items()}
     if is_composite(kind):
         return Record(kind, np.zeros(0), np.zeros(0))
     return Record(kind, *(_numbers(found, key) for key in ("TransformParameters", "TransformFixedParameters")))
@@ -67,13 +67,13 @@ _COMPOSITE = ("CompositeTransform_double_3_3", None, None)
 
 def _write(path: Path, records: Sequence[tuple[str, np.ndarray | None, np.ndarray | None]]) -> None:
     """Writes kind, parameters and fixed parameters of each transform; those of a field compressed."""
-    text = h5py.string_dtype("ascii")  # ITK cannot read h5py's usual UTF-8 strings
+    letters = h5py.string_dtype("ascii")  # ITK cannot read h5py's usual UTF-8 strings
     with atomic_file(path) as temporary, h5py.File(temporary, "w") as file:
-        file.create_dataset("HDFVersion", data=[h5py.version.hdf5_version], dtype=text)
-        file.create_dataset("ITKVersion", data=["5.4.0"], dtype=text)  # the layout that this follows
+        file.create_dataset("HDFVersion", data=[h5py.version.hdf5_version], dtype=letters)
+        file.create_dataset("ITKVersion", data=["5.4.0"], dtype=letters)  # the layout that this follows
         for number, (kind, parameters, fixed) in enumerate(records):
             group = file.create_group(f"TransformGroup/{number}")
-            group.create_dataset("TransformType", data=[kind], dtype=text)
+            group.create_dataset("TransformType", data=[kind], dtype=letters)
             if parameters is not None:
                 small = {} if len(parameters) < 1000 else {"compression": 1, "shuffle": True}
                 group.create_dataset("TransformFixedParameters", data=fixed)

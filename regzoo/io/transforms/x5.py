@@ -7,7 +7,7 @@ import numpy as np
 
 from regzoo.errors import invalid
 from regzoo.io.files import atomic_file
-from regzoo.io.hdf5 import array, member, most, opened
+from regzoo.io.hdf5 import array, member, most, opened, text
 from regzoo.io.reading import check_size, check_voxels
 from regzoo.io.transforms.step import Format, Step
 
@@ -30,13 +30,14 @@ def _chain(file: h5py.File, groups: h5py.Group, path: Path) -> list[str]:
         raise invalid(path.name, "one transform, or one chain of them", received)
     if not chains:
         return [*groups]
-    text = array(chains, next(iter(chains)))[()]
-    return text.decode().split("/")
+    return text(chains, next(iter(chains))).split("/")
 
 
 def _step(group: h5py.Group, path: Path) -> Step:
     kind = [group.attrs.get(key) for key in ("Type", "SubType", "Representation")]
     values = array(group, "Transform")
+    if values.dtype.kind not in "iuf":
+        raise ValueError("its Transform is no array of numbers")
     if kind[0] == "linear" and values.shape in ((4, 4), (1, 4, 4)):
         return _finite(values[()].reshape(4, 4).astype(np.float64), path)
     if kind != ["nonlinear", "densefield", "displacements"] or "Domain" not in group:
