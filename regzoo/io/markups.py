@@ -1,7 +1,6 @@
 """Control points of Slicer's markups, .mrk.json: RAS millimetres, and what they are called."""
 
 import json
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ _SCHEMA = (  # by which Slicer knows the format
     "markups-schema-v1.0.3.json#"
 )
 _SIGNS = {"LPS": -1.0, "RAS": 1.0}
+_FAR = 1e9  # mm
 
 
 def read(path: Path) -> tuple[np.ndarray, tuple[tuple[str, ...], ...]]:
@@ -34,7 +34,7 @@ def read(path: Path) -> tuple[np.ndarray, tuple[tuple[str, ...], ...]]:
     system, unit = (
         markups[0].get(key, usual) for key, usual in (("coordinateSystem", "LPS"), ("coordinateUnits", "mm"))
     )
-    if system not in _SIGNS:
+    if not isinstance(system, str) or system not in _SIGNS:
         raise invalid(f"{path.name}: coordinateSystem", "LPS or RAS", system)
     if unit not in ("mm", ["mm", "mm", "mm"]):
         raise invalid(f"{path.name}: coordinateUnits", "mm", unit)
@@ -50,7 +50,7 @@ def _position(point: object, what: str) -> list[float]:
     if not isinstance(point, dict) or point.get("positionStatus", "defined") != "defined":
         raise invalid(what, "a point with a defined position", point, "Place it or remove it in Slicer.")
     place = point.get("position")
-    numbers = isinstance(place, list) and all(type(each) in (int, float) and math.isfinite(each) for each in place)
+    numbers = isinstance(place, list) and all(type(each) in (int, float) and -_FAR < each < _FAR for each in place)
     if not numbers or len(place) != 3:
         raise invalid(f"{what}: position", "three finite numbers", place)
     return [float(each) for each in place]

@@ -14,6 +14,8 @@ from regzoo.io.yaml_json import parse_json, read_text
 from regzoo.models import RegistrationModel
 from regzoo.registration.evaluation import figures
 from regzoo.registration.register import register
+from regzoo.schema.result import ImageResult
+from regzoo.schema.strict import validate
 
 Row = dict[str, str | float | None]
 _LISTING_LIMIT = 2**24
@@ -116,8 +118,9 @@ def whole(asked: Asked, pair: Pair) -> dict | None:
     folder = asked.output / pair.name
     try:
         facts = _listing(folder)
-        listed = facts.get("files")
-        if pair.files.spacing is not None or not isinstance(listed, dict) or not asked.made(facts):
+        validate(ImageResult, facts, LISTING)
+        listed = facts["files"]
+        if pair.files.spacing is not None or not listed or not asked.made(facts):
             return None
         inputs = provenance(pair.files.sources(), {}, "")["inputs"]
         return facts if listed.items() <= digests(folder).items() and facts.get("inputs") == inputs else None

@@ -168,3 +168,15 @@ def test_a_wrong_option_is_told_once(images, tmp_path):
     with pytest.raises(InvalidError, match="refine"):
         regzoo.cohort(images / "pairs.csv", tmp_path / "out", method="rigid", refine=-1)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("change", [{"scores": "x"}, {"seconds": 3}, {"warnings": {}}, {"files": {}}, {"model": []}])
+def test_a_result_that_is_none_is_made_again(images, tmp_path, change):
+    pairs, out = [{"fixed": images / "a.nii.gz", "moving": images / "b.nii.gz"}], tmp_path / "out"
+    given = {"method": "rigid", "iterations": 1}
+    (row,) = regzoo.cohort(pairs, out, **given).rows
+    listing = out / row["pair"] / "result.json"
+    listing.write_text(json.dumps(json.loads(listing.read_text()) | change))
+    found = regzoo.cohort(pairs, out, **given)
+    assert (found.kept, found.counts()) == (0, {"done": 1})
+    assert regzoo.cohort(pairs, out, **given).kept == 1
