@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from regzoo.registration.evaluation import evaluate
     from regzoo.registration.network_input import network_input
     from regzoo.registration.register import register
+    from regzoo.registration.template import template
     from regzoo.schema.recipe import Recipe
     from regzoo.training.finetune import finetune
     from regzoo.world import metrics
@@ -48,6 +49,7 @@ __all__ = [
     "register",
     "register_points",
     "save",
+    "template",
 ]
 
 _LIGHT = {
@@ -72,6 +74,7 @@ _WITH_KERAS = {
     "ops": "ops",
     "register": "registration.register:register",
     "save": "models.saving:save",
+    "template": "registration.template:template",
 }
 
 installed.choose()

@@ -19,7 +19,7 @@ MODULES = [
     ),
     "regzoo.layers",
     *(f"regzoo.models.{name}" for name in ("base", "building", "exported", "own", "saving", "zoo")),
-    *(f"regzoo.registration.{name}" for name in ("register", "evaluation", "cohort")),
+    *(f"regzoo.registration.{name}" for name in ("register", "evaluation", "cohort", "template")),
     "regzoo.training.finetune",
 ]
 WITHOUT_TENSORS = [

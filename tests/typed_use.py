@@ -16,6 +16,7 @@ from regzoo.points.registration import PointRegistration
 from regzoo.registration.cohort import Cohort
 from regzoo.registration.evaluation import Evaluation
 from regzoo.registration.results import Result
+from regzoo.registration.template_files import Template
 from regzoo.schema.card import Card
 from regzoo.schema.outputs import DDFConfig
 from regzoo.world.images import Grid
@@ -74,6 +75,10 @@ def training() -> None:
     regzoo.evaluate("brain-mr-dvf", 3)  # type: ignore[arg-type]
     assert_type(regzoo.cohort("pairs.csv", "out", method="affine", workers=2), Cohort)
     regzoo.cohort("pairs.csv", "out", "brain-mr-dvf", index="1")  # type: ignore[arg-type]
+    made = regzoo.template(["a.nii.gz", Path("b.nii.gz")], "out", "brain-mr-dvf", start="mean", spacing=1.0)
+    assert_type(made, Template)
+    assert_type(made.transform("a"), regzoo.Transform)
+    regzoo.template("a.nii.gz", "out", method="rigid", symmetric=3)  # type: ignore[arg-type]
 
 
 def building() -> None:

@@ -5,7 +5,18 @@ from typing import Annotated
 import typer
 
 import regzoo
-from regzoo.cli import cohorts, importing, machine, models, points, registering, training, transforming, warping
+from regzoo.cli import (
+    averaging,
+    cohorts,
+    importing,
+    machine,
+    models,
+    points,
+    registering,
+    training,
+    transforming,
+    warping,
+)
 from regzoo.cli.door import Door
 
 app = typer.Typer(
@@ -17,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for part in (models, registering, cohorts, warping, transforming, points, training, machine):
+for part in (models, registering, cohorts, averaging, warping, transforming, points, training, machine):
     app.add_typer(part.commands)
 app.add_typer(importing.models, name="import")
 app.add_typer(importing.recipes, name="recipe")

@@ -50,22 +50,26 @@ class Pair:
 
 def pair_names(files: Sequence[PairFiles]) -> list[str]:
     """Returns a name for each pair that may be a folder's: MOVING_to_FIXED, a second one of a name with -2."""
-    names, taken = [], set()
-    for each in files:
-        name = first = f"{_stem(each.moving)}_to_{_stem(each.fixed)}"
-        number = 1
-        while name.lower() in taken:  # for on Windows and macOS, a and A are one folder
+    return distinct([f"{stem(each.moving)}_to_{stem(each.fixed)}" for each in files])
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Returns names of files that differ: a second one of a name with -2."""
+    found, taken = [], set()
+    for first in names:
+        name, number = first, 1
+        while name.lower() in taken:  # for on Windows and macOS, a and A are one file
             number += 1
             name = f"{first}-{number}"
         taken.add(name.lower())
-        names.append(name)
-    return names
+        found.append(name)
+    return found
 
 
-def _stem(file: Path) -> str:
+def stem(file: Path) -> str:
     """Returns a file's name without what follows the first dot, as letters, digits, - and _, at most 60 of them."""
-    stem = file.name.lstrip(".").partition(".")[0]
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem)[:60].strip("-") or "image"
+    first = file.name.lstrip(".").partition(".")[0]
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", first)[:60].strip("-") or "image"
 
 
 def identity(model: hub.Entry | RegistrationModel | None) -> dict[str, str] | None:

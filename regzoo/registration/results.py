@@ -95,7 +95,7 @@ class Result:
                 page(shown, path / "report.html")
                 if gif:
                     animation(shown, path / "report.gif")
-            text = json.dumps(_plain(self.facts) | {"files": digests(path)}, indent=2, allow_nan=False) + "\n"
+            text = json.dumps(plain(self.facts) | {"files": digests(path)}, indent=2, allow_nan=False) + "\n"
             (path / LISTING).write_text(text, encoding="utf-8")
         return folder
 
@@ -143,12 +143,12 @@ def clock(seconds: dict[str, float], step: str) -> Iterator[None]:
     seconds[step] = round(seconds.get(step, 0.0) + time.perf_counter() - start, 3)
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """Returns facts as JSON can hold them: string keys, and null where there is no number."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float):
         return round(float(value), 6) if np.isfinite(value) else None
     return value

@@ -1,4 +1,4 @@
-"""What `result.json` says: the record of a registration of images, and of one of points.
+"""What `result.json` says: the record of a registration of images, of one of points, and of a template.
 
 `python -c "from regzoo.schema.result import ImageResult as R; import json; print(json.dumps(R.model_json_schema()))"`
 prints it as a JSON schema.
@@ -36,7 +36,7 @@ class Scores(Strict):
     after: Figures
 
 
-class _Record(Strict):
+class _Origin(Strict):
     schema_version: Literal[VERSION]
     """Changes when a key changes its meaning or goes."""
     date: datetime
@@ -52,11 +52,14 @@ class _Record(Strict):
     warnings: tuple[str, ...]
     seconds: dict[str, Annotated[float, Field(ge=0)]]
     """By step."""
+    files: dict[str, Digest]
+    """The sha256 of each file that was written beside it."""
+
+
+class _Record(_Origin):
     scores: Scores
     jacobian: Annotated[Figures, Field(default_factory=dict)]
     """What the transform does to volume, on the fixed image's grid; see `regzoo.world.jacobians.statistics`."""
-    files: dict[str, Digest]
-    """The sha256 of each file that was written beside it."""
 
 
 class ModelFacts(Strict):
@@ -101,3 +104,44 @@ class PointResult(_Record):
     iterations: int
     rmse: float | None
     fitness: float | None
+
+
+class TemplateRound(Strict):
+    """What a round of a template came to."""
+
+    displacement: dict[Literal["voxels", "mm", "max_mm"], Annotated[float, Field(ge=0)]]
+    """Of the mean of the maps from the template to the images, before it was undone: its mean over the anatomy in
+    voxels (cubes of their volume) and mm, and its largest."""
+    change: Annotated[float, Field(ge=0)] | None
+    """Of the maps since the round before, mean over anatomy and images, in voxels; null in the first."""
+    seconds: Annotated[float, Field(ge=0)]
+
+
+class TemplateSubject(Strict):
+    """How an image lies on a template, over the template's anatomy."""
+
+    displacement: dict[Literal["mean", "max"], Annotated[float, Field(ge=0)]]
+    """How far its map goes beyond the start, mm."""
+    correlation: float | None
+    """Of its intensities with the template's."""
+
+
+class TemplateResult(_Origin):
+    """`result.json` of `regzoo template`: by a `model`, or by `method`. `inputs` are by the images' names."""
+
+    model: ModelFacts | None = None
+    method: str | None = None
+    backend: str | None = None
+    """Of `method`."""
+    alignment: Literal["center", "world", "mass", "moments"]
+    """How the images lay at the start."""
+    start: InputFile | Literal["mean", "memory"]
+    """What the first round registered to."""
+    symmetric: bool
+    intensities: Literal["matched", "kept"]
+    options: Annotated[Figures, Field(default_factory=dict)]
+    rounds: tuple[TemplateRound, ...]
+    settled: bool
+    """Whether the last round changed little."""
+    subjects: dict[str, TemplateSubject]
+    """By name."""

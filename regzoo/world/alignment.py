@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from regzoo.errors import invalid
-from regzoo.world.images import Grid, Image, sample_points
+from regzoo.world.images import Image, sample_points
 from regzoo.world.matrices import about, map_points
 from regzoo.world.transforms import Transform
 
@@ -30,7 +30,7 @@ def aligned(fixed: Image, moving: Image, how: Alignment) -> Transform:
     if how == "world":
         return Transform.linear(np.eye(4), fixed.grid)
     if how == "center":
-        return Transform.linear(about(np.eye(3), _middle(fixed.grid), _middle(moving.grid)), fixed.grid)
+        return Transform.linear(about(np.eye(3), origin(fixed, how), origin(moving, how)), fixed.grid)
     if how not in ("mass", "moments"):
         raise invalid("alignment", "'center', 'world', 'mass' or 'moments'", repr(how))
     (centre_f, spread_f), (centre_m, spread_m) = _moments(fixed), _moments(moving)
@@ -39,6 +39,18 @@ def aligned(fixed: Image, moving: Image, how: Alignment) -> Transform:
     likeness = [_likeness(fixed, moving, start) for start in starts]
     best = int(np.argmax(likeness))
     return starts[best if 1 - likeness[best] < _PLAINLY * (1 - likeness[0]) else 0]
+
+
+def origin(image: Image, how: Alignment) -> np.ndarray:
+    """Returns the point of an image, (3,) in RAS mm, that a start lays on the same point of another image.
+
+    Args:
+        image: The image.
+        how: As in `aligned`; for `"world"` it is the scanner's origin.
+    """
+    if how == "world":
+        return np.zeros(3)
+    return map_points(image.affine, (np.array(image.shape) - 1) / 2) if how == "center" else _moments(image)[0]
 
 
 _PLAINLY = 0.6
@@ -55,10 +67,6 @@ def _likeness(fixed: Image, moving: Image, start: Transform) -> float:
     if not all(np.ptp(each) for each in values):
         return 0.0
     return float(np.corrcoef(*values)[0, 1] ** 2)
-
-
-def _middle(grid: Grid) -> np.ndarray:
-    return map_points(grid.affine, (np.array(grid.shape) - 1) / 2)
 
 
 def _moments(image: Image) -> tuple[np.ndarray, np.ndarray]:

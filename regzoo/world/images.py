@@ -106,6 +106,15 @@ class Grid:
         voxels = map_points(np.linalg.inv(self.affine), points)
         return ((voxels > -0.5 - _TOLERANCE) & (voxels < np.array(self.shape) - 0.5 + _TOLERANCE)).all(axis=-1)
 
+    def upright(self, spacing: float) -> Grid:
+        """Returns voxels of so many mm along R, A and S, whose box is around this one's and has the same middle."""
+        box = self.box()
+        low, high = box.min(0), box.max(0)
+        shape = np.ceil((high - low) / spacing - _ROUNDED)
+        affine = np.diag([spacing, spacing, spacing, 1.0])
+        affine[:3, 3] = (low + high) / 2 - spacing * (shape - 1) / 2
+        return Grid(tuple(shape.astype(int)), affine)
+
     def same_as(self, other: Grid) -> bool:
         """Tells whether both grids have the same voxels in the same places, to 1e-4 voxel."""
         return self.shape == other.shape and self.apart(other) <= _TOLERANCE
