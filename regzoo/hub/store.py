@@ -18,6 +18,8 @@ from regzoo.schema.card import WEIGHTS_LIMIT, Card, FileEntry
 
 KEPT = {cards.CONFIG: cards.CONFIG_LIMIT, cards.WEIGHTS: 4 * WEIGHTS_LIMIT + 2**20}
 """Files that are taken into memory where they are verified, and the most bytes they may have."""
+_LEFT = re.compile(r"(?P<target>\.([a-z0-9-]+@[0-9.]+|[0-9a-f]{40}))-(([0-9a-f]{8}-\d+-)?\w{8}|removed)")
+"""Names of what is copied to a folder of the cache, or removed from it."""
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -143,7 +145,7 @@ def sweep() -> None:
     from filelock import FileLock, Timeout
 
     for path in (*cache_folder().glob(".*@*-*"), *cache_folder().glob("hub/*/*/*/.*-*")):
-        of = re.fullmatch(r"(?P<target>\.([a-z0-9-]+@[0-9.]+|[0-9a-f]{40}))-(\w{8}|removed)", path.name)
+        of = _LEFT.fullmatch(path.name)
         if of:
             # OSError is of a read-only cache.
             with contextlib.suppress(Timeout, OSError), FileLock(path.with_name(f"{of['target']}.lock"), timeout=0):

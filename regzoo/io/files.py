@@ -9,7 +9,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from regzoo.errors import InvalidError, invalid
+from regzoo.errors import InvalidError, RegzooError, invalid
+from regzoo.io import remnants
 from regzoo.io.yaml_json import parse_json, read_text
 
 
@@ -28,7 +29,8 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     # The name stays in front of the dot so that writers which look at ".nii.gz" or ".h5" still see it.
-    with tempfile.TemporaryDirectory(prefix=".regzoo-", dir=path.parent) as folder:
+    remnants.sweep(path.parent)
+    with tempfile.TemporaryDirectory(prefix=remnants.prefix(), dir=path.parent) as folder:
         temporary = Path(folder) / path.name
         yield temporary
         # Some writers make their files private, others show them to all: the user's umask decides.
@@ -45,8 +47,8 @@ def atomic_folder(path: str | os.PathLike, last: str | None = None, stale: Itera
     """Gives a temporary folder and moves its files into `path` if the block succeeds.
 
     A new folder appears by one rename. One that exists may be a mount point, in a folder that nobody may write to: its
-    files are made within it and moved one by one; `last` is taken away before and appears after all others: while it
-    is there, the files belong together.
+    files are made within it and moved one by one; `last` is taken away before and appears after all others: while it is
+    there, the files belong together. A `result.json` meanwhile lists nothing.
 
     Args:
         path: The folder to make or to add to; links are followed. Files of the same name are replaced, others are kept.
@@ -58,8 +60,9 @@ def atomic_folder(path: str | os.PathLike, last: str | None = None, stale: Itera
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = {"prefix": f".{path.name}-", "dir": path.parent}
-    temporary = Path(tempfile.mkdtemp(**({"prefix": ".regzoo-", "dir": path} if path.exists() else beside)))
+    place, of = (path, "regzoo") if path.exists() else (path.parent, path.name)
+    remnants.sweep(place)
+    temporary = Path(tempfile.mkdtemp(prefix=remnants.prefix(of), dir=place))
     try:
         yield temporary
         if not path.exists():
@@ -71,7 +74,11 @@ def atomic_folder(path: str | os.PathLike, last: str | None = None, stale: Itera
             temporary.replace(path)
             return
         files = sorted(temporary.iterdir(), key=lambda file: (file.name == last, file.name))
-        if last:
+        if last == LISTING:  # until the end it lists nothing: who reads the files meanwhile, or after a kill, is told
+            unfinished = temporary / ".unfinished"
+            unfinished.write_text('{"files": {}}\n', encoding="utf-8")
+            unfinished.replace(path / last)
+        elif last:
             (path / last).unlink(missing_ok=True)
         for name in set(stale) - {file.name for file in files}:
             (path / name).unlink(missing_ok=True)
@@ -99,7 +106,7 @@ def check_writable(path: str | os.PathLike, *, folder: bool) -> None:
         place = real if folder else real.parent
         while not place.exists():
             place = place.parent
-        with tempfile.TemporaryDirectory(prefix=".regzoo-", dir=place):
+        with tempfile.TemporaryDirectory(prefix=remnants.prefix(), dir=place):
             pass
     except OSError as error:
         raise InvalidError(f"'{path}' cannot be written ({error.strerror}). Choose another place.") from None
@@ -107,6 +114,8 @@ def check_writable(path: str | os.PathLike, *, folder: bool) -> None:
 
 LISTING = "result.json"
 """What a result's folder has when it is whole: with the sha256 of each other file under `files`."""
+OWN = ("transform.nii.gz", "transform.tfm", "transform.h5", "moved.nii.gz", "moved_labels.nii.gz", "moved.csv")
+"""Files of a result that others read: beside a listing that is damaged they are not read."""
 _LISTING_LIMIT = 2**24
 
 
@@ -116,22 +125,31 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def check_listed(path: Path) -> None:
-    """Refuses a file of a result that is not the one which the `result.json` beside it lists.
+    """Refuses a file of a result that is not the one which the `result.json` beside it lists; a file alone is fine.
 
     Raises:
-        InvalidError: If it is another.
+        InvalidError: If it is another, or the list is damaged or was not finished.
     """
     listing = path.parent / LISTING
-    if not listing.is_file():
+    if not os.path.lexists(listing):
         return
-    try:
-        listed = parse_json(read_text(listing, _LISTING_LIMIT), str(listing)).get("files")
-    except InvalidError:  # a file of that name from another program
-        return
-    expected = listed.get(path.name) if isinstance(listed, dict) else None
-    if expected not in (None, sha256(path)):
-        advice = "Write the result again, or remove result.json if the change is meant."
+    listed = _listed(listing)
+    advice = "Write the result again, or remove result.json if the change is meant."
+    if listed == {} and path.name in OWN:
+        raise InvalidError(f"{path}: {LISTING} beside it is damaged, or was not written to its end. {advice}")
+    if listed and path.name in listed and listed[path.name] != sha256(path):
         raise InvalidError(f"{path} is not the file that {LISTING} beside it lists. {advice}")
+
+
+def _listed(listing: Path) -> dict[str, object] | None:
+    """Returns what a `result.json` lists: nothing if it is damaged; None if it is none that lists files."""
+    try:
+        found = parse_json(read_text(listing, _LISTING_LIMIT), str(listing))
+    except RegzooError:
+        return {}
+    if "files" not in found:
+        return None
+    return found["files"] if isinstance(found["files"], dict) else {}
 
 
 def sha256(path: str | os.PathLike) -> str:

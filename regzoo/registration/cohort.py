@@ -11,6 +11,7 @@ from pathlib import Path
 from regzoo import hub, progress
 from regzoo.data.tables import PairFiles, pair_records, read_pairs
 from regzoo.errors import invalid
+from regzoo.io import remnants
 from regzoo.io.files import check_writable
 from regzoo.io.tsv import write_tsv
 from regzoo.models import RegistrationModel, zoo
@@ -184,5 +185,5 @@ def _sweep(output: Path, found: Cohort) -> None:
 
 
 def _leftovers(output: Path, name: str) -> Iterator[Path]:
-    yield from output.glob(f".{name}-????????")
-    yield from (output / name).glob(".regzoo-*")
+    yield from remnants.left(output, name)
+    yield from remnants.left(output / name)

@@ -54,10 +54,12 @@ def write(out, text, steps):
 
 
 def is_whole(out):
-    """Whether there is a listing; what it lists must then be there, nothing else, and all of one time."""
+    """Whether there is a listing of something; that must then be there, nothing else, and all of one time."""
     if not (out / files.LISTING).exists():
         return False
     listed = json.loads((out / files.LISTING).read_text())["files"]
+    if not listed:
+        return False
     assert listed == {name: value for name, value in files.digests(out).items() if name != files.LISTING}
     assert len({(out / name).read_text() for name in listed}) == 1
     return True
@@ -97,7 +99,7 @@ def test_a_rename_that_fails_leaves_no_listing(tmp_path):
 
     with pytest.raises(OSError, match="b"):
         write_new()
-    assert not (out / files.LISTING).exists()
+    assert json.loads((out / files.LISTING).read_text()) == {"files": {}}
 
 
 def test_the_files_of_a_folder_that_is_there_are_made_within_it(tmp_path):
@@ -192,12 +194,37 @@ def test_a_file_of_another_result_is_refused(tmp_path, name):
         READERS[name](tmp_path / "out" / name)
 
 
-@pytest.mark.parametrize("text", ["{}", "no JSON", '{"files": 3}', '{"files": {"other": "x"}}', "[]"])
-def test_a_listing_that_says_nothing_is_no_hindrance(tmp_path, text):
+@pytest.mark.parametrize("text", [None, "{}", '{"files": {"other": "x"}}'])
+def test_a_listing_of_other_files_or_of_none_is_no_hindrance(tmp_path, text):
+    save(tmp_path / "out")
+    (tmp_path / "out" / files.LISTING).unlink()
+    if text is not None:
+        (tmp_path / "out" / files.LISTING).write_text(text)
+    for name, read in READERS.items():
+        read(tmp_path / "out" / name)
+
+
+@pytest.mark.parametrize(
+    "text", ["no JSON", "[]", "7", '{"files": 3}', '{"files": {}}', "[" * 5000, '{"a": 1, "a": 2}']
+)
+def test_beside_a_damaged_or_unfinished_listing_no_file_of_a_result_is_read(tmp_path, text):
     save(tmp_path / "out")
     (tmp_path / "out" / files.LISTING).write_text(text)
     for name, read in READERS.items():
-        read(tmp_path / "out" / name)
+        with pytest.raises(
+            InvalidError, match=r"result\.json beside it is damaged, or was not written to its end\. Write"
+        ):
+            read(tmp_path / "out" / name)
+        other = tmp_path / "out" / f"other-{name}"
+        shutil.copy(tmp_path / "out" / name, other)
+        read(other)
+
+
+def test_a_file_without_a_digest_in_its_listing_is_not_the_one_that_is_listed(tmp_path):
+    save(tmp_path / "out")
+    (tmp_path / "out" / files.LISTING).write_text('{"files": {"moved.nii.gz": null}}')
+    with pytest.raises(InvalidError, match="is not the file that"):
+        Image.read(tmp_path / "out" / "moved.nii.gz")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no umask for others")
