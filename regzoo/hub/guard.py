@@ -23,6 +23,8 @@ _DEADLINE = 60.0
 """Seconds after which a call has failed, whatever the server still sends."""
 _SLOWEST = 16 * 1024
 """Bytes a second of a file below which the connection counts as dead."""
+_IN_ALL = 300.0
+"""Seconds in which all calls that belong together end, beside those for their bytes."""
 _ETAG = re.compile(r'(W/)?"?[A-Za-z0-9._-]{1,128}"?')
 _IGNORED = ("X-Xet-Hash", "X-Xet-Refresh-Route", "Link", "RateLimit", "RateLimit-Policy", "Retry-After")
 """Headers by which a server would have the client go elsewhere with its token, or sleep as long as it likes.
@@ -38,6 +40,27 @@ _going_on: list[tuple[float, int]] = []
 
 class TransportError(RegzooError):
     """A hub that could not be reached, or failed."""
+
+
+_ends: contextvars.ContextVar[list[float] | None] = contextvars.ContextVar("ends", default=None)
+"""When the calls that go on together have failed."""
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Gives the calls of the block one end, beside the one that each has; `expect` defers it."""
+    before = _ends.set([time.monotonic() + _IN_ALL])
+    try:
+        yield
+    finally:
+        _ends.reset(before)
+
+
+def expect(size: int) -> None:
+    """Defers the end of the calls that go on together by what so many bytes may take."""
+    ends = _ends.get()
+    if ends:
+        ends[0] += size / _SLOWEST
 
 
 def deadline(size: int = 0) -> float:
@@ -87,14 +110,16 @@ def within(what: str, seconds: float, call: Callable[[], Answer]) -> Answer:
             results.put((None, error))
 
     threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True).start()
-    end = time.monotonic() + seconds
+    begun, ends = time.monotonic(), _ends.get()
+    end = min([begun + seconds, *(ends or ())])
     while time.monotonic() < end:
         with contextlib.suppress(queue.Empty):
             value, error = results.get(timeout=0.2)  # short, for Windows sees Ctrl-C only in between
             if error is not None:
                 raise error
             return value
-    raise TransportError(f"{what}: {server()} did not finish its answer in {seconds:.0f} seconds. Try again later.")
+    waited = time.monotonic() - begun
+    raise TransportError(f"{what}: {server()} did not finish its answer in {waited:.0f} seconds. Try again later.")
 
 
 def _watch() -> tuple[float, int] | None:

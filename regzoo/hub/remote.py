@@ -29,6 +29,8 @@ TIMEOUT = 20.0
 """Seconds without an answer after which a server counts as unreachable."""
 WAITS = (0.5, 2.0)
 """Seconds before a request is repeated that a server failed on."""
+_SPARE = 2**26
+"""Bytes of a disk that a model leaves free."""
 _REFS = "refs.json"
 _REFS_LIMIT = 1024 * 1024
 
@@ -119,7 +121,7 @@ def pull(address: Address) -> Address:
     target = folder(found)
     with store.claimed(target):
         if store.kept(target) is None:
-            with atomic_folder(target) as fresh:
+            with guard.together(), atomic_folder(target) as fresh:
                 _fill(fresh, found, sizes)
     _remember(address, found)
     return found
@@ -292,6 +294,11 @@ def _fill(target: Path, address: Address, sizes: dict[str, int]) -> None:
         if sizes.get(file.path, file.bytes) != file.bytes:
             problem = f"{file.path} has {sizes[file.path]} bytes, expected {file.bytes}"
             raise store.DamagedError(f"{card.name} is damaged: {problem}. Nothing was kept; tell {address.repo}.")
+    free = shutil.disk_usage(target).free
+    if card.size + _SPARE > free:
+        needed = f"{cards.human_size(card.size)}, and {cards.human_size(free)} are free at {target.parent}"
+        raise InvalidError(f"{address} needs {needed}. Make room, or set REGZOO_CACHE to another place.")
+    guard.expect(card.size)
     for file in card.files:
         _download(address, file.path, target, file.bytes)
     store.verify(target, card, f"Nothing was kept; try again, or tell {address.repo}.")

@@ -13,6 +13,8 @@ README, CONFIG, WEIGHTS, RECIPE, SCORES = "README.md", "config.json", "model.saf
 REQUIRED = (CONFIG, WEIGHTS)
 """Files that a model cannot be loaded without: a card must list them, or they would be read unverified."""
 WEIGHTS_LIMIT = 2**27
+ENTRY_LIMIT = 4 * WEIGHTS_LIMIT + 2**26
+"""Bytes of all files of an entry: the weights of the largest network in single precision, and what lies beside them."""
 """The most weights, roughly counted, that a config may ask for: half a gigabyte."""
 
 
@@ -63,7 +65,7 @@ class FileEntry(Strict):
 
     path: Annotated[str, AfterValidator(_plain)]
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-    bytes: Annotated[int, Field(ge=0, le=2**36)]
+    bytes: Annotated[int, Field(ge=0)]
 
 
 class DataSource(Strict):
@@ -138,6 +140,9 @@ class Card(About):
         names = [file.path.lower() for file in files]
         if len(set(names)) < len(names):
             raise ValueError("a file is listed twice")
+        size = sum(file.bytes for file in files)
+        if size > ENTRY_LIMIT:
+            raise ValueError(f"expected files of at most {ENTRY_LIMIT} bytes in all, received {size}")
         absent = [name for name in REQUIRED if name not in [file.path for file in files]]
         if absent:
             raise ValueError(f"{' and '.join(absent)} must be listed")

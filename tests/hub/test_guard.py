@@ -215,6 +215,22 @@ class TestTime:
             hub.pull(NAME)
         assert time.monotonic() - started < 5
 
+    def test_calls_that_each_end_in_time_end_together_too(self, server, monkeypatch):
+        monkeypatch.setattr(guard, "_IN_ALL", 1.0)
+        server.fault = lambda handler, kind, path: kind == "head" and time.sleep(0.4)
+        with pytest.raises(TransportError, match=r"did not finish its answer in \d seconds\. Try again later\."):
+            hub.pull(NAME)
+
+    def test_what_many_bytes_take_on_a_slow_line_is_waited_for(self, server, monkeypatch):
+        with guard.together():
+            (before,) = guard._ends.get()
+            guard.expect(100 * guard._SLOWEST)
+            assert guard._ends.get() == [before + 100]
+        guard.expect(1)  # of calls that nothing holds together
+        told = []
+        monkeypatch.setattr(guard, "expect", told.append)
+        assert told == [sum(path.stat().st_size for path in hub.pull(NAME).iterdir() if path.name != "README.md")]
+
     @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process")
     def test_ctrl_c_works_meanwhile(self, server, tmp_path):
         begun = threading.Event()

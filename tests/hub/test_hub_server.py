@@ -23,6 +23,7 @@ from regzoo import cli, hub
 from regzoo.errors import InvalidError, MissingError, RegzooError
 from regzoo.hub import DamagedError, TransportError, cards, remote
 from regzoo.hub.push import EVAL_RESULTS, package, push
+from regzoo.schema.card import ENTRY_LIMIT
 
 NAME, REPO = "hf://lab/lung-ct-ddf", "lab/lung-ct-ddf"
 
@@ -282,6 +283,20 @@ class TestPull:
         assert sum(sent) < 100 * 2**20
         assert leftovers(tmp_path) == []
 
+    def test_an_entry_weighs_what_a_model_can_weigh(self, server, tmp_path):
+        edit_card(tmp_path / "entry", "bytes: 7", f"bytes: {2**35}")
+        server.commit(REPO, tmp_path / "entry")
+        fails(InvalidError, f"files: expected files of at most {ENTRY_LIMIT} bytes in all, received")
+        assert (server.count("cdn"), leftovers(tmp_path)) == (0, [])
+
+    def test_room_on_the_disk_is_looked_for_before(self, server, tmp_path, monkeypatch):
+        usage = shutil.disk_usage(tmp_path)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2**26))
+        fails(InvalidError, "and 67.1 MB are free at ")
+        assert (server.count("cdn"), leftovers(tmp_path)) == (0, [])
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2**26 + 10**5))
+        assert hub.pull(NAME).is_dir()
+
     def test_wrong_sha256_in_the_card(self, server, tmp_path):
         edit_card(tmp_path / "entry", hashlib.sha256(b"weights").hexdigest(), "a" * 64)
         server.commit(REPO, tmp_path / "entry")
@@ -359,9 +374,15 @@ class TestPull:
 
     def test_what_killed_pulls_left_is_removed_by_the_next_of_any_model(self, server, tmp_path):
         hub.pull("entry")
-        for remnant in (place(server) / "lab" / "x" / f".{'a' * 40}-abcd_fg1", tmp_path / "cache" / ".x-y@1.0-removed"):
+        here, cache = place(server) / "lab" / "x", tmp_path / "cache"
+        for remnant, target in (
+            (here / f".{'a' * 40}-abcd_fg1", f".{'a' * 40}"),  # as older versions of regzoo named it
+            (here / f".{'a' * 40}-0123abcd-77-abcd_fg1", f".{'a' * 40}"),
+            (cache / ".x-y@1.0-removed", ".x-y@1.0"),
+            (cache / ".x-y@1.0-0123abcd-77-abcd_fg1", ".x-y@1.0"),
+        ):
             (remnant / "deep").mkdir(parents=True)
-            with FileLock(remnant.parent / f"{remnant.name.rpartition('-')[0]}.lock"):  # one that is under way
+            with FileLock(remnant.parent / f"{target}.lock"):  # one that is under way
                 hub.pull("entry")
                 assert remnant.is_dir()
             hub.pull("entry")
