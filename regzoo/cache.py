@@ -4,16 +4,25 @@ import os
 import sys
 from pathlib import Path
 
+from regzoo.errors import MissingError
+
 
 def cache_folder() -> Path:
     """Returns the folder of pulled models: `REGZOO_CACHE`, or the user's cache folder of the system."""
     if os.environ.get("REGZOO_CACHE"):
         return expanded(os.environ["REGZOO_CACHE"])
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "regzoo"
+        return _home() / "Library" / "Caches" / "regzoo"
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "regzoo" / "Cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "regzoo"
+        return Path(os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local") / "regzoo" / "Cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "regzoo"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # no HOME, and a user whom the system does not know, as in a container
+        raise MissingError("There is no home folder to keep models in. Set REGZOO_CACHE.") from None
 
 
 def compiled_folder() -> Path | None:

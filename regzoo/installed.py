@@ -23,11 +23,11 @@ def choose() -> None:
 
 def _default() -> str:
     """Returns the backend that Keras takes by itself: the one of its settings file, else TensorFlow."""
-    home = Path.home() if os.access(Path.home(), os.W_OK) else Path("/tmp")
-    path = Path(os.environ.get("KERAS_HOME", home / ".keras"), "keras.json").expanduser()
     try:
+        home = Path.home() if os.access(Path.home(), os.W_OK) else Path("/tmp")
+        path = Path(os.environ.get("KERAS_HOME", home / ".keras"), "keras.json").expanduser()
         return json.loads(path.read_text(encoding="utf-8")).get("backend", BACKENDS[0])
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RuntimeError):  # the last: of a user who is not there
         return BACKENDS[0]
 
 

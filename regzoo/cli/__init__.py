@@ -35,7 +35,7 @@ app.add_typer(importing.recipes, name="recipe")
 
 
 def main() -> None:
-    """Runs the command line; the entry point of the `regzoo` script."""
+    """Runs the command line; `regzoo.start` calls it."""
     app(prog_name="regzoo")
 
 

@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Iterator
 
+from regzoo.stopping import stop
+
 PATIENCE = 2.0
 """Seconds before an interrupt is repeated; what is cleaned up behind one takes less."""
 
@@ -16,8 +18,8 @@ PATIENCE = 2.0
 @contextlib.contextmanager
 def insistent() -> Iterator[None]:
     """Ends the block by KeyboardInterrupt, whatever becomes of the first one, once the user has asked for it."""
-    in_charge = threading.current_thread() is threading.main_thread()
-    if not in_charge or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    in_charge, before = threading.current_thread() is threading.main_thread(), signal.getsignal(signal.SIGINT)
+    if not in_charge or before not in (signal.default_int_handler, stop):
         yield
         return
     asked, ended, screen = [], threading.Event(), _Screen()
@@ -47,7 +49,7 @@ def insistent() -> Iterator[None]:
     finally:
         ended.set()
         watch.join()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, before)
         screen.close()
     if asked:  # also where what was interrupted made another error of it, or went on to its end
         raise KeyboardInterrupt

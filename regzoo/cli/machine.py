@@ -11,7 +11,7 @@ import typer
 
 import regzoo
 from regzoo import installed, processors
-from regzoo.cache import cache_folder, compiled_folder
+from regzoo.cache import cache_folder, compiled_folder, expanded
 from regzoo.cli.options import Json
 from regzoo.cli.output import print_facts, print_json
 from regzoo.errors import invalid
@@ -122,7 +122,7 @@ def _settings() -> dict:
 
 def _keras_json() -> dict | str:
     """Returns Keras's settings file, which regzoo does not write."""
-    path = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"), "keras.json").expanduser()
+    path = expanded(Path(os.environ.get("KERAS_HOME", "~/.keras"), "keras.json"))
     try:
         return {"file": str(path)} | dict(json.loads(path.read_text(encoding="utf-8")))
     except OSError:

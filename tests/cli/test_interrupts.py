@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from regzoo import cli
 from regzoo.cli import interrupts
+from regzoo.stopping import stop
 
 ONCE = (
     "import contextlib, sys, time\n"
@@ -66,6 +68,56 @@ def test_while_a_backend_is_imported_ctrl_c_ends_the_process_at_once():
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=60) == ("", "stopped\n")
     assert process.returncode == 130
+
+
+WAY_IN = (
+    "import sys, time\n"
+    "class Slow:\n"
+    "    def find_spec(self, name, *_):\n"
+    "        if name == '{slow}':\n"
+    "            print('ready', flush=True)\n"
+    "            time.sleep(20)\n"
+    "sys.meta_path.insert(0, Slow())\n"
+    "sys.argv = ['regzoo', 'list']\n"
+    "from regzoo.start import main\n"
+    "main()\n"
+)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process is not sent Ctrl-C alone on Windows")
+@pytest.mark.parametrize("slow", ["regzoo.cli", "typer", "regzoo.cli.registering"])
+def test_while_the_command_line_is_imported_ctrl_c_ends_it_in_one_line(slow):
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    with subprocess.Popen(
+        [sys.executable, "-c", WAY_IN.format(slow=slow)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60) == ("", "stopped\n")
+    assert process.returncode == 130
+
+
+def test_the_script_and_the_module_go_in_where_ctrl_c_is_answered():
+    project = tomllib.loads((Path(cli.__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["scripts"] == {"regzoo": "regzoo.start:main"}
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    command = [sys.executable, "-m", "regzoo", "--version"]
+    assert subprocess.check_output(command, env=environment, text=True).startswith("regzoo ")
+
+
+def test_within_a_command_that_was_begun_so_ctrl_c_is_an_interrupt_and_after_it_the_end_again(monkeypatch):
+    monkeypatch.setattr(interrupts, "_backend_is_loading", lambda: False)
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        with pytest.raises(KeyboardInterrupt), interrupts.insistent():
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is stop
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_without_ctrl_c_nothing_is_changed():

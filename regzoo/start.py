@@ -1,0 +1,14 @@
+"""The way into the command line: Ctrl-C is answered from here on, while all the rest is imported."""
+
+import signal
+
+from regzoo.stopping import stop
+
+
+def main() -> None:
+    """Runs the command line; the entry point of the `regzoo` script."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a shell switched it off
+        signal.signal(signal.SIGINT, stop)
+    from regzoo import cli
+
+    cli.main()
