@@ -1,14 +1,16 @@
 """Lists of images as CSV files: pairs to register or to train on, and single images to be paired."""
 
 import csv
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from regzoo.cache import expanded
 from regzoo.errors import InvalidError, MissingError, invalid, unknown
 from regzoo.io import volumes
-from regzoo.io.reading import check_table
+from regzoo.io.reading import ROWS_LIMIT, check_table
 from regzoo.world.images import Image
 
 Spacing = tuple[float, float, float]
@@ -96,7 +98,7 @@ def _pair(number: int, row: object) -> PairFiles:
     for key, value in row.items():
         if not isinstance(value, str | os.PathLike | None):
             raise invalid(f"{where}: {key}", "a path", f"a {type(value).__name__}")
-    given = {key: Path(value).expanduser() for key, value in row.items() if value}
+    given = {key: expanded(value) for key, value in row.items() if value}
     for key in ("fixed", "moving"):
         if key not in given:
             raise invalid(where, f"a value for '{key}'", ", ".join(given) or "none")
@@ -116,12 +118,14 @@ def read_subjects(path: str | os.PathLike) -> list[SubjectFiles]:
 
 def _records(path: Path, kind: type, needed: tuple[str, ...], must_exist: bool = True) -> list:
     check_table(path)
-    rows = _rows(path)
+    rows = itertools.islice(_rows(path), ROWS_LIMIT + 2)
     known = _columns(kind)
     header = _header(path, next(rows, (0, []))[1], known, needed)
     records = [kind(**_cells(path, line, header, cells, needed, must_exist)) for line, cells in rows]
     if not records:
         raise invalid(str(path), "at least one line below the header", "none")
+    if len(records) > ROWS_LIMIT:
+        raise invalid(str(path), f"at most {ROWS_LIMIT} lines below the header", "more")
     return records
 
 
@@ -173,7 +177,7 @@ def _value(path: Path, line: int, column: str, cell: str, must_exist: bool) -> P
         raise unknown("split", cell, SPLITS, f"{path}, line {line}: one of {', '.join(SPLITS)}.")
     if column in ("split", "group"):
         return cell
-    file = path.parent / Path(cell).expanduser()
+    file = path.parent / expanded(cell)
     if must_exist and not volumes.exists(file):
         raise MissingError(f"{path}, line {line}: {column} file {file} does not exist.")
     return file

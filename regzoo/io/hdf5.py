@@ -9,7 +9,8 @@ import h5py
 import numpy as np
 
 from regzoo.errors import invalid
-from regzoo.io.reading import readable
+from regzoo.io.pieces import filled
+from regzoo.io.reading import check_bytes, readable
 from regzoo.io.streams import RATIO
 
 SUFFIXES = (".h5", ".hdf5")
@@ -70,6 +71,27 @@ def array(group: h5py.Group, key: str) -> h5py.Dataset:
     if found.chunks and math.prod(found.chunks) > 4 * max(math.prod(found.shape), _PIECE):
         raise invalid(name, "pieces no larger than the array", f"{found.chunks} of {found.shape}")
     return found
+
+
+def held(found: h5py.Dataset) -> int:
+    """Returns the bytes that reading an array takes beside it: a piece is unpacked whole."""
+    return math.prod(found.chunks or (0,)) * found.dtype.itemsize
+
+
+def numbers(name: str, found: h5py.Dataset, dtype: np.dtype, taken: int = 0) -> np.ndarray:
+    """Returns an array in a type, read piece by piece.
+
+    Args:
+        name: What to call it in an error.
+        found: The array.
+        dtype: The type.
+        taken: Bytes that other arrays of the file have taken.
+
+    Raises:
+        InvalidError: If that is too much memory.
+    """
+    check_bytes(name, taken + math.prod(found.shape) * dtype.itemsize + held(found))
+    return filled(found, "C", dtype)
 
 
 def text(group: h5py.Group, key: str) -> str:

@@ -1,6 +1,7 @@
 """Landmarks: CSV files with the columns x, y, z in millimetres, and Slicer's .fcsv and .mrk.json."""
 
 import csv
+import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -13,12 +14,14 @@ import numpy as np
 from regzoo.errors import InvalidError, invalid
 from regzoo.io import markups
 from regzoo.io.files import atomic_file, check_listed
-from regzoo.io.reading import check_table
+from regzoo.io.numbers import FAR, is_place, number
+from regzoo.io.reading import ROWS_LIMIT, check_table
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
-"""A number as CSV files have it: Python itself would also take `1_000`."""
+_WORDS = ("name", "label", "description", "desc")
+"""Columns of words."""
 _DIRECTIONS = ("nx", "ny", "nz", "ow", "ox", "oy", "oz")
 """Columns of directions, which a transform turns: they are not true of points that were moved."""
+_POINT = "Decimals are written with a point."
 _SYSTEMS = {"RAS": 1.0, "0": 1.0, "LPS": -1.0, "1": -1.0}
 """What Slicer writes of its coordinates, in words and before 2020 by a number -> the sign of x and y in RAS."""
 
@@ -131,19 +134,42 @@ class _Table:
                 lines = csv.reader(file, skipinitialspace=True, strict=True)
                 self.header = self._slicer_header(file) if path.suffix.lower() == ".fcsv" else next(lines, [])
                 self.header = [name.strip() for name in self.header]
-                self._rows = [(self._head + lines.line_num, cells) for cells in lines if cells]
+                rows = ((self._head + lines.line_num, cells) for cells in lines if cells)
+                self._rows = [*itertools.islice(rows, ROWS_LIMIT + 1)]
         except (UnicodeDecodeError, csv.Error, OSError) as error:
             raise InvalidError(f"{path.name} is not a readable CSV file: {error}.") from error
+        if len(self._rows) > ROWS_LIMIT:
+            raise invalid(self.name, f"at most {ROWS_LIMIT} rows", "more")
         self.names = [name.lower() for name in self.header]
+        twice = next((name for name in self.names if name and self.names.count(name) > 1), None)
+        if twice is not None:
+            raise invalid(self.name, f"one column '{twice}'", f"{self.names.count(twice)} of them")
+        self._check_decimals()
+
+    def _check_decimals(self) -> None:
+        """Refuses decimal commas that fill further columns: `1,5,2,5,3,5` under `x,y,z,name,label,desc`.
+
+        All cells have digits alone, those of words too; and there are twice as many as coordinates, or now more, now
+        less. A single point `1,5,2,3` under `x,y,z,name` cannot be told from one that is called 3.
+        """
+        words = [name for name in self.names[3:6] if name in _WORDS]
+        counts = {len(cells) for _, cells in self._rows}
+        if not words or not counts or (max(counts) < 6 and len(counts) == 1) or min(counts) < 4:
+            return
+        if all(_is_digits(cell) for _, cells in self._rows for cell in cells[:6]):
+            line, cells = self._rows[0]
+            raise invalid(f"{self.name} line {line}", f"words for {words[0]}", ",".join(cells)[:80], _POINT)
 
     def _slicer_header(self, file: TextIO) -> list[str]:
         """Reads the lines before the first point; they name the columns and the system."""
         told = {}
         while len(told) < 2:
             line, self._head = file.readline(), self._head + 1
-            match = re.fullmatch(r"#\s*(CoordinateSystem|columns)\s*=\s*(.*?)\s*", line)
+            match = re.match(r"#\s*(CoordinateSystem|columns)\s*=(.*)", line)
+            if match and match[1] in told:
+                raise invalid(self.name, f"one line '# {match[1]}'", "two of them")
             if match:
-                told[match[1]] = match[2]
+                told[match[1]] = match[2].strip()
             elif not line.startswith("#"):
                 expected = "the lines '# CoordinateSystem = LPS' (or RAS) and '# columns = id,x,y,z,...' at its start"
                 raise invalid(self.name, expected, line.strip()[:80] or "none")
@@ -156,15 +182,11 @@ class _Table:
         """Yields the line of each row and its cells, one for each column."""
         for line, cells in self._rows:
             if len(cells) > len(self.header):
-                advice = "Decimals are written with a point."
-                raise invalid(f"{self.name} line {line}", f"{len(self.header)} cells", len(cells), advice)
+                raise invalid(f"{self.name} line {line}", f"{len(self.header)} cells", len(cells), _POINT)
             yield line, [*cells, *[""] * (len(self.header) - len(cells))]
 
     def numbers(self, names: Sequence[str]) -> np.ndarray:
         """Returns the numbers of some columns, float64, shape (N, columns)."""
-        twice = [name for name in names if self.names.count(name) > 1]
-        if twice:
-            raise invalid(self.name, f"one column '{twice[0]}'", f"{self.names.count(twice[0])} of them")
         if not {*names} <= {*self.names}:
             expected = f"a header with the columns {','.join(names)}"
             raise invalid(self.name, expected, ",".join(self.names)[:80] or "an empty file")
@@ -178,12 +200,17 @@ class _Table:
 
 
 def _row(place: str, what: str, cells: list[str]) -> list[float]:
-    if not all(_NUMBER.fullmatch(cell.strip()) for cell in cells):
-        raise invalid(place, what, cells)
-    point = [float(cell) for cell in cells]
-    if not np.isfinite(point).all():
-        raise invalid(place, f"finite {what}", point)
+    try:
+        point = [number(cell) for cell in cells]
+    except ValueError:
+        raise invalid(place, what, cells) from None
+    if not is_place(point):
+        raise invalid(place, f"finite {what}, below {FAR:.0f} mm", point)
     return point
+
+
+def _is_digits(cell: str) -> bool:
+    return cell.strip().removeprefix("-").isdecimal()
 
 
 def write_points(

@@ -8,16 +8,17 @@ import numpy as np
 
 from regzoo.errors import invalid
 from regzoo.io.files import atomic_file
-from regzoo.io.reading import TABLE_LIMIT
+from regzoo.io.numbers import FAR
 from regzoo.io.yaml_json import parse_json, read_text
 
 HEADER = ("label", "description")
+_LIMIT = 2**24
+"""Bytes: some 30,000 points; JSON takes thirty times as much in memory."""
 _SCHEMA = (  # by which Slicer knows the format
     "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
     "markups-schema-v1.0.3.json#"
 )
 _SIGNS = {"LPS": -1.0, "RAS": 1.0}
-_FAR = 1e9  # mm
 
 
 def read(path: Path) -> tuple[np.ndarray, tuple[tuple[str, ...], ...]]:
@@ -27,7 +28,7 @@ def read(path: Path) -> tuple[np.ndarray, tuple[tuple[str, ...], ...]]:
         MissingError: If there is no such file.
         InvalidError: If it is no list of markups with one entry, in mm, whose points all have a position.
     """
-    markups = parse_json(read_text(path, TABLE_LIMIT), path.name).get("markups")
+    markups = parse_json(read_text(path, _LIMIT), path.name).get("markups")
     if not isinstance(markups, list) or len(markups) != 1 or not isinstance(markups[0], dict):
         received = len(markups) if isinstance(markups, list) else "none"
         raise invalid(f"{path.name}: markups", "one list of control points", received, "Save each by itself in Slicer.")
@@ -50,7 +51,7 @@ def _position(point: object, what: str) -> list[float]:
     if not isinstance(point, dict) or point.get("positionStatus", "defined") != "defined":
         raise invalid(what, "a point with a defined position", point, "Place it or remove it in Slicer.")
     place = point.get("position")
-    numbers = isinstance(place, list) and all(type(each) in (int, float) and -_FAR < each < _FAR for each in place)
+    numbers = isinstance(place, list) and all(type(each) in (int, float) and abs(each) < FAR for each in place)
     if not numbers or len(place) != 3:
         raise invalid(f"{what}: position", "three finite numbers", place)
     return [float(each) for each in place]

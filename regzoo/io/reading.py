@@ -34,6 +34,8 @@ def check_file(path: Path, advice: str = "") -> None:
 
 TABLE_LIMIT = 2**26
 """Bytes of a CSV file: a million landmarks or two."""
+ROWS_LIMIT = 2**21
+"""Its rows: in memory, short ones take many times their bytes."""
 
 
 def check_table(path: Path) -> None:
@@ -88,6 +90,22 @@ def check_voxels(name: str, shape: Sequence[int]) -> None:
     count = math.prod(map(int, shape))
     if count > VOXELS_LIMIT:
         raise invalid(name, f"at most {VOXELS_LIMIT} voxels", count, "Crop it, or make its voxels larger.")
+
+
+BYTES_LIMIT = 3 * 2**30
+"""A displacement field on such a CT: the most memory that anything is read into."""
+
+
+def check_bytes(name: str, size: int) -> None:
+    """Refuses what takes more memory than there is for one file: what is kept of it, and what its reader takes.
+
+    Args:
+        name: What to call the file.
+        size: Bytes that will be taken at once.
+    """
+    if size > BYTES_LIMIT:
+        received = f"one that takes {size} bytes to be read"
+        raise invalid(name, f"a file that takes at most {BYTES_LIMIT} bytes of memory", received, "Crop it.")
 
 
 def by_suffix(name: str, known: dict[str, object]) -> object | None:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import math
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.parsers.expat import ParserCreate
 
 import nibabel
 import numpy as np
+from nibabel.gifti.util import gifti_encoding_codes
 
 from regzoo.errors import invalid
 from regzoo.io.files import atomic_file, check_listed
-from regzoo.io.reading import check_file, readable
+from regzoo.io.numbers import whole
+from regzoo.io.reading import check_bytes, check_file, readable
 
 if TYPE_CHECKING:
     from nibabel.gifti import GiftiDataArray, GiftiImage
 
 _LIMIT = 2**28
 """Bytes; a brain's surface has ten million at most."""
+_LARGEST_NUMBER = 8
+"""Bytes, at most, of a number in an array."""
 _POINTS, _SCANNER = "NIFTI_INTENT_POINTSET", "NIFTI_XFORM_SCANNER_ANAT"
 
 
@@ -42,7 +50,9 @@ def read_surface(path: Path) -> tuple[np.ndarray, GiftiImage]:
     if path.stat().st_size > _LIMIT:
         raise invalid(path.name, f"at most {_LIMIT} bytes", path.stat().st_size)
     with readable(path, "surface"):
-        file = nibabel.gifti.GiftiImage.from_filename(path)
+        data = path.read_bytes()
+        _check_arrays(path.name, data)
+        file = nibabel.gifti.GiftiImage.from_bytes(data)  # which cannot name other files
         found = file.get_arrays_from_intent(_POINTS)
         if len(found) != 1 or found[0].data.ndim != 2 or found[0].data.shape[1] != 3:
             raise invalid(path.name, "a surface with one set of points", f"{len(found)} of them")
@@ -63,6 +73,45 @@ def write_surface(path: Path, points: np.ndarray, like: GiftiImage) -> None:
     array.data, array.datatype = points.astype(np.float32), nibabel.nifti1.data_type_codes["float32"]
     with atomic_file(path) as temporary:
         nibabel.save(file, temporary)
+
+
+def _check_arrays(name: str, data: bytes) -> None:
+    """Refuses arrays that unpack to more than they tell of, or to more than memory holds, before nibabel unpacks them.
+
+    Raises:
+        Exception: Whatever is wrong with the file.
+    """
+    arrays, parser = _Arrays(name), ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler, parser.EndElementHandler = arrays.start, arrays.end
+    parser.CharacterDataHandler = arrays.add
+    parser.Parse(data, True)
+
+
+class _Arrays:
+    """The arrays of a GIFTI file, one after the other as an XML parser finds them."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._texts, self._packed, self._size, self._sum = name, None, False, 0, 0
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        if tag == "DataArray":
+            dims = [whole(attributes[f"Dim{axis}"]) for axis in range(min(whole(attributes["Dimensionality"]), 7))]
+            self._packed = gifti_encoding_codes.label[attributes["Encoding"]] == "B64GZ"
+            self._size = _LARGEST_NUMBER * math.prod(dims)
+            self._sum += self._size
+            check_bytes(self._name, self._sum)
+        self._texts = [] if tag == "Data" else None
+
+    def add(self, text: str) -> None:
+        if self._texts is not None and self._packed:
+            self._texts.append(text)
+
+    def end(self, tag: str) -> None:
+        if tag == "Data" and self._packed:
+            unpacked = zlib.decompressobj().decompress(base64.b64decode("".join(self._texts)), self._size + 1)
+            if len(unpacked) > self._size:
+                raise ValueError("an array unpacks to more than its header tells of")
 
 
 def _check_suffix(path: Path, what: str) -> None:

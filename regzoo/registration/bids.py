@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import regzoo
+from regzoo.cache import expanded
 from regzoo.errors import InvalidError, MissingError, invalid
 from regzoo.io.files import LISTING, atomic_file, atomic_folder, check_writable
 from regzoo.io.tsv import write_tsv
@@ -122,7 +123,7 @@ def find_template(template: str | os.PathLike, suffix: str) -> tuple[Path, str]:
     Raises:
         MissingError: If there is neither.
     """
-    file = Path(template).expanduser()
+    file = expanded(template)
     if file.is_file():
         named = re.match(r"tpl-([A-Za-z0-9]+)", file.name)
         return file, named[1] if named else re.sub("[^A-Za-z0-9]", "", re.split(r"[._]", file.name)[0]) or "template"

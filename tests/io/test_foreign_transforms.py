@@ -131,7 +131,7 @@ def test_an_lta_that_is_cut_or_of_another_kind_is_refused(tmp_path):
         (sound.replace("valid = 1", "valid = 0"), "expected a valid 'src volume info', for it counts in voxels"),
         (sound.replace("voxelsize = ", "voxelsize = 0 0 0 #"), "expected a 'src volume info' that can be inverted"),
         (sound.replace("1 0 0 1\n", "1 0 0\n"), "is not a readable transform"),
-        (sound.replace("1 0 0 1\n", "0 0 0 1\n"), r"expected a finite \(4, 4\) matrix that can be inverted"),
+        (sound.replace("1 0 0 1\n", "0 0 0 1\n"), "expected a matrix that can be inverted"),
         (sound.replace("mean", "nonsense\nmean"), "the line 'nonsense' is out of place"),
         (sound.replace("mean", "type = 1\nmean"), "the line 'type = 1' is out of place"),
         ("", "is not a readable transform"),
@@ -183,7 +183,7 @@ def test_an_x5_of_something_else_is_refused(tmp_path):
         (lambda file: file.attrs.update(Format="X6"), "its Format is not X5"),
         (lambda file: file.copy("TransformGroup/0", "TransformGroup/1"), "received 2 transforms and 0 chains"),
         (lambda file: file["TransformGroup/0"].attrs.update(Type="composite"), r"expected a matrix \(linear\) or a"),
-        (lambda file: file["TransformGroup/0/Transform"].write_direct(np.full((4, 4), np.nan)), "expected finite"),
+        (lambda file: file["TransformGroup/0/Transform"].write_direct(np.full((4, 4), np.nan)), "expected a finite"),
         (lambda file: file.pop("TransformGroup/0/Transform"), "is not a readable transform"),
     ):
         Transform.linear(MATRIX).save(path)

@@ -26,12 +26,31 @@ from regzoo.io.landmarks import Landmarks, check_paired, read_landmarks, read_no
         ("x,y,z\n1,2,nan\n", "line 2: expected finite numbers"),
         ("x,y,z\n1,2,1e999\n", "line 2: expected finite numbers"),
         ('x,y,z\n"1"2,2,3\n', "is not a readable CSV file"),
+        ("x,y,z,name,Name\n1,2,3,a,b\n", "expected one column 'name', received 2 of them"),
+        ("x,y,z,name,label,desc\n1,5,2,5,3,5\n", "line 2: expected words for name, received 1,5,2,5,3,5. Decimals are"),
+        ("x,y,z,name,label,desc,a\n1,5,2,5,3,5\n4,5,5,5,6\n", "line 2: expected words for name"),
+        ("x,y,z,desc,label\n1,2,3,5\n-1,5,2,3,5\n", "line 2: expected words for desc"),
     ],
 )
 def test_what_could_mean_something_else_is_refused(tmp_path, text, message):
     (tmp_path / "p.csv").write_text(text, encoding="utf-8")
     with pytest.raises(InvalidError, match=message):
         read_points(tmp_path / "p.csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x,y,z,name\n10,20,30,1\n40,50,60,2\n",  # called 1 and 2
+        "x,y,z,i,j,k\n10,20,30,1,2,3\n",
+        "x,y,z,name,label,desc\n10,20,30,1,2,a\n",
+        "x,y,z,name,label,desc\n10.0,20,30,1,2,3\n",
+        "x,y,z,,\n10,20,30,,\n",
+    ],
+)
+def test_whole_numbers_are_no_decimal_commas(tmp_path, text):
+    (tmp_path / "p.csv").write_text(text)
+    np.testing.assert_array_equal(read_points(tmp_path / "p.csv")[0], [10, 20, 30])
 
 
 def test_forms_of_numbers(tmp_path):
@@ -90,6 +109,7 @@ def test_slicers_landmarks_are_read_in_the_system_that_their_file_names(tmp_path
         (SLICER.format("IJK"), r"s\.fcsv: CoordinateSystem: expected RAS or LPS, received IJK"),
         ("x,y,z\n1,2,3\n", "expected the lines '# CoordinateSystem = LPS' .* received x,y,z"),
         ("# CoordinateSystem = LPS\n", "expected the lines .* received none"),
+        ("# CoordinateSystem = LPS\n" + SLICER.format("RAS"), r"expected one line '# CoordinateSystem', received two"),
         (SLICER.format("LPS") + "8,1,2\n", "s.fcsv line 5: expected numbers for x,y,z"),
     ],
 )

@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from regzoo.data.tables import PairFiles, read_pairs
+from regzoo.data.tables import PairFiles, pair_records, read_pairs
 from regzoo.errors import InvalidError, MissingError
 from regzoo.schema.augmentation import Augmentation
 from regzoo.schema.backbones import UNetConfig
@@ -399,6 +399,11 @@ def test_a_comma_in_a_file_name(pairs, tmp_path):
     [
         ("fixed,moving\na,b\n\na,x.nii\n", MissingError, "pairs.csv, line 4: moving file {}/x.nii does not exist."),
         ("fixed,moving\na,.\n", MissingError, "pairs.csv, line 2: moving file {} does not exist."),
+        (
+            "fixed,moving\na,~no-such-user-of-regzoo/x\n",
+            MissingError,
+            "line 2: moving file {}/~no-such-user-of-regzoo/x does not exist.",
+        ),
         ("fixed,moving,fixed_label\n", InvalidError, "Unknown column 'fixed_label'. Did you mean 'fixed_labels'?"),
         ("fixed;moving\na;b\n", InvalidError, "Unknown column 'fixed;moving'."),
         ("fixed\na\n", InvalidError, "pairs.csv: expected a column 'moving', received fixed."),
@@ -414,6 +419,11 @@ def test_bad_pairs_name_the_line(pairs, tmp_path, text, kind, expected):
     with pytest.raises(kind) as caught:
         read_pairs(pairs(text))
     assert expected.format(tmp_path) in str(caught.value)
+
+
+def test_a_pair_of_a_user_who_is_not_there(tmp_path):
+    with pytest.raises(MissingError, match=r"pair 1: fixed file ~no-such-user-of-regzoo/x does not exist\."):
+        pair_records([{"fixed": "~no-such-user-of-regzoo/x", "moving": tmp_path}])
 
 
 def test_pairs_in_another_encoding_or_absent(pairs, tmp_path):

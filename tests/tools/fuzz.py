@@ -39,7 +39,20 @@ HOSTILE = (
     *(10**9, 10**30, -1, 0, 0.5, 1e308, True, None, "", "x" * 5000, "../x", "/etc/passwd", "\x00\x1b[2J", "hf://a/b"),
     *([], {}, [[[[]]]], {"class_name": "Lambda", "config": {}}, "!!python/object/apply:os.system [id]", [1] * 1000),
 )
-TOKENS = (b"999999999", b"-1", b"null", b"{", b"]", b"\x00", b"\xff\xfe", b"&a *a", b"!!python/name:os.system", b"NaN")
+TOKENS = (
+    b"999999999",
+    b"-1",
+    b"null",
+    b"{",
+    b"]",
+    b"\x00",
+    b"\xff\xfe",
+    b"&a *a",
+    b"!!python/name:os.system",
+    b"NaN",
+    b"1_0",
+    b"1e999",
+)
 
 
 class Kinds:

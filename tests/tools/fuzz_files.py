@@ -1,8 +1,8 @@
-"""Damaged files of every format of images, labels, transforms, landmarks and weights, by both doors.
+"""Damaged files of every format of images, labels, transforms, landmarks, surfaces, tables and weights, by both doors.
 
 Each ends in one RegzooError, or is read; bytes of a compressed stream are changed inside and outside the compression.
-`python tests/tools/fuzz_files.py [COUNT]` prints how many there were, what became of them, the slowest, and the peak of
-memory.
+`python tests/tools/fuzz_files.py [COUNT] [SEED]` prints how many there were, what became of them, every other error
+(and ends with 1 if there is one), the slowest, and the peak of memory.
 """
 
 import bz2
@@ -21,8 +21,10 @@ import numpy as np
 import SimpleITK as sitk
 from fuzz import check_command, mutated
 
+from regzoo.data.tables import read_pairs
 from regzoo.errors import RegzooError
-from regzoo.io.landmarks import read_landmarks
+from regzoo.io.landmarks import read_landmarks, write_points
+from regzoo.io.surfaces import read_surface
 from regzoo.io.volumes import FORMATS as IMAGES
 from regzoo.models import weights
 from regzoo.world.images import Grid, Image
@@ -86,8 +88,36 @@ def sound_files(folder: Path) -> dict[str, tuple[Path, str]]:
     head = "# Markups fiducial file version = 4.11\n# CoordinateSystem = LPS\n# columns = x,y,z,label\n"
     (folder / "p.fcsv").write_text(head + rows)
     found |= {name: (folder / name, "points") for name in ("p.csv", "p.fcsv")}
+    write_points(folder / "p.mrk.json", np.array([[1, 2.5, 3], [-4, 50, 6]]))
+    (folder / "pairs.csv").write_text(
+        "fixed,moving,fixed_points\nsound.nii,sound.nii,sound.csv\nsound.nii,sound.nii,\n"
+    )
+    surface(folder / "s.surf.gii")
+    for name in ("m.lta", "v.lta", "m.x5"):
+        turn.save(folder / name, GRID, moving=GRID)
+    text = (folder / "v.lta").read_text().replace("type      = 1", "type      = 0")
+    (folder / "v.lta").write_text(text)
+    turn.save(folder / "fsl.mat", GRID, moving=GRID, form="fsl")
+    Transform(dense.then(turn).steps, GRID).save(folder / "b.x5")
+    found |= {name: (folder / name, "points") for name in ("p.mrk.json",)}
+    found |= {name: (folder / name, "transform") for name in ("m.lta", "v.lta", "m.x5", "b.x5", "fsl.mat")}
+    found |= {"pairs.csv": (folder / "pairs.csv", "table"), "s.surf.gii": (folder / "s.surf.gii", "surface")}
+    nibabel.save(nibabel.Nifti2Image(array.astype("float64"), GRID.affine), folder / "two.nii")
+    nibabel.save(
+        nibabel.Nifti1Image(np.stack([array, array + 1], -1).astype("int16"), GRID.affine), folder / "four.nii.gz"
+    )
+    found |= {"two.nii": (folder / "two.nii", "labels"), "four.nii.gz": (folder / "four.nii.gz", "series")}
     weights.save(folder / "w.safetensors", {"a": field, "b": np.arange(3)}, {"epoch": 3})
     return found | {"w.safetensors": (folder / "w.safetensors", "weights")}
+
+
+def surface(path: Path) -> None:
+    points = np.random.default_rng(1).normal(size=(6, 3)).astype("float32")
+    arrays = (
+        nibabel.gifti.GiftiDataArray(points, intent="NIFTI_INTENT_POINTSET"),
+        nibabel.gifti.GiftiDataArray(np.array([[0, 1, 2], [3, 4, 5]], "int32"), intent="NIFTI_INTENT_TRIANGLE"),
+    )
+    nibabel.save(nibabel.gifti.GiftiImage(darrays=list(arrays)), path)
 
 
 def read(path: Path, kind: str) -> None:
@@ -96,8 +126,15 @@ def read(path: Path, kind: str) -> None:
             inside = path / "a" if path.suffix in (".h5", ".hdf5") else path
             Image.read(inside, labels=kind == "labels")
             Grid.read(inside)
+        case "series":
+            Image.read(path, series=True)
+            Image.read(path, volume=1)
         case "transform":
-            Transform.load(path).apply_points(np.zeros((2, 3)))
+            Transform.load(path, fixed=GRID, moving=GRID).apply_points(np.zeros((2, 3)))
+        case "table":
+            read_pairs(path)
+        case "surface":
+            read_surface(path)
         case "points":
             read_landmarks(path)
         case "weights":
@@ -111,6 +148,12 @@ def command(path: Path, kind: str, folder: Path) -> list[str]:
             inside = str(path / "a" if path.suffix in (".h5", ".hdf5") else path)
             more = ["--labels"] if kind == "labels" else []
             return ["warp", inside, *still, *more, "--reference", inside, "-o", str(folder / "moved.nii.gz")]
+        case "series":
+            return ["warp", str(path), *still, "--reference", str(path), "-o", str(folder / "moved.nii.gz")]
+        case "table":
+            return ["cohort", str(path), "--method", "none", "-o", str(folder / "out")]
+        case "surface":
+            return ["warp", str(path), "--points", *still, "-o", str(folder / "moved.surf.gii")]
         case "transform":
             return ["warp", points, "--points", "--transform", str(path), "-o", str(folder / "moved.csv")]
         case "points":
@@ -129,13 +172,14 @@ def damaged(data: bytes, suffix: str, draw: random.Random) -> bytes:
     return mutated(data, draw, reach)
 
 
-def main(count: int) -> None:
-    draw, ended = random.Random(SEED), {"read": Counter(), "refused": Counter()}
+def main(count: int, seed: int) -> int:
+    draw, ended = random.Random(seed), {"read": Counter(), "refused": Counter(), "foreign": Counter()}
     commands, slowest, started = 0, (0.0, ""), time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         Transform.linear(np.eye(4)).save(folder / "still.tfm")
         (folder / "sound.csv").write_text("x,y,z\n1,2,3\n")
+        Image(np.arange(60, dtype="float32").reshape(5, 4, 3), GRID.affine).save(folder / "sound.nii")
         kinds = sound_files(folder)
         sound = {name: path.read_bytes() for name, (path, _) in kinds.items()}
         for path, kind in kinds.values():
@@ -146,19 +190,28 @@ def main(count: int) -> None:
             path.write_bytes(damaged(sound[name], path.suffix, draw))
             begun = time.perf_counter()
             try:
-                read(path, kind)
-                ended["read"][name] += 1
-            except RegzooError:
-                ended["refused"][name] += 1
-            if i // len(kinds) % EVERY == 0 and kind != "weights":
-                commands += 1
-                check_command(command(path, kind, folder), path.read_bytes())
+                ended[by_python(path, kind)][name] += 1
+                if i // len(kinds) % EVERY == 0 and kind != "weights":
+                    commands += 1
+                    check_command(command(path, kind, folder), path.read_bytes())
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is what is looked for
+                cause = error.__cause__ or error
+                ended["foreign"][f"{name}: {type(cause).__name__}: {' '.join(str(cause).split())[:200]}"] += 1
             slowest = max(slowest, (time.perf_counter() - begun, name))
             path.write_bytes(sound[name])
     status = Path("/proc/self/status").read_text()  # Linux counts KiB
     report = {"inputs": count, "commands": commands, "seconds": time.perf_counter() - started, "slowest": slowest}
     print(json.dumps(report | ended | {"peak_gib": int(status.split("VmHWM:")[1].split()[0]) / 2**20}))
+    return int(bool(ended["foreign"]))
+
+
+def by_python(path: Path, kind: str) -> str:
+    try:
+        read(path, kind)
+    except RegzooError:
+        return "refused"
+    return "read"
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else COUNT)
+    sys.exit(main(*map(int, (*sys.argv[1:], *(COUNT, SEED)[len(sys.argv) - 1 :]))))

@@ -158,7 +158,10 @@ class TestPoints:
             (b"x,y,z\n", "p.csv: expected at least one landmark, received none."),
             (b"x,y,z\n1,2,3\n1,two,3\n", "p.csv line 3: expected numbers for x,y,z, received ['1', 'two', '3']."),
             (b"x,y,z\n1,2\n", "p.csv line 2: expected numbers for x,y,z, received ['1', '2', '']."),
-            (b"x,y,z\n1,nan,3\n", "p.csv line 2: expected finite numbers for x,y,z, received [1.0, nan, 3.0]."),
+            (
+                b"x,y,z\n1,nan,3\n",
+                "p.csv line 2: expected finite numbers for x,y,z, below 1000000 mm, received [1.0, nan, 3.0].",
+            ),
         ],
     )
     def test_malformed(self, tmp_path, content, message):

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import numpy as np
+
 from regzoo.errors import invalid, unknown
 from regzoo.io.files import check_listed
 from regzoo.io.reading import by_suffix, check_file, readable
@@ -18,7 +20,7 @@ from regzoo.io.transforms import (
     nifti_field,
     x5,
 )
-from regzoo.io.transforms.step import Format, Images, Step
+from regzoo.io.transforms.step import Format, Images, Step, check_steps
 
 FORMATS: dict[str, Format] = {
     ".nii": nifti_field.NIFTI,
@@ -57,8 +59,10 @@ def read_transform(path: Path, images: Images | None = None) -> list[Step]:
     if form is None:
         raise invalid(path.name, f"a transform in {_listed(list(FORMATS))}", f"'{path.suffix}'")
     check_listed(path)
-    with readable(path, "transform"):
-        return form.read(path) if form.read else form.read_between(path, _checked(images, path))
+    with readable(path, "transform"), np.errstate(over="ignore", invalid="ignore"):
+        steps = form.read(path) if form.read else form.read_between(path, _checked(images, path))
+        check_steps(path.name, steps)
+    return steps
 
 
 def counts_in_voxels(path: Path) -> bool:

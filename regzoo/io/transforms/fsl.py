@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from regzoo.errors import invalid
 from regzoo.io.files import atomic_file
-from regzoo.io.transforms.step import Format, Images, Lattice, Step
+from regzoo.io.numbers import number
+from regzoo.io.transforms.step import Format, Images, Lattice, Step, check_matrix
 
 _LIMIT = 2**14
 """Bytes of four rows of four numbers, at most."""
@@ -27,9 +27,8 @@ def _read(path: Path, images: Images) -> list[Step]:
     rows = [line.split() for line in path.read_text(encoding="ascii").splitlines() if line.strip()]
     if [len(row) for row in rows] != [4, 4, 4, 4]:
         raise ValueError("expected four rows of four numbers")
-    matrix = np.array(rows, dtype=np.float64)
-    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
-        raise invalid(path.name, "a finite matrix that can be inverted", matrix.tolist())
+    matrix = np.array([[number(each) for each in row] for row in rows])
+    check_matrix(path.name, matrix)
     fixed, moving = (_scaled(each) for each in images)
     return [np.linalg.inv(moving) @ np.linalg.inv(matrix) @ fixed]
 

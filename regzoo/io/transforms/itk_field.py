@@ -12,8 +12,8 @@ from regzoo.io.transforms.step import Step
 def read(parameters: np.ndarray, fixed: np.ndarray) -> Step:
     """Parameters: components, then x, y, z; fixed ones as in `lattice`."""
     size, affine = lattice(parameters, fixed)
-    vectors = parameters.reshape(*size[::-1], 3).transpose(2, 1, 0, 3).astype(np.float32)
-    return np.ascontiguousarray(vectors * FLIP), affine
+    vectors = parameters.reshape(*size[::-1], 3).transpose(2, 1, 0, 3).astype(np.float32, copy=False)
+    return np.multiply(vectors, FLIP, out=vectors), affine
 
 
 def lattice(parameters: np.ndarray, fixed: np.ndarray) -> tuple[tuple[int, ...], np.ndarray]:

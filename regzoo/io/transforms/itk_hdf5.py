@@ -8,11 +8,11 @@ import h5py
 import numpy as np
 
 from regzoo.io.files import atomic_file
-from regzoo.io.hdf5 import array, member, most, opened, text
+from regzoo.io.hdf5 import array, member, most, numbers, opened, text
 from regzoo.io.reading import check_size, check_voxels
 from regzoo.io.transforms import itk_field, itk_linear
 from regzoo.io.transforms.itk_kinds import Record, is_composite, steps
-from regzoo.io.transforms.step import Format, Step
+from regzoo.io.transforms.step import Format, Step, check_count
 
 
 def _read(path: Path) -> list[Step]:
@@ -23,22 +23,29 @@ def _read(path: Path) -> list[Step]:
 
 def _records(file: h5py.File) -> list[Record]:
     groups = member(file, "TransformGroup")
+    check_count(len(groups))
     names = [str(place) for place in range(len(groups))]
     if set(groups) != set(names):
         raise ValueError(f"its transforms are numbered {', '.join(sorted(groups)[:9])}; expected 0 to {len(names) - 1}")
-    return [_record(member(groups, name)) for name in names]
+    records: list[Record] = []
+    for name in names:
+        taken = sum(each.parameters.nbytes for each in records)
+        records.append(_record(member(groups, name), taken))
+    return records
 
 
-def _record(group: h5py.Group) -> Record:
+def _record(group: h5py.Group, taken: int) -> Record:
     # ITK before 4.14 wrote the key with a misspelling.
     keys = {key.replace("Tranform", "Transform"): key for key in group}
     kind, found = text(group, keys["TransformType"]), {name: array(group, key) for name, key in keys.items()}
     if is_composite(kind):
         return Record(kind, np.zeros(0), np.zeros(0))
-    return Record(kind, *(_numbers(found, key) for key in ("TransformParameters", "TransformFixedParameters")))
+    dtype = np.float32 if kind.startswith("DisplacementField") else np.float64  # in which they are kept
+    parameters = _numbers(found, "TransformParameters", np.dtype(dtype), taken)
+    return Record(kind, parameters, _numbers(found, "TransformFixedParameters", np.dtype(np.float64), taken))
 
 
-def _numbers(found: dict[str, h5py.Dataset], key: str) -> np.ndarray:
+def _numbers(found: dict[str, h5py.Dataset], key: str, dtype: np.dtype, taken: int) -> np.ndarray:
     if key not in found:
         raise ValueError(f"it has no {key}")
     values = found[key]
@@ -46,7 +53,7 @@ def _numbers(found: dict[str, h5py.Dataset], key: str) -> np.ndarray:
         raise ValueError(f"its {key} are no numbers")
     check_voxels(key, (-(-math.prod(values.shape) // 3),))
     check_size(key, values.shape, values.dtype, most(values), "transform")
-    return values[()]
+    return numbers(key, values, dtype, taken)
 
 
 def _write_matrix(matrix: np.ndarray, path: Path) -> None:

@@ -17,11 +17,14 @@ _LIMIT = 2**26
 
 def _read(path: Path) -> list[Step]:
     from scipy.io import loadmat, whosmat  # which few need
+    from scipy.io.matlab import matfile_version
 
     size = path.stat().st_size
     if size > _LIMIT:
         raise invalid(path.name, f"at most {_LIMIT} bytes", size, "Convert it to HDF5 (.h5).")
     data = io.BytesIO(path.read_bytes())
+    if matfile_version(data)[0] != 0:  # later ones are packed, as small as their maker likes
+        raise invalid(path.name, "MATLAB's version 4, as ITK writes it", "a later one", "Write .h5.")
     names = [name for name, *_ in whosmat(data)]  # in which a name may stand twice
     kinds = [name for name in names if name != "fixed"]
     if len(kinds) != 1 or names.count("fixed") != 1:

@@ -12,4 +12,5 @@ def read(parameters: np.ndarray, fixed: np.ndarray) -> Spline:
     size, affine = lattice(parameters, fixed)
     if min(size) < 4:
         raise ValueError(f"expected four coefficients or more along each axis, received {list(size)}")
-    return Spline(parameters.reshape(3, *size[::-1]).transpose(3, 2, 1, 0) * FLIP, affine)
+    coefficients = parameters.reshape(3, *size[::-1]).transpose(3, 2, 1, 0)
+    return Spline(np.multiply(coefficients, FLIP, out=coefficients), affine)

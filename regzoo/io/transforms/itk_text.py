@@ -1,14 +1,16 @@
 """ITK's transform files in text: .tfm, .txt."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 
 from regzoo.errors import invalid
 from regzoo.io.files import atomic_file
+from regzoo.io.numbers import numbers
 from regzoo.io.transforms import itk_linear
 from regzoo.io.transforms.itk_kinds import Record, is_composite, steps
-from regzoo.io.transforms.step import Format, Step
+from regzoo.io.transforms.step import Format, Step, check_count
 
 _LINES = "#Insight Transform File V1.0\n#Transform 0\nTransform: {}\nParameters: {}\nFixedParameters: {}\n"
 
@@ -31,16 +33,34 @@ def _records(text: str) -> list[Record]:
     if not text.endswith("\n"):
         raise ValueError("its last line has no end, as if it were cut")
     entries: list[dict[str, str]] = []
+    announced = None
     for line in text.splitlines():
         key, _, value = line.partition(":")
+        if match := re.fullmatch(r"#\s*Transform\s+(\d+)\s*", line):
+            _check_number(announced, len(entries))
+            announced = int(match[1])
         if not line.strip() or line.startswith("#"):
             continue
         if key == "Transform":
+            _check_number(announced, len(entries), come=True)
+            announced = None
             entries.append({})
+            check_count(len(entries))
         if not entries or key in entries[-1] or key not in ("Transform", "Parameters", "FixedParameters"):
             raise ValueError(f"the line '{line[:40]}' is out of place")
         entries[-1][key] = value.strip()
+    _check_number(announced, len(entries))
     return [_record(entry) for entry in entries]
+
+
+def _check_number(announced: int | None, place: int, come: bool = False) -> None:
+    """Refuses a transform whose comment counts wrongly, and a comment that none comes after.
+
+    Nothing else in the format tells how many there are: a text that is cut between two of them cannot be told from a
+    whole one.
+    """
+    if announced is not None and (announced != place or not come):
+        raise ValueError(f"'#Transform {announced}' stands where transform {place} belongs, or none comes after it")
 
 
 def _record(entry: dict[str, str]) -> Record:
@@ -49,15 +69,14 @@ def _record(entry: dict[str, str]) -> Record:
     missing = [key for key in ("Parameters", "FixedParameters") if key not in entry]
     if missing:
         raise ValueError(f"{entry['Transform']} has no {missing[0]}")
-    parameters, fixed = (np.array(entry[key].split(), dtype=np.float64) for key in ("Parameters", "FixedParameters"))
-    return Record(entry["Transform"], parameters, fixed)
+    return Record(entry["Transform"], *(numbers(entry[key]) for key in ("Parameters", "FixedParameters")))
 
 
 def _write(matrix: np.ndarray, path: Path) -> None:
     kind, *rows = itk_linear.numbers(matrix)
-    numbers = (" ".join(repr(float(value)) for value in values) for values in rows)
+    texts = (" ".join(repr(float(value)) for value in values) for values in rows)
     with atomic_file(path) as temporary:
-        temporary.write_text(_LINES.format(kind, *numbers), encoding="ascii")
+        temporary.write_text(_LINES.format(kind, *texts), encoding="ascii")
 
 
 TEXT = Format(_read, write_matrix=_write)

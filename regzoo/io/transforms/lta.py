@@ -6,7 +6,8 @@ import numpy as np
 
 from regzoo.errors import invalid
 from regzoo.io.files import atomic_file
-from regzoo.io.transforms.step import Format, Images, Lattice, Step
+from regzoo.io.numbers import number, numbers, whole
+from regzoo.io.transforms.step import Format, Images, Lattice, Step, check_matrix
 from regzoo.io.yaml_json import read_text
 
 _LIMIT = 2**20
@@ -16,16 +17,24 @@ _HEADS = ("src volume info", "dst volume info")
 
 
 def _read(path: Path) -> list[Step]:
-    told, rows = _parsed(read_text(path, _LIMIT))
-    kind = int(told["type"])
-    if kind not in _KINDS or int(told["nxforms"]) != 1:
+    text = read_text(path, _LIMIT)
+    if not text.endswith("\n"):
+        raise ValueError("its last line has no end, as if it were cut")
+    told, rows = _parsed(text)
+    kind = whole(_value(told, "type"))
+    if kind not in _KINDS or whole(_value(told, "nxforms")) != 1:
         expected = "one transform of type 1 (LINEAR_RAS_TO_RAS) or 0 (LINEAR_VOX_TO_VOX)"
         raise invalid(path.name, expected, f"{told['nxforms']} of type {kind}", "Convert it: lta_convert --outlta.")
-    matrix = np.array(rows, dtype=np.float64)
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
-        raise invalid(path.name, "a finite (4, 4) matrix that can be inverted", matrix.tolist())
+    if [len(row) for row in rows] != [4, 4, 4, 4]:
+        raise ValueError("expected four rows of four numbers")
+    matrix = np.array([[number(each) for each in row] for row in rows])
+    check_matrix(path.name, matrix)
+    heads = [head for head in _HEADS if head in told]
+    affines = [_affine(told, head, path) for head in heads if kind == _VOXELS or _value(told, f"{head} valid") == "1"]
+    if len(heads) == 1 or (kind == _VOXELS and not heads):
+        raise ValueError(f"it tells of the voxels of {len(heads)} images, expected 2")
     if kind == _VOXELS:
-        source, target = (_affine(told, head, path) for head in _HEADS)
+        source, target = affines
         matrix = target @ matrix @ np.linalg.inv(source)
     return [np.linalg.inv(matrix)]
 
@@ -38,7 +47,7 @@ def _parsed(text: str) -> tuple[dict[str, str], list[list[str]]]:
         if wanted:
             rows, wanted = [*rows, line.split()], wanted - 1
         elif line in _HEADS:
-            head = f"{line} "
+            head, told[line] = f"{line} ", ""
         elif equals and head + key not in told:
             told[head + key] = value
         elif line == "1 4 4" and not rows:
@@ -48,12 +57,22 @@ def _parsed(text: str) -> tuple[dict[str, str], list[list[str]]]:
     return told, rows
 
 
+def _value(told: dict[str, str], key: str) -> str:
+    if key not in told:
+        raise ValueError(f"it has no '{key}'")
+    return told[key]
+
+
 def _affine(told: dict[str, str], head: str, path: Path) -> np.ndarray:
     """Returns the affine of an image as its geometry says: the middle of the voxels lies at cras."""
     if told.get(f"{head} valid") != "1":
         raise invalid(path.name, f"a valid '{head}', for it counts in voxels", told.get(f"{head} valid", "none"))
     names = ("volume", "voxelsize", "xras", "yras", "zras", "cras")
-    size, spacing, *axes, centre = (np.array(told[f"{head} {name}"].split(), dtype=np.float64) for name in names)
+    told_of = {name: numbers(_value(told, f"{head} {name}")) for name in names}
+    size, spacing, *axes, centre = told_of.values()
+    counts = (size >= 1).all() and (size == np.rint(size)).all()
+    if any(len(each) != 3 for each in told_of.values()) or not counts:
+        raise ValueError(f"its {head} has other numbers than three for each of {', '.join(names)}")
     affine = np.eye(4)
     affine[:3, :3] = np.stack(axes, axis=1) * spacing
     affine[:3, 3] = centre - affine[:3, :3] @ size / 2

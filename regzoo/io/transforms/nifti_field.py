@@ -1,5 +1,6 @@
 """Displacement fields in NIfTI, as ITK and ANTs read and write them."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ from nibabel.spatialimages import SpatialImage
 
 from regzoo.errors import invalid
 from regzoo.io.lps import FLIP
-from regzoo.io.reading import check_size, check_voxels
+from regzoo.io.pieces import filled
+from regzoo.io.reading import check_bytes, check_size, check_voxels
 from regzoo.io.streams import most
 from regzoo.io.transforms.step import Format, Step
 from regzoo.io.volumes import nifti
@@ -28,15 +30,15 @@ def _field(path: Path, file: SpatialImage) -> Step:
         raise invalid(path.name, "displacements as ITK writes them", "a NiftyReg transformation")
     check_voxels(path.name, file.shape[:3])
     check_size(path.name, file.shape, file.get_data_dtype(), most(path), "transform")
-    vectors = np.asarray(file.dataobj)[:, :, :, 0].astype(np.float32, copy=False)
-    if not np.isfinite(vectors).all():
-        raise invalid(path.name, "finite displacements", "NaN or infinite values")
+    volume = volume_of(file, path)
+    check_bytes(path.name, 4 * math.prod(file.shape))
+    vectors = filled(volume.values(None), volume.order, np.dtype(np.float32))[:, :, :, 0]
     if vectors.shape[2] == 2 and (vectors[:, :, 0] == vectors[:, :, 1]).all():  # one slice; see _write
         vectors = vectors[:, :, :1]
     # ITK 5.3 and later take intent 1006 as RAS.
     if intent == "vector":
-        vectors = np.multiply(vectors, FLIP, out=vectors if vectors.flags.writeable else None)
-    return vectors, volume_of(file, path).affine
+        vectors = np.multiply(vectors, FLIP, out=vectors)
+    return vectors, volume.affine
 
 
 def _write(vectors: np.ndarray, affine: np.ndarray, path: Path) -> None:

@@ -7,6 +7,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from regzoo.errors import invalid
+from regzoo.io.numbers import FAR, is_place
+
 
 class Spline(NamedTuple):
     """A displacement by cubic B-splines: coefficients (*S, 3) on a lattice of this affine (4, 4), RAS millimetres.
@@ -16,6 +19,49 @@ class Spline(NamedTuple):
 
     coefficients: np.ndarray
     affine: np.ndarray
+
+
+_MOST = 100
+"""Transforms in a file."""
+_LARGEST = 1e6
+"""How many times a matrix may stretch or shrink: as millimetres to nanometres."""
+
+
+def check_count(count: int) -> None:
+    """Refuses more transforms than anybody composes, before they are read; raises ValueError."""
+    if count > _MOST:
+        raise ValueError(f"it has more than {_MOST} transforms")
+
+
+def check_steps(name: str, steps: list["Step"]) -> None:
+    """Refuses what moves nothing of a patient: damage that left numbers.
+
+    Args:
+        name: The file.
+        steps: What it holds.
+
+    Raises:
+        InvalidError: If a matrix cannot be inverted, or not in practice; or places are moved by a kilometre.
+    """
+    for step in steps:
+        if isinstance(step, np.ndarray):
+            check_matrix(name, step)
+            continue
+        low, high = (float(end()) for end in (step[0].min, step[0].max))
+        if not (low > -FAR and high < FAR):  # which nan is not
+            raise invalid(name, f"finite displacements below {FAR:.0f} mm", f"{low:g} to {high:g} mm")
+
+
+def check_matrix(name: str, matrix: np.ndarray) -> None:
+    """Refuses a matrix (4, 4) as `check_steps` does; `name` is the file."""
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or (matrix[3] != (0, 0, 0, 1)).any():
+        raise invalid(name, "a finite (4, 4) matrix with last row 0 0 0 1", matrix.tolist())
+    scales = np.linalg.svd(matrix[:3, :3], compute_uv=False)
+    if not (scales[-1] > 1 / _LARGEST and scales[0] < _LARGEST):
+        received = f"one that stretches by {scales[0]:.3g} at most and {scales[-1]:.3g} at least"
+        raise invalid(name, "a matrix that can be inverted", received)
+    if not is_place(matrix[:3, 3]):
+        raise invalid(name, f"a translation below {FAR:.0f} mm", matrix[:3, 3].tolist())
 
 
 Step = np.ndarray | tuple[np.ndarray, np.ndarray] | Spline

@@ -7,9 +7,9 @@ import numpy as np
 
 from regzoo.errors import invalid
 from regzoo.io.files import atomic_file
-from regzoo.io.hdf5 import array, member, most, opened, text
+from regzoo.io.hdf5 import array, member, most, numbers, opened, text
 from regzoo.io.reading import check_size, check_voxels
-from regzoo.io.transforms.step import Format, Step
+from regzoo.io.transforms.step import Format, Step, check_count
 
 _KINDS = "a matrix (linear) or a field (nonlinear, densefield, displacements)"
 
@@ -18,8 +18,13 @@ def _read(path: Path) -> list[Step]:
     with opened(path, "transform") as file:
         if file.attrs.get("Format") != "X5":
             raise ValueError("its Format is not X5")
-        groups = member(file, "TransformGroup")
-        return [_step(member(groups, name), path) for name in _chain(file, groups, path)]
+        groups, found = member(file, "TransformGroup"), {}
+        chain = _chain(file, groups, path)
+        check_count(len(chain))
+        for name in chain:  # in which one may stand twice
+            taken = sum(step[0].nbytes for step in found.values() if isinstance(step, tuple))
+            found[name] = found[name] if name in found else _step(member(groups, name), path, taken)
+        return [found[name] for name in chain]
 
 
 def _chain(file: h5py.File, groups: h5py.Group, path: Path) -> list[str]:
@@ -33,13 +38,13 @@ def _chain(file: h5py.File, groups: h5py.Group, path: Path) -> list[str]:
     return text(chains, next(iter(chains))).split("/")
 
 
-def _step(group: h5py.Group, path: Path) -> Step:
+def _step(group: h5py.Group, path: Path, taken: int) -> Step:
     kind = [group.attrs.get(key) for key in ("Type", "SubType", "Representation")]
     values = array(group, "Transform")
     if values.dtype.kind not in "iuf":
         raise ValueError("its Transform is no array of numbers")
     if kind[0] == "linear" and values.shape in ((4, 4), (1, 4, 4)):
-        return _finite(values[()].reshape(4, 4).astype(np.float64), path)
+        return values[()].reshape(4, 4).astype(np.float64)
     if kind != ["nonlinear", "densefield", "displacements"] or "Domain" not in group:
         raise invalid(path.name, _KINDS, f"{' '.join(map(str, kind))} of shape {values.shape}")
     size, affine = (array(member(group, "Domain"), key) for key in ("Size", "Mapping"))
@@ -47,13 +52,7 @@ def _step(group: h5py.Group, path: Path) -> Step:
         raise ValueError(f"its domain is not that of displacements of shape {values.shape}")
     check_voxels(path.name, values.shape[:3])
     check_size(path.name, values.shape, values.dtype, most(values), "transform")
-    return _finite(values[()].astype(np.float32), path), _finite(affine[()].astype(np.float64), path)
-
-
-def _finite(values: np.ndarray, path: Path) -> np.ndarray:
-    if not np.isfinite(values).all():
-        raise invalid(path.name, "finite numbers", "NaN or infinite values")
-    return values
+    return numbers(path.name, values, np.dtype(np.float32), taken), affine[()].astype(np.float64)
 
 
 def _write(path: Path, steps: list[Step]) -> None:

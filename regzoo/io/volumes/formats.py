@@ -14,6 +14,7 @@ from regzoo.errors import InvalidError, invalid
 from regzoo.io.files import check_listed
 from regzoo.io.reading import by_suffix, check_file, check_size, check_voxels, readable, shown
 from regzoo.io.volumes import dicom, hdf5, itk, mgh, nifti
+from regzoo.io.volumes.values import intensity_array, label_array, smallest
 from regzoo.io.volumes.volume import Format, Volume
 
 FORMATS: dict[str, Format] = {
@@ -28,10 +29,6 @@ FORMATS: dict[str, Format] = {
     **dict.fromkeys((".tif", ".tiff"), itk.TIFF),
 }
 """Suffix -> format; of FILE/KEY within a file, FILE's."""
-
-_ROUNDING = 1e-3
-"""How far labels in floating point may be from integers: what scaling and a float32 make of them, no share of two."""
-_INTEGERS = (np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64)
 
 
 def read_image(
@@ -69,9 +66,7 @@ def checked_array(
     """
     shape = _checked_shape(name, file, volume, channels=labels or series)
     _check_size(name, file, shape)
-    values = np.asanyarray(file.values(volume)).reshape(shape)
-    values = values[..., None] if values.ndim == 2 else values
-    return (_label_array if labels else _intensity_array)(name, values, file.shape)
+    return (label_array if labels else intensity_array)(name, file, volume, (*shape, 1)[: max(len(shape), 3)])
 
 
 def read_grid(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
@@ -104,7 +99,7 @@ def exists(path: Path) -> bool:
 def write_image(array: np.ndarray, affine: np.ndarray, path: str | os.PathLike) -> None:
     """Writes integers in the smallest type that holds them, anything else as float32, in the format of the suffix."""
     write = writer(path)
-    write(_smallest(array) if array.dtype.kind in "biu" else array.astype(np.float32), affine, Path(path))
+    write(smallest(array) if array.dtype.kind in "biu" else array.astype(np.float32), affine, Path(path))
 
 
 def series_writer(
@@ -183,40 +178,3 @@ def _checked_shape(name: str, file: Volume, volume: int | None, channels: bool) 
         advice = f"; choose one volume with {options}" if len(shape) == 4 else ""
         raise InvalidError(f"{name} has {len(shape)} dimensions {shape}. Expected 3{advice}.")
     return shape
-
-
-def _intensity_array(name: str, values: np.ndarray, _shape: tuple[int, ...]) -> np.ndarray:
-    with np.errstate(over="ignore", invalid="ignore"):
-        array = values.astype(np.float32)
-    bad = array.size - int(np.isfinite(array).sum())
-    if bad:
-        raise invalid(name, "finite values", f"{bad} NaN or infinite voxels", "Replace them first.")
-    if array.min() == array.max():
-        raise invalid(name, "an image", f"the same value, {array.flat[0]:g}, everywhere")
-    return array
-
-
-def _label_array(name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    if not np.isfinite(values).all():
-        raise invalid(name, "finite labels", "NaN or infinite voxels", "Replace them first.")
-    if values.ndim == 4:
-        return values.astype(np.float32)
-    if values.dtype.kind == "b":
-        return values.astype(np.uint8)
-    if values.dtype.kind in "iu":
-        return values.astype(values.dtype.newbyteorder("="))
-    whole = np.rint(values)
-    fractional = values[np.abs(values - whole) > _ROUNDING]
-    if not fractional.size:
-        return _smallest(whole)
-    if len(shape) == 4 and shape[3] == 1:
-        return values.astype(np.float32)[..., None]
-    raise invalid(name, "integer labels", f"values between integers such as {fractional[0]:.9g}")
-
-
-def _smallest(values: np.ndarray) -> np.ndarray:
-    low, high = int(values.min()), int(values.max())
-    kind = next((k for k in _INTEGERS if np.iinfo(k).min <= low and high <= np.iinfo(k).max), None)
-    if kind is None:
-        raise invalid("labels", "64-bit integers", f"{low} to {high}")
-    return values.astype(kind)

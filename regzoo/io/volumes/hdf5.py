@@ -4,9 +4,11 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
+
 from regzoo.errors import MissingError
-from regzoo.io.hdf5 import SUFFIXES, array, most, opened
-from regzoo.io.volumes.volume import Format, Volume
+from regzoo.io.hdf5 import SUFFIXES, array, held, most, opened
+from regzoo.io.volumes.volume import Format, Volume, sliced
 
 
 def exists(path: Path) -> bool:
@@ -24,10 +26,11 @@ def _open(path: Path) -> Iterator[Volume]:
     with opened(path.parent) as file:
         if path.name not in file:
             raise MissingError(f"{path.parent}: no dataset '{path.name}'.")
-        found = array(file, path.name)
-        yield Volume(
-            found.shape, found.dtype, None, lambda volume: found[() if volume is None else (..., volume)], most(found)
-        )
+        yield _volume(array(file, path.name))
+
+
+def _volume(found: h5py.Dataset) -> Volume:
+    return Volume(found.shape, found.dtype, None, sliced(found), most(found), order="C", held=held(found))
 
 
 HDF5 = Format(_open)

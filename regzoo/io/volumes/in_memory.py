@@ -1,14 +1,13 @@
 """Images that are in memory already: those of nibabel, and arrays."""
 
-from collections.abc import Callable
-
 import numpy as np
 from nibabel.spatialimages import SpatialImage
 
 from regzoo.errors import invalid
+from regzoo.io.pieces import Order
 from regzoo.io.volumes.forms import remark
 from regzoo.io.volumes.nibabel_file import affine_of
-from regzoo.io.volumes.volume import Volume
+from regzoo.io.volumes.volume import Volume, sliced
 
 
 def is_array(source: object) -> bool:
@@ -27,15 +26,18 @@ def in_memory(name: str, source: object) -> Volume:
         InvalidError: If it is neither.
     """
     if isinstance(source, SpatialImage):
+        voxels = source.dataobj
         return Volume(
-            source.shape, source.get_data_dtype(), affine_of(source), _reader(source.dataobj), remark=remark(source)
+            *(source.shape, source.get_data_dtype(), affine_of(source), sliced(voxels)),
+            remark=remark(source),
+            order=_order(voxels),
         )
     if not is_array(source):
         expected = "a path, an Image, a nibabel image or an array"
         raise invalid(name, expected, f"a {type(source).__module__}.{type(source).__name__}")
     array = np.asanyarray(source)
-    return Volume(array.shape, array.dtype, None, _reader(array))
+    return Volume(array.shape, array.dtype, None, sliced(array), order=_order(array))
 
 
-def _reader(voxels: object) -> Callable[[int | None], np.ndarray]:
-    return lambda volume: np.asanyarray(voxels if volume is None else voxels[..., volume])
+def _order(voxels: object) -> Order:
+    return "C" if isinstance(voxels, np.ndarray) and voxels.flags.c_contiguous else "F"

@@ -68,15 +68,32 @@ def _volume(reader: object, head: itk_header.Header) -> Volume:
     if head.picture and len(shape) > 2:
         raise invalid(head.voxels.name, "one picture", f"{shape[2]} pages", "Write them as one volume, .nrrd.")
 
-    def values(volume: int | None) -> np.ndarray:
+    def values(volume: int | None) -> _Pixels:
         head.check(math.prod(shape) * kind.itemsize)
         if volume is not None:
             reader.SetExtractSize((*shape[:3], 0))
             reader.SetExtractIndex((0, 0, 0, volume))
-        array = simpleitk().GetArrayFromImage(reader.Execute()).T
-        return np.moveaxis(array, 0, -1) if kind.shape else array
+        return _Pixels(reader.Execute(), bool(kind.shape))
 
-    return Volume(shape, kind, LPS if head.picture else affine_of(reader), values, head.most, head.remark)
+    held = math.prod(shape) * kind.itemsize
+    return Volume(shape, kind, LPS if head.picture else affine_of(reader), values, head.most, head.remark, held=held)
+
+
+class _Pixels:
+    """The pixels of an image of SimpleITK, without a copy of them.
+
+    Args:
+        image: The image, which is kept, for the pixels are its own.
+        vectors: Whether a pixel is several numbers, which are the last axis.
+    """
+
+    def __init__(self, image: object, vectors: bool) -> None:
+        self._image, array = image, simpleitk().GetArrayViewFromImage(image).T
+        self._array = np.moveaxis(array, 0, -1) if vectors else array
+        self.shape, self.dtype = self._array.shape, self._array.dtype
+
+    def __getitem__(self, places: tuple[slice, ...]) -> np.ndarray:
+        return self._array[places]
 
 
 def dtype_of(reader: object) -> np.dtype:

@@ -11,6 +11,8 @@ from regzoo.io.streams import RATIO
 
 _LIMIT = 2**20
 """Bytes of text before the voxels."""
+_FIELD = 1000
+"""Letters of a field, comments and pairs of key and value left out: of longer ones ITK 5.4 dies."""
 _CHUNK = 2**20
 _OPEN = (
     "the header does not say {}. regzoo takes the axes to run along L, P, S, as ITK does; if they do not, write the "
@@ -61,6 +63,7 @@ class Header:
 def meta(path: Path) -> Header:
     """Returns that of a MetaImage, .mha or .mhd."""
     text, start = _text(path, rb"(?im)^ElementDataFile *=.*\r?\n?")
+    _check_dims(text, "NDims *=")
     name = _value(text, r"ElementDataFile *=")
     voxels = path if name.upper() == "LOCAL" else path.parent / name
     if voxels is not path and (name != Path(name).name or "%" in name or name.upper() == "LIST" or "\\" in name):
@@ -78,6 +81,9 @@ def meta(path: Path) -> Header:
 def nrrd(path: Path) -> Header:
     """Returns that of a NRRD file."""
     text, start = _text(path, rb"\r?\n\r?\n")
+    _check_dims(text, "dimension:")
+    if any(len(line) > _FIELD and re.match(r"[^#:]*:(?!=)", line) for line in text.splitlines()):
+        raise ValueError(f"a field of its header has more than {_FIELD} letters")
     if re.search(r"(?im)^data ?file:", text):
         raise invalid(path.name, "voxels in the file itself", "the name of another file", "Write it anew as one file.")
     units = set(re.findall(r'"(.*?)"', _value(text, "space units:")))
@@ -112,9 +118,16 @@ def _text(path: Path, end: bytes) -> tuple[str, int]:
     return data[: match.end()].decode("latin-1"), match.end()
 
 
+def _check_dims(text: str, key: str) -> None:
+    """Refuses a count of axes that is none of an image's: with -1, ITK 5.4 counts for ever."""
+    found = re.findall(rf"(?im)^{key}(.*)$", text)
+    if not found or not all(re.fullmatch(r"\s*[1-5]\s*", each) for each in found):
+        raise ValueError("its header tells of no count of axes, or of another than 1 to 5")
+
+
 def _value(text: str, key: str) -> str:
-    match = re.search(rf"(?im)^{key}[ \t]*(.*?)\s*$", text)
-    return match[1] if match else ""
+    match = re.search(rf"(?im)^{key}(.*)$", text)
+    return match[1].strip() if match else ""
 
 
 def _zlib_size(file: object, size: int) -> int:

@@ -11,7 +11,7 @@ from nibabel.spatialimages import SpatialImage
 
 from regzoo.io.streams import Stream, most, opened
 from regzoo.io.volumes.forms import remark
-from regzoo.io.volumes.volume import Volume
+from regzoo.io.volumes.volume import Volume, sliced
 
 _MILLIMETRES = {"meter": 1e3, "micron": 1e-3}
 
@@ -49,10 +49,7 @@ def volume_of(image: SpatialImage, file: Path) -> Volume:
         image: The image.
         file: The file that holds its voxels.
     """
-
-    def values(volume: int | None) -> np.ndarray:
-        return np.asanyarray(image.dataobj if volume is None else image.dataobj[..., volume])
-
+    values = sliced(image.dataobj)
     return Volume(
         image.shape, image.get_data_dtype(), affine_of(image), values, most(file), remark(image), _step(image)
     )
