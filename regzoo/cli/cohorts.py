@@ -12,7 +12,19 @@ from regzoo.cli.door import typed
 from regzoo.cli.machine import Device, Threads, take
 from regzoo.cli.options import Json, Quiet
 from regzoo.cli.output import print_json, visible
-from regzoo.cli.registering import Better, Guided, Iterations, Loss, Method, Refine, StartAny
+from regzoo.cli.registering import (
+    Better,
+    FailOn,
+    Guided,
+    Iterations,
+    Loss,
+    Method,
+    NoError,
+    Refine,
+    StartAny,
+    check_fail_on,
+    fail,
+)
 from regzoo.io.files import check_writable
 
 commands = typer.Typer()
@@ -49,6 +61,8 @@ def cohort(
     guided: Guided = False,
     only_if_better: Better = False,
     alignment: StartAny = None,
+    no_error: NoError = False,
+    fail_on: FailOn = None,
     index: Annotated[
         int | None,
         typer.Option(
@@ -75,7 +89,11 @@ def cohort(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Register many pairs and keep every result. What is done and whole is left alone; exit code 1 if a pair failed."""
+    """Register many pairs and keep every result. What is done and whole is left alone; exit code 1 if a pair failed.
+
+    Exit code 1 is of pairs that could not be registered; with --fail-on, 3 is of those whose verdict is so bad.
+    """
+    check_fail_on(fail_on, no_error)
     if (model is None) == (method is None):
         raise typer.BadParameter("Give one of --model and --method.")
     if index is not None and collect:
@@ -98,6 +116,7 @@ def cohort(
             guided=guided,
             only_if_better=only_if_better,
             alignment=alignment,
+            error=not no_error,
             index=index,
             collect=collect,
             workers=workers,
@@ -114,6 +133,7 @@ def cohort(
         typer.echo(f"Written to {output}: cohort.tsv, index.html", err=True)
     if set(found.counts()) - {"done"}:
         raise typer.Exit(1)
+    fail([row.get("verdict") for row in found.rows], fail_on)
 
 
 @commands.command()

@@ -1,7 +1,8 @@
 """register, demo: pairs of images."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,7 +12,7 @@ from regzoo.cli.bar import shown
 from regzoo.cli.door import typed
 from regzoo.cli.machine import Device, Threads, take
 from regzoo.cli.options import Json, Output, Quiet, Volume
-from regzoo.cli.output import print_result, print_table
+from regzoo.cli.output import print_result, print_table, visible
 from regzoo.io.files import check_writable
 
 commands = typer.Typer()
@@ -67,6 +68,17 @@ Better = Annotated[
     bool, typer.Option("--only-if-better", help="Keep the start where the registration fits hardly better.")
 ]
 Gif = Annotated[bool, typer.Option("--gif", help="Write report.gif too: the fixed and the moving image in turn.")]
+NoError = Annotated[
+    bool, typer.Option("--no-error", help="Expect no error and give no verdict: spares four passes of the network.")
+]
+FailOn = Annotated[
+    Literal["failed", "look"] | None,
+    typer.Option(
+        metavar="VERDICT",
+        help="Exit code 3 if the verdict is failed; with look, if look or failed. The result is written nevertheless.",
+        show_default=False,
+    ),
+]
 Labels = Annotated[Path | None, typer.Option(help="Label map on this image's grid.", show_default=False)]
 Mask = Annotated[
     Path | None,
@@ -115,6 +127,8 @@ def register(
     fixed_volume: Volume = None,
     moving_volume: Volume = None,
     alignment: StartAny = None,
+    no_error: NoError = False,
+    fail_on: FailOn = None,
     output: Output = Path("out"),
     gif: Gif = False,
     device: Device = None,
@@ -122,9 +136,10 @@ def register(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Register MOVING to FIXED. Writes the moved image, the transform, figures (result.json) and a picture."""
+    """Register MOVING to FIXED. Writes the moved image, the transform, figures and verdict (result.json), a picture."""
     from regzoo.world.images import Image
 
+    check_fail_on(fail_on, no_error)
     if model is not None and method is not None:
         raise typer.BadParameter("Give one of --model and --method.")
     entry = None if model is None else hub.take(model)  # this and the images before Keras, which takes seconds
@@ -151,10 +166,12 @@ def register(
             fixed_points=fixed_points,
             moving_points=moving_points,
             alignment=alignment,
+            error=not no_error,
         )
         result.facts["command"] = typed(ctx)
         result.save(output, gif=gif)
     print_result(result, output, as_json, _print_result, quiet, ["report.gif"] if gif else [])
+    fail([result.facts.get("verdict")], fail_on)
 
 
 @commands.command()
@@ -181,6 +198,20 @@ def demo(
         typer.echo(line)
 
 
+def check_fail_on(fail_on: str | None, no_error: bool) -> None:
+    """Refuses an exit code that hangs on a verdict which is not asked for."""
+    if fail_on and no_error:
+        raise typer.BadParameter("Give one of --fail-on and --no-error.")
+
+
+def fail(verdicts: Iterable[str | None], least: str | None) -> None:
+    """Ends with exit code 3 if a verdict is as bad as `least`, or worse."""
+    from regzoo.registration.expected.verdict import worse
+
+    if least and any(worse(word, least) for word in verdicts):
+        raise typer.Exit(3)
+
+
 _LABELS_SHOWN = 10
 _STARTS = {
     "center": "image centre on image centre",
@@ -205,6 +236,8 @@ def _print_candidates(fixed: "regzoo.world.images.Image", moving: "regzoo.world.
 
 
 def _print_result(facts: dict) -> None:
+    from regzoo.registration.report.words import sentences
+
     before, after = facts["scores"]["before"], facts["scores"]["after"]
     rows = [("correlation", before["ncc"], after["ncc"])] if "ncc" in after else []
     for key, unit in (("dice", ""), ("hd95", " mm"), ("centroid", " mm")):
@@ -241,6 +274,8 @@ def _print_result(facts: dict) -> None:
     typer.echo("seconds " + ", ".join(f"{step} {value:.2f}" for step, value in seconds.items()))
     for text in facts["warnings"]:
         typer.echo(f"warning: {text}", err=True)
+    for line in sentences(facts):
+        typer.echo(visible(line))
 
 
 def _ways(key: str, name: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ from regzoo.cache import expanded
 from regzoo.errors import InvalidError, MissingError, invalid
 from regzoo.io.files import atomic_file, sha256
 from regzoo.io.yaml_json import dump_yaml, parse_json, parse_yaml, read_text
+from regzoo.schema.calibration import ERROR
 from regzoo.schema.card import (
     CONFIG,
     README,
@@ -110,7 +111,7 @@ def manifest(folder: str | os.PathLike) -> tuple[FileEntry, ...]:
         folder: The entry's folder.
 
     Returns:
-        Entries for config, weights, recipe, scores and pictures, as far as they exist.
+        Entries for config, weights, recipe, scores, calibration and pictures, as far as they exist.
 
     Raises:
         MissingError: If there is no config or no weights.
@@ -119,7 +120,7 @@ def manifest(folder: str | os.PathLike) -> tuple[FileEntry, ...]:
     for name in REQUIRED:
         if not (folder / name).is_file():
             raise MissingError(f"{folder} has no {name}.")
-    paths = [folder / name for name in (CONFIG, WEIGHTS, RECIPE, SCORES) if (folder / name).is_file()]
+    paths = [folder / name for name in (CONFIG, WEIGHTS, RECIPE, SCORES, ERROR) if (folder / name).is_file()]
     paths += sorted(folder.glob("*.png"))
     return tuple(FileEntry(path=path.name, sha256=sha256(path), bytes=path.stat().st_size) for path in paths)
 

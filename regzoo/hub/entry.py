@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from regzoo.hub import cards, remote, store
 from regzoo.hub.address import Address
-from regzoo.io.yaml_json import decoded
+from regzoo.io.yaml_json import decoded, parse_json
+from regzoo.schema.calibration import ERROR, ERROR_LIMIT, Calibration
 from regzoo.schema.card import Card
 from regzoo.schema.own import OwnConfig
+from regzoo.schema.strict import validate
 
 if TYPE_CHECKING:
     from regzoo.schema.networks import ModelConfig
@@ -66,6 +68,13 @@ class Entry:
     def config(self) -> "ModelConfig":
         """Returns the checked `config.json`; raises InvalidError, also where the network is its user's own."""
         return cards.parse_config(self.text(cards.CONFIG, cards.CONFIG_LIMIT), str(self.folder / cards.CONFIG))
+
+    def calibration(self) -> Calibration | None:
+        """Returns the checked `error.json`, by which an error is expected; None where the card lists none."""
+        if ERROR not in [file.path for file in self.card.files]:
+            return None
+        source = str(self.folder / ERROR)
+        return validate(Calibration, parse_json(self.text(ERROR, ERROR_LIMIT), source), source)
 
     def own(self) -> OwnConfig | None:
         """Returns the checked `config.json` of a network that is its user's own; None if it is one of regzoo's."""

@@ -14,9 +14,10 @@ from regzoo.errors import InvalidError, RegzooError, invalid
 from regzoo.hub import cards
 from regzoo.hub.address import Address
 from regzoo.io.files import sha256
+from regzoo.schema.calibration import ERROR, ERROR_LIMIT
 from regzoo.schema.card import WEIGHTS_LIMIT, Card, FileEntry
 
-KEPT = {cards.CONFIG: cards.CONFIG_LIMIT, cards.WEIGHTS: 4 * WEIGHTS_LIMIT + 2**20}
+KEPT = {cards.CONFIG: cards.CONFIG_LIMIT, cards.WEIGHTS: 4 * WEIGHTS_LIMIT + 2**20, ERROR: ERROR_LIMIT}
 """Files that are taken into memory where they are verified, and the most bytes they may have."""
 _LEFT = re.compile(r"(?P<target>\.([a-z0-9-]+@[0-9.]+|[0-9a-f]{40}))-(([0-9a-f]{8}-\d+-)?\w{8}|removed)")
 """Names of what is copied to a folder of the cache, or removed from it."""

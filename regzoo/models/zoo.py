@@ -21,7 +21,8 @@ def load(name: Model) -> RegistrationModel:
             `hub.take` gave. A loaded model is returned as it is.
 
     Returns:
-        The Keras model; `model.card` is its `Card`, `model.source` the name by which these very bytes are found again.
+        The Keras model; `model.card` is its `Card`, `model.source` the name by which these very bytes are found again,
+        `model.calibration` what is known of its error, or None.
 
     Raises:
         RegzooError: If there is no such model, or its files are damaged or do not fit its config.
@@ -49,7 +50,7 @@ def load(name: Model) -> RegistrationModel:
         card.input.check(config)
         model = build(config, card.input.spacing)
         weights.load(model, entry.weights())
-    model.card, model.source = card, entry.pin
+    model.card, model.source, model.calibration = card, entry.pin, entry.calibration()
     return model
 
 

@@ -64,6 +64,7 @@ def cohort(
     guided: bool = False,
     only_if_better: bool = False,
     alignment: Alignment | None = None,
+    error: bool = True,
     index: int | None = None,
     collect: bool = False,
     workers: int = 1,
@@ -89,6 +90,7 @@ def cohort(
         guided: Whether labels guide `method` and `refine`.
         only_if_better: Whether the start is kept where the registration fits hardly better.
         alignment: How to start.
+        error: Whether an error is expected of each result, and a verdict given.
         index: Only this pair, the first is 1; no table is written.
         collect: Whether only the table is written, of what is there.
         workers: Processes of this machine, each with its share of the processors; more than one need Dask (extra
@@ -115,7 +117,7 @@ def cohort(
         [('b_to_a', 'done'), ('a_to_b', 'done')]
     """
     options = {"refine": refine, "loss": loss, "iterations": iterations, "guided": guided}
-    options |= {"only_if_better": only_if_better, "alignment": alignment}
+    options |= {"only_if_better": only_if_better, "alignment": alignment} | ({} if error else {"error": False})
     names = checked_method(model, method, alignment)
     check_effort(names, loss, guided, refine, iterations)
     _check_workers(workers, scheduler)

@@ -6,6 +6,7 @@ from pathlib import Path
 from regzoo.errors import MissingError
 from regzoo.io.yaml_json import parse_json, read_text
 from regzoo.registration.register import register
+from regzoo.registration.report.words import sentences
 
 MODEL, MODEL_OF_DATA = "brain-mr-dvf", "hippocampus-mr-dvf"
 IMAGES = Path(__file__).resolve().parent / "demo_images"
@@ -43,6 +44,7 @@ def run(output: Path, data: Path | None = None, command: str | None = None) -> I
     seconds = facts["seconds"]["network"]
     yield f"folds: {100 * facts['jacobian']['folds']:.4f} % of voxels; network {seconds:.2f} s, with its compilation"
     yield from (f"warning: {text}" for text in facts["warnings"])
+    yield from sentences(facts)
     result.facts["command"] = command
     result.save(output)
     yield f"To look at: {output / 'report.html'}, in a browser; everything else is beside it."

@@ -191,7 +191,7 @@ def evaluate(
     rows = []
     for number, record in enumerate(records, start=1):
         try:
-            result = register(model=model, alignment=alignment, **record.sources())
+            result = register(model=model, alignment=alignment, error=False, **record.sources())
         except RegzooError as error:
             raise InvalidError(f"pair {number}, {record.moving} -> {record.fixed}: {error}") from error
         row = {"fixed": record.fixed.name, "moving": record.moving.name, **figures(result.facts)}
@@ -222,6 +222,8 @@ def figures(facts: Mapping) -> dict[str, float]:
     row |= {key: value for key, value in facts.get("jacobian", {}).items() if key in _VOLUME}
     if "inverse_residual" in scores:
         row |= {"inverse_residual": scores["inverse_residual"]["mean"]}
+    error = facts.get("error")
+    row |= {"error": error["mean"], "error_bound": error["bound"]} if error else {}
     seconds = facts["seconds"]
     row |= {f"{step}_seconds": seconds[step] for step in ("network", "warp") if step in seconds}
     return row | {"warnings": " ".join(facts["warnings"])}

@@ -1,6 +1,8 @@
 """Registration by a network: views of a pair in, a transform in mm, or predicted labels, out."""
 
+import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from keras import ops
@@ -10,6 +12,8 @@ from regzoo.backend import Tensor
 from regzoo.errors import InvalidError, invalid
 from regzoo.models import RegistrationModel
 from regzoo.registration.candidates import misfits
+from regzoo.registration.expected.evidence import Asked, lncc_residual
+from regzoo.registration.expected.passes import Remembered, differences, mirror_gain
 from regzoo.registration.orientation import mirrored, shows_inside, turned_start
 from regzoo.registration.scores import Side, unscored
 from regzoo.registration.sides import open_geometry
@@ -35,6 +39,7 @@ class NetworkPair:
     ) -> None:
         self.inputs = model.card.input.model_copy(update={"alignment": alignment} if alignment else {})
         self.fixed, self.moving = fixed, moving
+        self.card, self.predict = model.card, Remembered(model.predict_on_batch)
         self.lungs = masks.get("fixed_mask")
         """The fixed image's lungs, for a network that looks at them."""
         if self.inputs.around == "lungs" and self.lungs is None:
@@ -74,30 +79,53 @@ class NetworkPair:
         views = {"fixed": self.fixed_view, "moving": self.moving_view}
         return {name: to_batch(seen.image, self.dims) for name, seen in views.items()}
 
+    @functools.cached_property
+    def against(self) -> list[str]:
+        """What of the images is not as the model knows it, in sentences."""
+        images = self.fixed.image, self.moving.image
+        return misfits(self.card, *images) + turned_start(self.card, *images)
+
     def facts(self, model: RegistrationModel) -> dict:
         """Returns what is known of a registration by a network before it is scored."""
         sides = self.fixed, self.moving
-        images = [each.image for each in sides]
-        against = misfits(model.card, *images) + turned_start(model.card, *images)
         return {
             "model": model_facts(model),
             "start": self.inputs.alignment,
-            "warnings": open_geometry(*sides) + unscored(*sides) + against,
+            "warnings": open_geometry(*sides) + unscored(*sides) + self.against,
         }
 
 
-def predicted_transform(model: RegistrationModel, pair: NetworkPair) -> tuple[Transform, list[str]]:
+def predicted_transform(pair: NetworkPair) -> tuple[Transform, list[str]]:
     """Returns the transform that a network predicts, from fixed to moving space, its grid the fixed image's.
 
     Returns:
         The transform, and whether a mirror image would fit better.
     """
     batch = pair.batch()
-    prediction = model.predict_on_batch(batch)
+    prediction = pair.predict(batch)
     found = _from_fixed_to_moving_grid(prediction, pair).then(pair.start)
     tells_sides = pair.dims == 3 and shows_inside(pair.fixed.image) and shows_inside(pair.moving.image)
-    doubted = mirrored(batch, prediction, model.predict_on_batch, pair.inputs.axes) if tells_sides else []
+    doubted = mirrored(batch, prediction, pair.predict, pair.inputs.axes) if tells_sides else []
     return Transform(found.steps, pair.fixed.image.grid), doubted
+
+
+def asked_again(pair: NetworkPair) -> Asked:
+    """Asks the network about the pair changed a little, in four more passes, or three where it was mirrored before."""
+    batch, predict = pair.batch(), pair.predict
+    ddf = ops.convert_to_numpy(predict(batch)["ddf"])
+    axes, dims, grid = pair.inputs.axes, pair.dims, pair.grid
+    axis = max(axes.find("R"), axes.find("L")) if dims == 3 else 0
+    fixed, moving = (Image(seen.image[..., 0], seen.grid.affine) for seen in (pair.fixed_view, pair.moving_view))
+    anatomy = None if pair.lungs is None else resample(pair.lungs, grid, order=0).array > 0
+    asked = Asked(fixed, moving, dims, anatomy=anatomy)
+
+    def residual(one: np.ndarray, two: np.ndarray) -> float:
+        one, two = (from_batch(each, dims)[..., 0] for each in (one, two))
+        return float(lncc_residual(one, two, dims)[asked.inside].mean())
+
+    to_mm = (pair.moving_view.grid.affine[:3, :3]).T
+    apart = [spatial_field(each, dims) @ to_mm for each in differences(batch, ddf, predict, axis)]
+    return replace(asked, differences=apart, mirror=mirror_gain(batch, ddf, predict, axis, residual))
 
 
 def _from_fixed_to_moving_grid(prediction: Mapping[str, Tensor], pair: NetworkPair) -> Transform:

@@ -1,16 +1,20 @@
 """register: two images and a model in; the moved image, a transform, figures, warnings and a picture out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import get_args
 
 from regzoo import backend, classical
 from regzoo.errors import InvalidError, invalid, unknown
 from regzoo.io.provenance import provenance
 from regzoo.models import RegistrationModel, zoo
+from regzoo.registration.expected.evidence import Asked, evidence
+from regzoo.registration.expected.expectation import expected
+from regzoo.registration.expected.verdict import not_for, verdict
 from regzoo.registration.fit import fit, fit_doubts
-from regzoo.registration.network import NetworkPair, predicted_labels, predicted_transform
+from regzoo.registration.network import NetworkPair, asked_again, predicted_labels, predicted_transform
 from regzoo.registration.orientation import still_turned
+from regzoo.registration.report.words import done
 from regzoo.registration.results import Result, clock
 from regzoo.registration.scores import Side, alike, doubts, in_view, label_doubts, overlap, score, unscored
 from regzoo.registration.sides import (
@@ -25,6 +29,7 @@ from regzoo.registration.sides import (
     read_masks,
     read_side,
 )
+from regzoo.schema.calibration import Calibration
 from regzoo.schema.losses import any_contrast
 from regzoo.world.alignment import Alignment, aligned
 from regzoo.world.images import Grid, Image, Source
@@ -52,6 +57,7 @@ def register(
     moving_points: Points | None = None,
     alignment: Alignment | None = None,
     spacing: Sequence[float] | None = None,
+    error: bool = True,
 ) -> Result:
     """Registers the moving image to the fixed image, by a network or by optimisation.
 
@@ -79,6 +85,8 @@ def register(
             was trained; for a `method`, `"center"`.
         spacing: Millimetres along the axes of images that are arrays; these are taken to run along R, A, S from the
             origin. For another geometry: `regzoo.Image(array, affine)`.
+        error: Whether an error in mm is expected of the result, and a verdict given. A network is asked four times more
+            for it.
 
     Returns:
         The result; `result.save(folder)` writes it.
@@ -109,6 +117,7 @@ def register(
         sides, masks, origin = _read(*read_images(fixed, moving, spacing), files)
     asked = {"refine": refine, "loss": loss, "iterations": iterations, "guided": guided}
     origin["options"] = asked | {"only_if_better": only_if_better, "alignment": alignment}
+    origin["options"] |= {} if error else {"error": False}
     start_at = alignment or ("center" if model is None else model.card.input.alignment)
     _check_given(*sides, masks, start_at, model, refine)
     labels = guiding_labels(*sides) if guided else None
@@ -123,8 +132,8 @@ def register(
         with clock(seconds, "network"):
             pair = NetworkPair(model, *sides, alignment, masks)
         if not model.has_field:
-            return _segmented(model, pair, origin, seconds)
-        found = _by_model(model, pair, seconds)
+            return _segmented(model, pair, origin, seconds, error)
+        found = _by_model(model, pair, seconds, error)
     if refine:
         found = _refined(*sides, found, replace(guidance, iterations=refine), seconds)
     if guided:
@@ -132,7 +141,8 @@ def register(
             "The labels guided the registration: their overlap says nothing about its quality."
         )
     result = _result(*sides, replace(found, facts=origin | found.facts), seconds, only_if_better)
-    return result if model is None else replace(result, card=model.card)
+    result = result if model is None else replace(result, card=model.card)
+    return _judged(result, found, seconds) if error else result
 
 
 @dataclass(frozen=True)
@@ -145,6 +155,11 @@ class _Found:
     anatomy: Image | None
     """Where it is judged whether the images fit; None: everywhere."""
     lungs: bool = False
+    against: list[str] = field(default_factory=list)
+    """Warnings that speak against the whole result."""
+    asked: Asked | None = None
+    """What an error is expected by."""
+    calibration: Calibration | None = None
 
 
 def _read(fixed: Image, moving: Image, files: dict) -> tuple[tuple[Side, Side], dict[str, Image], dict]:
@@ -249,13 +264,30 @@ def _by_method(
     return _Found(start, transform, facts, masks.get("fixed_mask"))
 
 
-def _by_model(model: RegistrationModel, pair: NetworkPair, seconds: dict[str, float]) -> _Found:
-    """Registers by a network."""
+def _by_model(model: RegistrationModel, pair: NetworkPair, seconds: dict[str, float], judged: bool) -> _Found:
+    """Registers by a network, and asks it again if an error is to be expected."""
     with clock(seconds, "network"):
-        transform, doubted = predicted_transform(model, pair)
-    facts = pair.facts(model)
+        transform, doubted = predicted_transform(pair)
+    facts, asked, calibration = pair.facts(model), None, getattr(model, "calibration", None)
     facts["warnings"] += doubted
-    return _Found(pair.start, transform, facts, pair.lungs, model.card.input.around == "lungs")
+    if judged and calibration is not None:
+        with clock(seconds, "error"):
+            asked = asked_again(pair)
+    against = [*pair.against, *doubted]
+    lungs = model.card.input.around == "lungs"
+    return _Found(pair.start, transform, facts, pair.lungs, lungs, against, asked, calibration)
+
+
+def _judged(result: Result, found: _Found, seconds: dict[str, float]) -> Result:
+    """Adds the error that is expected and the verdict."""
+    amount, error = None, None
+    if found.asked is not None:
+        with clock(seconds, "error"):
+            amount = expected(evidence(found.asked, result.transform, found.start), found.calibration)
+            error = amount.on(result.fixed.grid)
+    facts = {} if amount is None else {"error": amount.facts}
+    facts |= verdict(amount, found.calibration, found.against) | {"not_for": not_for(result.card)}
+    return replace(result, facts=result.facts | facts | {"done": done(result.facts)}, error=error)
 
 
 def _refined(
@@ -280,9 +312,10 @@ def _result(fixed: Side, moving: Side, found: _Found, seconds: dict[str, float],
         if only_if_better and fitted.fitted_already:
             transform, moved = start.within(grid), started
         labels = moving.labels and transform.apply_labels(moving.labels, grid)
-    facts["warnings"] += padded(fixed, moving) + fit_doubts(fitted, only_if_better, found.lungs)
+    against = fit_doubts(fitted, only_if_better, found.lungs)
     if "method" in facts:
-        facts["warnings"] += still_turned(fixed.image, moved)
+        against += still_turned(fixed.image, moved)
+    facts["warnings"] += padded(fixed, moving) + against
     with clock(seconds, "scores"):
         vectors = transform.displacement(grid)
         before = score(fixed, moving, start, started, seen)
@@ -293,6 +326,7 @@ def _result(fixed: Side, moving: Side, found: _Found, seconds: dict[str, float],
         told = f"{beyond} of {len(fixed.points)} fixed landmarks lie beyond the fixed image, where no field moves them."
         facts["warnings"].append(told)
     facts["warnings"] += doubts(scores, jacobian, not any_contrast(facts.get("loss")))
+    found.against.extend([*against, *label_doubts(scores)])
     return Result(
         fixed=fixed.image,
         moving=moving.image,
@@ -308,7 +342,9 @@ def _result(fixed: Side, moving: Side, found: _Found, seconds: dict[str, float],
     )
 
 
-def _segmented(model: RegistrationModel, pair: NetworkPair, origin: dict, seconds: dict[str, float]) -> Result:
+def _segmented(
+    model: RegistrationModel, pair: NetworkPair, origin: dict, seconds: dict[str, float], judged: bool
+) -> Result:
     """Predicts the moving image's labels on the fixed image; there is no transform."""
     fixed, moving = pair.fixed, pair.moving
     if moving.labels is None:
@@ -324,6 +360,8 @@ def _segmented(model: RegistrationModel, pair: NetworkPair, origin: dict, second
             laid = pair.start.apply_labels(moving.labels, fixed.image.grid)
             scores = alike(overlap(fixed.labels, laid, shared), overlap(fixed.labels, labels, shared))
     facts = origin | pair.facts(model) | {"scores": scores, "seconds": seconds}
+    if judged:
+        facts |= {"done": done(facts), "not_for": not_for(model.card)} | verdict(None, None, pair.against)
     nowhere = [str(value) for value in pair.labels if not mask(labels, value).any()]
     if nowhere:
         facts["warnings"].append(f"Labels that the model found nowhere on the fixed image: {', '.join(nowhere)}.")

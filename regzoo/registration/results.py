@@ -39,6 +39,7 @@ class Result:
         fixed_points: Landmarks of the fixed image (N, 3) in RAS mm, if given.
         moving_points: Landmarks of the moving image, if given, in its own space.
         card: What the model says of itself.
+        error: How far off the map is expected to be, mm, on the fixed image's grid; None where that is not known.
     """
 
     fixed: Image
@@ -53,6 +54,7 @@ class Result:
     fixed_points: np.ndarray | None = None
     moving_points: np.ndarray | None = None
     card: Card | None = None
+    error: Image | None = None
 
     def __repr__(self) -> str:
         model = self.facts.get("model")
@@ -65,7 +67,7 @@ class Result:
         return f"<Result {self.fixed.grid.text()}, by {by}: {', '.join(told)}>"
 
     def save(self, folder: str | os.PathLike, *, gif: bool = False) -> Path:
-        """Writes moved.nii.gz, moved_labels.nii.gz, the transform (what there is), two reports and result.json.
+        """Writes moved.nii.gz, moved_labels.nii.gz, error.nii.gz, the transform (what there is), reports, result.json.
 
         report.png is a picture; report.html, a page for any browser that needs nothing beside it, shows three planes.
 
@@ -84,9 +86,7 @@ class Result:
         folder = Path(folder)
         check_writable(folder, folder=True)
         files = self._contents()
-        with atomic_folder(
-            folder, LISTING, ["moved.nii.gz", "moved_labels.nii.gz", "report.gif", *_TRANSFORMS]
-        ) as path:
+        with atomic_folder(folder, LISTING, _SOMETIMES) as path:
             for name, content in files.items():
                 content.save(path / name)
             with clock(self.facts["seconds"], "picture"):
@@ -105,7 +105,7 @@ class Result:
 
     def _contents(self) -> dict[str, Image | Transform]:
         """Returns what is written by the names of the files."""
-        files = {"moved.nii.gz": self.moved, "moved_labels.nii.gz": self.moved_labels}
+        files = {"moved.nii.gz": self.moved, "moved_labels.nii.gz": self.moved_labels, "error.nii.gz": self.error}
         if self.transform is not None:
             field, matrix, both = _TRANSFORMS
             files[field] = self.transform
@@ -130,7 +130,7 @@ def _changes(scores: dict) -> list[str]:
 
 
 _TRANSFORMS = ("transform.nii.gz", "transform.tfm", "transform.h5")
-_SOMETIMES = ("moved.nii.gz", "moved_labels.nii.gz", "report.gif", *_TRANSFORMS)
+_SOMETIMES = ("moved.nii.gz", "moved_labels.nii.gz", "error.nii.gz", "report.gif", *_TRANSFORMS)
 """Files that a result may lack; those of an earlier one go."""
 
 

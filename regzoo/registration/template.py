@@ -177,7 +177,7 @@ def mirror_of(grid: Grid) -> Transform:
 def _registering(model: RegistrationModel | None, method: object, options: dict) -> Callable[[Source, Source], Result]:
     def registered(fixed: Source, moving: Source) -> Result:
         with progress.heard_by(lambda *_: None):  # the bar is that of the rounds
-            return register(fixed, moving, model, method=method, **options)
+            return register(fixed, moving, model, method=method, error=False, **options)
 
     return registered
 

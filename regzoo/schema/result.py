@@ -14,6 +14,7 @@ from regzoo.schema.strict import Strict
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Figures = dict[str, JsonValue]
+Millimetres = Annotated[float, Field(ge=0)]
 
 
 class InputFile(Strict):
@@ -74,8 +75,38 @@ class ModelFacts(Strict):
     """The name by which these very bytes are found again."""
 
 
+class ExpectedError(Strict):
+    """How far off the map is expected to be, from what is seen without labels; `error.nii.gz` is the map of it.
+
+    What is expected is learned from pairs whose truth is known, most of them simulated: see the model's card.
+    """
+
+    mean: Millimetres
+    """Inside the anatomy."""
+    p95: Millimetres
+    """95 of 100 places in the anatomy are expected to be off by less."""
+    bound: Millimetres
+    """Of ten registrations that look like this one, the mean error of nine is below."""
+    risk: Annotated[float, Field(ge=0, le=1)]
+    """How probably it is wrong (mean error above 5 mm, or Dice below half of the usual), were half of all wrong."""
+    calibration: str
+    """Of which model, `name@version`, or of `methods`."""
+
+
 class ImageResult(_Record):
     """`result.json` of `regzoo register`: by a `model`, or by `method`."""
+
+    verdict: Literal["good", "look", "failed"] | None = None
+    """Null where none was asked for. `look` also where no error can be expected."""
+    reasons: tuple[str, ...] = ()
+    """Why, in sentences."""
+    look_at: tuple[str, ...] = ()
+    """What a reader should look at, in sentences."""
+    not_for: tuple[str, ...] = ()
+    """What the result is not to be used for, in sentences."""
+    done: str | None = None
+    """What was done, in a sentence."""
+    error: ExpectedError | None = None
 
     model: ModelFacts | None = None
     method: str | None = None

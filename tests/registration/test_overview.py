@@ -28,6 +28,13 @@ def test_the_worst_comes_first(by, values, expected):
     assert "".join(each["pair"] for each in worst_first(rows, by)) == expected
 
 
+def test_of_one_verdict_the_largest_expected_error_comes_first():
+    errors = {"a": 1.0, "b": 4.0, "c": None, "d": 2.5}
+    rows = [row(name, verdict="look", error=error, dice_after=0.5) for name, error in errors.items()]
+    rows.append(row("e", verdict="failed", error=0.5, dice_after=0.9))
+    assert "".join(each["pair"] for each in worst_first(rows, "dice")) == "ecbda"
+
+
 def test_failures_then_verdicts_then_scores_with_links(tmp_path):
     figures = {"dice_before": 0.25, "ncc_before": 0.1, "ncc_after": 0.2}
     rows = [

@@ -149,6 +149,19 @@ def test_a_noisy_head_of_a_millimetre_takes_ten_megabytes_at_most(tmp_path):
     assert 'id="coarser"' in path.read_text(encoding="utf-8")
 
 
+def test_the_expected_error_comes_back_in_mm(tmp_path):
+    grid = Grid(SHAPE, AFFINES["oblique"])
+    error = np.linspace(0.2, 6, SHAPE[1], dtype="float32")[:, None] * np.ones(SHAPE, "float32")
+    found = dataclasses.replace(result(grid), error=Image(error, grid.affine))
+    layer = layers(Shown(found))["maps"]["error"]
+    np.testing.assert_allclose(np.array(layer["levels"])[unpacked(layer["data"], SHAPE)], error, atol=6 / 255)
+    found.facts["error"] = {"mean": 1.25, "p95": 3.5, "bound": 2.75, "risk": 0.1, "calibration": "constant-ddf@3"}
+    text = written(found, tmp_path).read_text(encoding="utf-8")
+    assert "1.2 mm on average, 3.5 mm in the worst twentieth" in text
+    assert '<option value="error">' in text
+    assert '<option value="error">' not in written(result(grid), tmp_path).read_text(encoding="utf-8")
+
+
 # ---- what it says
 
 
@@ -158,9 +171,10 @@ def test_a_verdict_stands_before_warnings_and_both_before_pictures_and_scores(tm
     order = [plain.index(text) for text in ("The field folds at 3.00 %", "<canvas", "Overlap of the labels (Dice)")]
     assert order == sorted(order)
     assert "Verdict" not in plain
-    found.facts.update(verdict="failed", reasons=["The images do not overlap."])
+    found.facts.update(verdict="failed", reasons=["The images do not overlap."], look_at=["Look first at the left."])
     judged = written(found, tmp_path).read_text(encoding="utf-8")
-    order = [judged.index(text) for text in ("this registration failed", "The images do not overlap.", "3.00 %")]
+    said = ("this registration failed", "The images do not overlap.", "Look first at the left.", "3.00 %")
+    order = [judged.index(text) for text in said]
     assert order == sorted(order)
 
 

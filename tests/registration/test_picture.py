@@ -92,9 +92,28 @@ def test_verdict_and_warnings_stand_before_the_scores_and_wrap():
     lines = picture._caption(Shown(found))
     assert max(map(len, lines)) <= 115
     text = " ".join(line.strip() for line in lines)
-    order = ["constant-ddf version 3", "VERDICT: look closely", "hardly overlap", f"WARNING: {LONG}".strip(), "(Dice)"]
+    order = ["VERDICT: look closely", "hardly overlap", "constant-ddf version 3", f"WARNING: {LONG}".strip(), "(Dice)"]
     places = [text.index(each) for each in order]
     assert places == sorted(places)
+
+
+def test_the_expected_error_is_a_row_with_a_scale_in_mm(monkeypatch, tmp_path):
+    grid = Grid((20, 30, 40), AFFINES["LAS"])
+    error = np.linspace(0, 4, 40, dtype="float32") * np.ones(grid.shape, "float32")
+    found = dataclasses.replace(result(grid), error=Image(error, grid.affine))
+    drawn, bars = [], []
+    show, colorbar = picture.show, Figure.colorbar
+    monkeypatch.setattr(
+        picture, "show", lambda axes, plane, view, **kw: drawn.append((plane, kw)) or show(axes, plane, view, **kw)
+    )
+    monkeypatch.setattr(Figure, "colorbar", lambda self, image, **kw: bars.append(kw) or colorbar(self, image, **kw))
+    picture.picture(Shown(found), tmp_path / "report.png")
+    plane, settings = drawn[6]  # of the first plane: three images, two differences, the volume, the error
+    assert (plane.min(), plane.max()) == (0, 4)
+    assert settings["vmax"] == pytest.approx(4)
+    assert bars[-1]["label"] == "expected error, mm"
+    lines, rows = 6, 8
+    assert size(tmp_path / "report.png")[1] == int(100 * (0.75 + 0.175 * lines + 1.2 + rows * (3 + 0.12)))
 
 
 def test_a_few_labels_are_outlined_and_of_many_the_largest_are_filled(monkeypatch):

@@ -92,6 +92,8 @@ def _volumes(shown: Shown, grid: Grid) -> dict:
     if result.transform is not None:
         change = Image(shown.volume_change, result.fixed.affine)
         found["maps"] = {"volume": _volume_change(_on(change, grid).array)}
+        if result.error is not None:
+            found["maps"]["error"] = _error(_on(result.error, grid).array)
     return found
 
 
@@ -127,6 +129,15 @@ def _volume_change(ratio: np.ndarray) -> dict:
     return {
         "data": _packed(np.where(ratio <= 0, 0, np.rint(steps)).astype(np.uint8)),
         "levels": [0, *(float(f"{value:.3g}") for value in levels[1:])],
+    }
+
+
+def _error(mm: np.ndarray) -> dict:
+    """Packs an error in mm: 256 levels in equal steps up to what 99.5 of 100 voxels do not exceed."""
+    most = max(float(np.percentile(mm, 99.5)), 0.1)
+    return {
+        "data": _packed(np.rint(255 * np.clip(mm / most, 0, 1)).astype(np.uint8)),
+        "levels": [float(f"{value:.4g}") for value in np.linspace(0, most, 256)],
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 
@@ -38,7 +39,9 @@ def overview(rows: Sequence[Mapping], path: str | os.PathLike) -> None:
 
 
 def worst_first(rows: Sequence[Mapping], by: str | None) -> list[Mapping]:
-    """Returns the rows: what failed or is missing, then by verdict, then by a score; what lacks it before the rest.
+    """Returns the rows: what failed or is missing, then by verdict, by the error that is expected, and by a score.
+
+    What lacks a figure comes before the rest.
 
     Args:
         rows: As for `overview`.
@@ -48,14 +51,24 @@ def worst_first(rows: Sequence[Mapping], by: str | None) -> list[Mapping]:
     def order(row: Mapping) -> tuple:
         value = row.get(f"{by}_after") if by else None
         known = value is not None and value == value
-        badness = _HEADLINES[by][1] * value if known else float("-inf")
-        return row["status"] == "done", _RANKS.get(row.get("verdict"), 2), badness
+        badness = _HEADLINES[by][1] * value if known else -math.inf
+        error = row.get("error")
+        return (
+            row["status"] == "done",
+            _RANKS.get(row.get("verdict"), 2),
+            -math.inf if error is None else -error,
+            badness,
+        )
 
     return sorted(rows, key=order)
 
 
 def _told(row: Mapping) -> dict:
     scores = []
+    if row.get("error") is not None:
+        scores.append(
+            f"Expected error: {row['error']:.1f} mm on average, nine of ten below {row['error_bound']:.1f} mm"
+        )
     for name, (key, _) in _HEADLINES.items():
         before, after = (row.get(f"{name}_{when}") for when in ("before", "after"))
         if after is not None:

@@ -40,7 +40,7 @@ def page(shown: Shown, path: Path) -> None:
             verdict=words.verdict(facts),
             start=words.STARTS.get(facts["start"], facts["start"]),
             scores=words.score_rows(facts["scores"]),
-            field=words.field_rows(facts),
+            field=words.error_rows(facts) + words.field_rows(facts),
             card=card,
             face=card is None or any(word in card.anatomy.lower().split() for word in _FACES) or not card.anatomy,
             oblique=round(float(np.degrees(obliquity(shown.result.fixed.affine).max())), 1),

@@ -30,9 +30,9 @@ def picture(shown: Shown, path: Path) -> None:
     """Draws three planes of a registration, in mm and in radiological layout (R on the left of the page).
 
     Rows: fixed; moving, as it lay at the start; moved; difference to the fixed image before and after; the deformed
-    grid; the Jacobian determinant. Up to eight labels are outlined, yellow of the fixed and cyan of the shown image;
-    of more, the eight largest are filled. Without a transform there are the first two rows, and on the fixed image the
-    predicted labels. An image of one slice is one plane.
+    grid; the Jacobian determinant; the error that is expected, if one is. Up to eight labels are outlined, yellow of
+    the fixed and cyan of the shown image; of more, the eight largest are filled. Without a transform there are the
+    first two rows, and on the fixed image the predicted labels. An image of one slice is one plane.
 
     Args:
         shown: What `register` gave, and what is drawn from it.
@@ -45,6 +45,7 @@ def picture(shown: Shown, path: Path) -> None:
         rows["moving,\nregistered"] = result.moved
     windows = [shown.window["fixed"], *[shown.window["moving"]] * (len(rows) - 1)]
     names = [*rows, *(_FIELD_ROWS if result.transform is not None else ())]
+    names += ["expected\nerror"] if result.error is not None else []
     caption, regions = _caption(shown), _regions(shown)
     figure, axes = page_axes([view.extent(grid) for view in views], len(caption), names)
     for column, view in enumerate(views):
@@ -56,7 +57,7 @@ def picture(shown: Shown, path: Path) -> None:
         if result.transform is not None:
             _draw_field(axes[len(rows) :, column], view, shown, cuts)
     if result.transform is not None:
-        _draw_bars(figure, *axes[[len(rows), -1], 0])
+        _draw_bars(figure, axes[len(rows) :, 0])
     _draw_legend(figure, shown, regions)
     figure.text(0.02, 1 - 0.1 / figure.get_figheight(), "\n".join(caption), fontsize=10, va="top", linespacing=1.2)
     figure.savefig(path, format="png")
@@ -70,17 +71,23 @@ def _draw_field(axes: np.ndarray, view: Plane, shown: Shown, cuts: list[np.ndarr
     volume = view.cut(shown.volume_change)
     show(axes[3], volume, view, cmap="PuOr", vmin=0, vmax=2)
     _outline(axes[3], volume <= 0, view, "red")
+    if shown.result.error is not None:
+        error = shown.result.error.array
+        most = max(float(np.percentile(error, 99.5)), 0.1)
+        show(axes[4], view.cut(error), view, cmap="viridis", vmin=0, vmax=most)
 
 
-def _draw_bars(figure: Figure, difference: Axes, volume: Axes) -> None:
-    """Draws the scales of the differences and of the volume."""
+def _draw_bars(figure: Figure, axes: np.ndarray) -> None:
+    """Draws the scales of the differences, of the volume and of the expected error."""
     height = figure.get_figheight()
-    told = {"moving minus fixed, black of an image as 0, white as 1": (difference, "neither")}
-    told["volume, moving by fixed; red: tissue turned inside out"] = (volume, "max")
-    for number, (label, (axes, extend)) in enumerate(told.items()):
-        bar = figure.add_axes((0.08 + 0.48 * number, 0.95 / height, 0.36, 0.12 / height))
+    told = {"moving minus fixed, an image's\nblack as 0, white as 1": (axes[0], "neither")}
+    told["volume, moving by fixed;\nred: tissue turned inside out"] = (axes[3], "max")
+    if len(axes) > len(_FIELD_ROWS):
+        told["expected error, mm"] = (axes[4], "max")
+    for number, (label, (row, extend)) in enumerate(told.items()):
+        bar = figure.add_axes((0.06 + 0.92 / len(told) * number, 1.0 / height, 0.8 / len(told), 0.12 / height))
         figure.colorbar(
-            axes.images[0], cax=bar, orientation="horizontal", label=label, extend=extend, ticks=MaxNLocator(4)
+            row.images[0], cax=bar, orientation="horizontal", label=label, extend=extend, ticks=MaxNLocator(4)
         )
 
 
@@ -211,10 +218,12 @@ def _caption(shown: Shown) -> list[str]:
     facts, result = shown.result.facts, shown.result
     start = words.STARTS.get(facts["start"], facts["start"])
     verdict = words.verdict(facts)
-    told = [f"VERDICT: {verdict['says']}", *verdict["reasons"]] if verdict else []
-    told += [f"WARNING: {text}" for text in facts["warnings"]]
-    lines = [f"{words.maker(facts)}; before: {start}"]
-    lines += [line for text in told for line in textwrap.wrap(text, 115, subsequent_indent="    ")]
+    lines = []
+    if verdict:
+        lines = _wrapped([f"VERDICT: {verdict['says']}", *verdict["reasons"]])
+    told = [f"WARNING: {text}" for text in facts["warnings"] if not verdict or text not in verdict["reasons"]]
+    lines.append(f"{words.maker(facts)}; before: {start}")
+    lines += _wrapped(told)
     lines += [
         f"{row['name']}: {row['before']} before, {row['after']} after" for row in words.score_rows(facts["scores"])
     ]
@@ -226,3 +235,7 @@ def _caption(shown: Shown) -> list[str]:
     if regions:
         lines.append(f"Of {len(present(labels))} labels, the {len(regions)} largest are shown.")
     return lines
+
+
+def _wrapped(texts: list[str]) -> list[str]:
+    return [line for text in texts for line in textwrap.wrap(text, 115, subsequent_indent="    ")]

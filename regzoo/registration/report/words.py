@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 SCORES = {
     "mean_dice": (
@@ -39,15 +39,17 @@ STARTS = {
 """How the images lay before the registration, by the alignment in `result.json`."""
 
 
-_VERDICTS = {"good": "nothing amiss was found", "look": "look closely", "failed": "this registration failed"}
+VERDICTS = {"good": "nothing amiss was found", "look": "look closely", "failed": "this registration failed"}
+"""What a verdict says."""
 
 
 def verdict(facts: Mapping) -> dict | None:
-    """Returns the verdict, where there is one: its `word`, what it `says`, and `reasons` in sentences."""
+    """Returns the verdict, where there is one: its `word`, what it `says`, `reasons` and `look_at` in sentences."""
     word = facts.get("verdict")
     if word is None:
         return None
-    return {"word": word, "says": _VERDICTS.get(word, word), "reasons": list(facts.get("reasons", ()))}
+    told = {key: list(facts.get(key, ())) for key in ("reasons", "look_at")}
+    return {"word": word, "says": VERDICTS.get(word, word), **told}
 
 
 def maker(facts: Mapping) -> str:
@@ -55,6 +57,25 @@ def maker(facts: Mapping) -> str:
     model = facts.get("model")
     name = f"{model['name']} version {model['version']}" if model else facts.get("method", "unknown")
     return f"{name}{', refined' if 'refinement' in facts else ''}"
+
+
+def done(facts: Mapping) -> str:
+    """Returns what was done, in a sentence."""
+    inputs = facts.get("inputs", {})
+    moving, fixed = (inputs.get(name, {}).get("file", f"the {name} image") for name in ("moving", "fixed"))
+    start = STARTS.get(facts["start"], facts["start"])
+    return f"{maker(facts)} registered {moving} to {fixed}; they lay {start} at the start."
+
+
+def sentences(facts: Mapping) -> Iterator[str]:
+    """Yields what was done, the verdict and why, what to look at, what not to use the result for; a sentence a line."""
+    if "verdict" not in facts:
+        return
+    yield facts["done"]
+    yield f"VERDICT: {facts['verdict']}: {VERDICTS[facts['verdict']]}."
+    yield from (f"  {text}" for text in (*facts["reasons"], *facts["look_at"]))
+    yield "What not to use it for:"
+    yield from (f"  {text}" for text in facts["not_for"])
 
 
 def score_rows(scores: Mapping[str, Mapping]) -> list[dict]:
@@ -70,6 +91,22 @@ def score_rows(scores: Mapping[str, Mapping]) -> list[dict]:
             shown = (figure(side.get(key), unit) for side in (before, after))
             rows.append({"name": name, "meaning": meaning} | dict(zip(("before", "after"), shown, strict=True)))
     return rows
+
+
+def error_rows(facts: Mapping) -> list[dict]:
+    """Returns what error is expected, as `field_rows` does."""
+    error = facts.get("error")
+    if not error:
+        return []
+    return [
+        {
+            "name": "Expected error",
+            "value": f"{error['mean']:.1f} mm on average, {error['p95']:.1f} mm in the worst twentieth",
+            "meaning": "How far places in the anatomy are expected to be off, from what is seen without labels. "
+            f"Of ten registrations that look like this one, nine are off by less than {error['bound']:.1f} mm on "
+            "average; it was learned from pairs whose truth is known, most of them simulated.",
+        }
+    ]
 
 
 def field_rows(facts: Mapping) -> list[dict]:

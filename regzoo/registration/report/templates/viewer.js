@@ -6,7 +6,7 @@ Voxel indices are those of the page's grid; positions are RAS millimetres. What 
   await regzoo.ready           until all is unpacked and drawn
   regzoo.go([x, y, z])         moves the cross-hair to the voxel nearest to a position
   regzoo.position()            where it is, [x, y, z]
-  regzoo.values()              what is there: fixed, moving, labels, displacement, volume
+  regzoo.values()              what is there: fixed, moving, labels, displacement, volume, error
   regzoo.state()               all settings, a copy
   regzoo.set({mode: "fade", mix: 1})   changes settings and draws
   regzoo.planes()              of each plane its name, the letters at its sides, its canvas, the cross-hair's pixel
@@ -119,6 +119,10 @@ window.regzoo = (() => {
     Float32Array.from(image.levels, (value) => Math.min(Math.max((255 * (value - low)) / Math.max(high - low, 1e-9), 0), 255));
 
   const MAPS = {
+    error: page.maps && page.maps.error && {
+      colour: (_, where) => lengths[page.maps.error.voxels[where]],
+      legend: () => ["Expected error:", "0 mm", LENGTH, `${page.maps.error.levels[255].toFixed(1)} mm or more`, ""],
+    },
     volume: page.maps && page.maps.volume && {
       colour: (_, where) => {
         const level = page.maps.volume.voxels[where];
@@ -341,13 +345,14 @@ window.regzoo = (() => {
 
   function values() {
     const label = (map) => (map ? page.labels.values[map[offset(state.at)] - 1] || 0 : undefined);
-    const volume = page.maps && page.maps.volume;
+    const { volume, error } = page.maps || {};
     return {
       fixed: value("fixed"),
       moving: value(state.moving),
       labels: page.labels ? { fixed: label(page.labels.fixed), moving: label(movingLabels()) } : undefined,
       displacement: page.field ? displacement(state.at) : undefined,
       volume: volume ? volume.levels[volume.voxels[offset(state.at)]] : undefined,
+      error: error ? error.levels[error.voxels[offset(state.at)]] : undefined,
     };
   }
 
@@ -363,6 +368,7 @@ window.regzoo = (() => {
     if (found.labels) rows.push(["Labels", `fixed ${found.labels.fixed ?? "not given"}, moving ${found.labels.moving ?? "not given"} (0: none)`]);
     if (found.displacement) rows.push(["Displacement beyond the start", `${Math.hypot(...found.displacement).toFixed(1)} mm (${found.displacement.map(signed).join(", ")})`]);
     if (found.volume !== undefined) rows.push(["Volume, moving by fixed", found.volume ? found.volume.toFixed(2) : "0 or less: a fold"]);
+    if (found.error !== undefined) rows.push(["Expected error", `${found.error.toFixed(1)} mm`]);
     find("readout").replaceChildren(...rows.flatMap(([name, text]) => [
       Object.assign(document.createElement("dt"), { textContent: name }),
       Object.assign(document.createElement("dd"), { textContent: text }),

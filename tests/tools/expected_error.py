@@ -1,0 +1,606 @@
+"""Fits how far off a model's registrations are expected to be, on `valid`, and shows on `test` how true that is.
+
+    python tests/tools/expected_error.py fit NAME --data FOLDER [--keep FOLDER]      # zoo_cards/NAME/error.json
+    python tests/tools/expected_error.py table NAME --data FOLDER [--keep FOLDER]    # --record: on the card too
+
+Each case is a pair whose truth is known: two subjects with labels, or an image and itself under a known smooth map
+(simulated). Kinds of failure are made of both: turned by 0 to 180 degrees, mirrored, of another organ, cropped, blank,
+noisy, of another contrast, with a wrong spacing in the header; and near misses. What is called wrong is what is: a mean
+error above 5 mm, or Dice below half of the model's mean. Three kinds are never fitted on.
+"""
+
+import argparse
+import functools
+import json
+import math
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+from scipy.stats import spearmanr
+
+import regzoo
+from regzoo import hub
+from regzoo.data.tables import PairFiles
+from regzoo.errors import RegzooError
+from regzoo.hub import cards
+from regzoo.registration.expected.evidence import Evidence, evidence
+from regzoo.registration.expected.expectation import PAIR, pair_evidence, read, total, voxel_mm
+from regzoo.registration.network import NetworkPair, asked_again, predicted_transform
+from regzoo.registration.sides import read_side
+from regzoo.schema.calibration import ERROR, Amount, Calibration, Looks, Sum, Table
+from regzoo.schema.card import Card
+from regzoo.schema.recipe import Recipe
+from regzoo.training import recipe_data
+from regzoo.world.images import Grid, Image
+from regzoo.world.labels import shared_labels
+from regzoo.world.matrices import map_points
+from regzoo.world.transforms import Transform
+
+ZOO = Path(__file__).resolve().parents[2] / "zoo_cards"
+HELD_OUT = ("cropped", "organ", "spacing")
+"""Kinds that are never fitted on."""
+COUNTS = {"known": 16, "turned": 24}
+COUNTS |= dict.fromkeys(("mirrored", "organ", "cropped", "blank", "noisy", "contrast", "spacing"), 8)
+"""Cases of each kind, beside all pairs that have labels and the near misses."""
+WRONG, GOOD = 5.0, 2.0  # mm
+SAMPLED = 1500  # voxels of a case
+VOXELS = 20_000  # of all cases, that are fitted on
+LEAST = 0.05  # mm that are added before a logarithm is taken
+ORGANS = ("brain-mr/images", "hippocampus-mr/images", "cardiac-acdc", "lung-ct/chest", "limb-ct-mr")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pair whose truth is known."""
+
+    kind: str
+    subject: str
+    fixed: Image
+    moving: Image
+    fixed_labels: Image | None = None
+    moving_labels: Image | None = None
+    goal: Callable[[np.ndarray], np.ndarray] | None = None
+    """Where points of fixed space (N, 3) belong; None where labels alone tell, or nothing fits."""
+    hopeless: bool = False
+    """Whether there is no right answer."""
+
+    def sampled_through(self, matrix: np.ndarray) -> "Case":
+        """Returns the case with `moving(matrix @ y)` in the place of `moving(y)`, on the same grid."""
+        back, goal = np.linalg.inv(matrix), self.goal
+        return replace(
+            self,
+            moving=_through(self.moving, matrix),
+            moving_labels=self.moving_labels and _through(self.moving_labels, matrix),
+            goal=goal and (lambda points: map_points(back, goal(points))),
+        )
+
+    def with_header(self, affine: np.ndarray) -> "Case":
+        """Returns the case with another affine of the moving image."""
+        change, goal = affine @ np.linalg.inv(self.moving.affine), self.goal
+        labels = self.moving_labels and Image(self.moving_labels.array, affine)
+        moved = goal and (lambda points: map_points(change, goal(points)))
+        return replace(self, moving=Image(self.moving.array, affine), moving_labels=labels, goal=moved)
+
+    def recoloured(self, change: Callable[[np.ndarray], np.ndarray]) -> "Case":
+        """Returns the case with other intensities of the moving image, given and returned between 0 and 1."""
+        low, high = np.percentile(self.moving.array, (0.5, 99.5))
+        scaled = np.clip((self.moving.array - low) / max(high - low, 1e-9), 0, 1.2)
+        array = (change(scaled) * (high - low) + low).astype("float32")
+        return replace(self, moving=Image(array, self.moving.affine))
+
+
+def _through(image: Image, matrix: np.ndarray) -> Image:
+    labels = image.array.dtype.kind in "iu" or image.channels is not None
+    moved = Transform.linear(matrix)
+    if labels:
+        return moved.apply_labels(image, image.grid)
+    return moved.apply_image(image, image.grid, outside=float(image.array.min()))
+
+
+def _about(linear: np.ndarray, middle: np.ndarray, shift: np.ndarray | float = 0.0) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:3, :3] = linear
+    matrix[:3, 3] = middle - linear @ middle + shift
+    return matrix
+
+
+def _turned(random: np.random.Generator, degrees: float, flat: bool) -> np.ndarray:
+    axis = np.array([0, 0, 1.0]) if flat else random.normal(size=3)
+    return Rotation.from_rotvec(axis / np.linalg.norm(axis) * degrees, degrees=True).as_matrix()
+
+
+def smooth_map(grid: Grid, random: np.random.Generator, strength: float, flat: bool) -> Transform:
+    """Returns a smooth map of a grid's place onto itself: random vectors on a lattice, cubic between them."""
+    size = np.ptp(grid.box(), axis=0)
+    step = random.uniform(0.15, 0.5) * size.min()
+    shape = np.maximum(np.ceil(np.abs(np.array(grid.shape) * grid.spacing) / step).astype(int) + 1, 2)
+    control = random.normal(0, strength * step, (*shape, 3))
+    if flat:
+        control = control @ np.diag([1, 1, 0])
+    places = [np.linspace(0, n - 1, m) for n, m in zip(shape, grid.shape, strict=True)]
+    at = np.meshgrid(*places, indexing="ij")
+    vectors = np.stack([ndimage.map_coordinates(control[..., d], at, order=3, mode="nearest") for d in range(3)], -1)
+    return Transform.from_voxel_ddf((vectors @ np.linalg.inv(grid.affine[:3, :3]).T).astype("float32"), grid)
+
+
+def known(kind: str, subject: str, fixed: Image, random: np.random.Generator, near: bool, flat: bool) -> Case:
+    """Returns an image and itself under a known map, with other brightness and noise."""
+    size, middle = np.ptp(fixed.grid.box(), axis=0), fixed.grid.box().mean(axis=0)
+    strength = random.uniform(0.02, 0.18 if near else 0.12)
+    back = smooth_map(fixed.grid, random, strength, flat)  # from moving to fixed space
+    turn = random.uniform(4, 35) if near else random.uniform(0, 4)
+    shift = random.uniform(-1, 1, 3) * (0.1 if near else 0.03) * size * ([1, 1, 0] if flat else 1)
+    scale = np.exp(random.uniform(-1, 1) * (0.12 if near else 0.05))
+    back = Transform.linear(_about(scale * _turned(random, turn, flat), middle, shift)).then(back)
+    moving = back.apply_image(fixed, fixed.grid, outside=float(fixed.array.min()))
+    case = Case(kind, subject, fixed, moving, goal=back.invert_points)
+    exponent, noise = np.exp(random.uniform(-0.25, 0.25)), random.uniform(0, 0.03)
+    return case.recoloured(lambda x: x**exponent + random.normal(0, noise, x.shape) * (x > 0))
+
+
+def changed(case: Case, kind: str, random: np.random.Generator, flat: bool, organs: list[Path]) -> Case:
+    """Returns a case that is made to fail in a way, or nearly."""
+    middle = case.moving.grid.box().mean(axis=0)
+    if kind == "turned":
+        return case.sampled_through(_about(_turned(random, random.uniform(0, 180), flat), middle))
+    if kind == "mirrored":
+        return case.sampled_through(_about(np.diag([-1.0, 1, 1]), middle))
+    if kind == "cropped":
+        keep = [slice(None)] * 3
+        axis = int(random.integers(2 if flat else 3))
+        n = case.moving.shape[axis]
+        left = max(4, round(n * random.uniform(0.3, 0.6)))
+        first = int(random.choice([0, n - left]))
+        keep[axis] = slice(first, first + left)
+        affine = case.moving.affine.copy()
+        affine[:3, 3] += affine[:3, axis] * first
+        labels = case.moving_labels and Image(case.moving_labels.array[tuple(keep)], affine)
+        return replace(case, moving=Image(case.moving.array[tuple(keep)], affine), moving_labels=labels)
+    if kind == "blank":
+        if random.random() < 0.5:
+            array = random.normal(0, 0.02, case.moving.shape) * np.ptp(case.moving.array) + case.moving.array.min()
+            return replace(case, moving=Image(array.astype("float32"), case.moving.affine), hopeless=True)
+        array, n = case.moving.array.copy(), case.moving.shape[1]
+        array[:, : round(n * random.uniform(0.5, 0.8))] = array.min()
+        return replace(case, moving=Image(array, case.moving.affine))
+    if kind == "noisy":
+        level = random.uniform(0.15, 0.8)
+        return case.recoloured(lambda x: x + random.normal(0, level, x.shape))
+    if kind == "contrast":
+        heights = random.permutation(np.linspace(0, 1, 5)) if random.random() < 0.5 else np.linspace(1, 0, 5)
+        return case.recoloured(lambda x: np.where(x > 0, np.interp(x, np.linspace(0, 1, 5), heights), 0))
+    if kind == "spacing":
+        factors = np.exp(random.uniform(-0.8, 0.8, 3)) * ([1, 1, 0] if flat else 1) + ([0, 0, 1] if flat else 0)
+        return case.with_header(case.moving.affine @ np.diag([*factors, 1]))
+    other = Image.read(organs[int(random.integers(len(organs)))])
+    other = Image(other.array if other.channels is None else other.array[..., 0], other.affine)
+    return replace(case, moving=other, moving_labels=None, goal=None, hopeless=True)
+
+
+def cases(
+    name: str, split: str, data: str, share: float = 1.0, near: int = 60
+) -> Iterator[tuple[str, Callable[[], Case]]]:
+    """Yields the cases of a split by name, each made when it is asked for, and the same each time."""
+    recipe = Recipe.read(hub.resolve(name) / cards.RECIPE)
+    flat = len(cards.read(hub.resolve(name)).input.shape) == 2
+    pairs = recipe_data.split_pairs(recipe, split, data)
+    own = str(recipe.data.root).split("/")[0]
+    organs = [
+        file
+        for folder in ORGANS
+        if folder.split("/")[0] != own
+        for file in sorted((Path(data) / folder).glob("*.nii.gz"))[:10]
+        if "mask" not in file.name and "gt" not in file.name
+    ]
+    labelled = [pair for pair in pairs if pair.fixed_labels and pair.moving_labels]
+    for number, pair in enumerate(labelled[: math.ceil(share * len(labelled))]):
+        yield f"plain-{number:03d}", functools.partial(_labelled, "plain", pair)
+    counts = {kind: math.ceil(share * count) for kind, count in COUNTS.items()} | {"near": near}
+    for kind, count in counts.items():
+        for number in range(count):
+            random = np.random.default_rng(zlib.crc32(f"{split} {kind} {number}".encode()))
+            simulated = kind in ("known", "near") or number % 2 == 1 or not labelled
+            pair = pairs[number % len(pairs)] if simulated else labelled[number // 2 % len(labelled)]
+            second = number // len(pairs) % 2 == 1
+            yield f"{kind}-{number:03d}", functools.partial(_made, kind, pair, simulated, second, random, flat, organs)
+
+
+def _made(
+    kind: str, pair: PairFiles, simulated: bool, second: bool, random: np.random.Generator, flat: bool, organs: list
+) -> Case:
+    if not simulated:
+        return changed(_labelled(kind, pair), kind, random, flat, organs)
+    file = pair.moving if second else pair.fixed
+    case = known(kind, file.name, Image.read(file), random, kind == "near", flat)
+    return case if kind in ("known", "near") else changed(case, kind, random, flat, organs)
+
+
+def _labelled(kind: str, pair: PairFiles) -> Case:
+    labels = [Image.read(each, labels=True) for each in (pair.fixed_labels, pair.moving_labels)]
+    return Case(kind, pair.fixed.name, Image.read(pair.fixed), Image.read(pair.moving), *labels)
+
+
+def judged(model: object, case: Case) -> tuple[Evidence, Transform]:
+    """Registers a case as `register` does, and gathers the evidence."""
+    sides = [read_side(name, image, None) for name, image in (("fixed", case.fixed), ("moving", case.moving))]
+    pair = NetworkPair(model, *sides, None, {})
+    transform = predicted_transform(pair)[0].within(case.fixed.grid)
+    return evidence(asked_again(pair), transform, pair.start), transform
+
+
+def surfaces(labels: Image, random: np.random.Generator) -> dict[int, np.ndarray]:
+    """Returns up to 400 points in mm on the surface of each label."""
+    found = {}
+    for value, box in enumerate(ndimage.find_objects(labels.array.astype(int)), start=1):
+        if box is not None:
+            where = np.pad(labels.array[box] == value, 1)
+            edge = np.argwhere(where & ~ndimage.binary_erosion(where)) - 1 + [side.start for side in box]
+            chosen = edge if len(edge) <= 400 else edge[random.choice(len(edge), 400, replace=False)]
+            found[value] = map_points(labels.affine, chosen)
+    return found
+
+
+def label_truth(case: Case, transform: Transform) -> tuple[float, float]:
+    """Returns the mean distance of the labels' surfaces in mm, both ways, and their mean Dice by the map."""
+    fixed, moving = case.fixed_labels, case.moving_labels
+    shared = shared_labels(fixed, moving)
+    if not shared:
+        return np.nan, 0.0
+    moved, random = transform.apply_labels(moving, fixed.grid), np.random.default_rng(0)
+    most = int(max(fixed.array.max(), moved.array.max())) + 1
+    sizes = [np.bincount(each.array.ravel().astype(int), minlength=most) for each in (fixed, moved)]
+    both = np.bincount(fixed.array[fixed.array == moved.array].astype(int), minlength=most)
+    dice = [2 * both[value] / (sizes[0][value] + sizes[1][value]) for value in shared]
+    here, there, distances = surfaces(fixed, random), surfaces(moving, random), []
+    for value in shared:
+        one, two = transform.apply_points(here[value]), there[value]
+        distances.append((cKDTree(two).query(one)[0].mean() + cKDTree(one).query(two)[0].mean()) / 2)
+    return float(np.mean(distances)), float(np.mean(dice))
+
+
+def measured(
+    name: str, split: str, data: str, keep: Path, share: float, near: int, leave: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Returns evidence and truth of the cases of a split, but of kinds to leave out.
+
+    What was measured before is kept in a folder, a file a case. Cases that `register` refuses, which is no verdict, are
+    counted and left out.
+    """
+    folder = keep / f"{name}-{split}"
+    folder.mkdir(parents=True, exist_ok=True)
+    model, rows, refused = None, [], 0
+    for key, make in cases(name, split, data, share, near):
+        if key.partition("-")[0] in leave:
+            continue
+        file = folder / f"{key}.npz"
+        if not file.exists():
+            model = model or regzoo.load(name)
+            try:
+                case = make()
+                found, transform = judged(model, case)
+                row = _row(case, found, transform, usual_dice(model.card))
+                told = f"error {row['error']:.2f} mm, Dice {row['dice']:.3f}, wrong {bool(row['wrong'])}"
+            except RegzooError as error:
+                row, told = {"refused": str(error)}, f"refused: {error}"
+            print(key, told, flush=True)
+            np.savez_compressed(file, **row)
+        with np.load(file) as kept:
+            row = dict(kept)
+        refused += "refused" in row
+        if "refused" not in row:
+            rows.append(row)
+    each = ("kind", "subject", "error", "dice", "wrong", "known", "pair", "looks")
+    table = {key: np.array([row[key] for row in rows]) for key in each}
+    table |= {key: np.concatenate([row[key] for row in rows]) for key in ("voxel_error", "voxel_values")}
+    table["voxel_case"] = np.concatenate([np.full(len(row["voxel_error"]), i) for i, row in enumerate(rows)])
+    return table | {key: rows[0][key] for key in ("names", "voxel_names")} | {"refused": np.array(refused)}
+
+
+def usual_dice(card: Card) -> float:
+    """Returns the mean Dice of a model by the map, nan for one that has none."""
+    return next((score.value for score in card.scores if score.metric == "dice_forward"), np.nan)
+
+
+def _row(case: Case, found: Evidence, transform: Transform, usual: float) -> dict:
+    """Returns the evidence of a case beside its truth."""
+    error, dice, voxel_error = np.nan, np.nan, np.zeros(0)
+    values = np.zeros((0, len(found.voxels)), "float32")
+    if case.goal:
+        random, grid = np.random.default_rng(0), found.asked.fixed.grid
+        inside = np.argwhere(found.asked.inside)
+        chosen = inside[random.choice(len(inside), min(SAMPLED, len(inside)), replace=False)]
+        points = map_points(grid.affine, chosen)
+        kept = case.fixed.grid.covers(points)
+        chosen, points = chosen[kept], points[kept]
+        goal = case.goal(points)
+        voxel_error = np.linalg.norm(transform.apply_points(points) - goal, axis=1)
+        values = np.stack([each[tuple(chosen.T)] for each in found.voxels.values()], axis=1).astype("float32")
+        error = float(voxel_error.mean())
+    elif case.moving_labels is not None and not case.hopeless:
+        error, dice = label_truth(case, transform)
+    wrong = case.hopeless or error > WRONG or dice < usual / 2
+    if case.hopeless:
+        error, voxel_error, values = np.nan, np.zeros(0), values[:0]
+    return {
+        "kind": case.kind,
+        "subject": case.subject,
+        "error": error,
+        "dice": dice,
+        "wrong": wrong,
+        "known": case.goal is not None and not case.hopeless,
+        "pair": np.array(list(found.pair.values())),
+        "looks": found.looks,
+        "voxel_error": voxel_error,
+        "voxel_values": values,
+        "names": np.array(list(found.pair)),
+        "voxel_names": np.array(list(found.voxels)),
+    }
+
+
+def pair_values(table: dict, looks: Looks) -> dict[str, np.ndarray]:
+    """Returns the evidence of every case, name -> values."""
+    rows = []
+    for values, seen in zip(table["pair"], table["looks"], strict=True):
+        pair = dict(zip(table["names"].tolist(), values.tolist(), strict=True))
+        rows.append(pair_evidence(pair, seen, looks))
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def boosted(values: dict[str, np.ndarray], y: np.ndarray, odds: bool = False, least: int = 8) -> Sum:
+    """Fits stumps that only rise, by gradient boosting, and writes the sum of each kind of evidence as a table.
+
+    Args:
+        values: Evidence, name -> (N,).
+        y: What to fit, (N,): a logarithm, or with `odds` whether it is wrong.
+        odds: Whether log odds are fitted, right and wrong cases weighing alike.
+        least: Cases beside each step.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    x = np.stack(list(values.values()), axis=1)
+    settings = {"max_leaf_nodes": 2, "learning_rate": 0.1, "max_iter": 120, "min_samples_leaf": least}
+    settings |= {"l2_regularization": 1.0, "monotonic_cst": [1] * x.shape[1], "early_stopping": False, "max_bins": 64}
+    if odds:
+        model = HistGradientBoostingClassifier(class_weight="balanced", **settings).fit(x, y)
+        predict = model.decision_function
+    else:
+        predict = HistGradientBoostingRegressor(**settings).fit(x, y).predict
+    offset, tables = float(predict(x[:1])[0]), {}
+    for column, name in enumerate(values):
+        knots = np.unique(np.quantile(x[:, column], np.linspace(0, 1, 41)).round(5))
+        trial = np.repeat(x[:1], len(knots), axis=0)
+        trial[:, column] = knots
+        at = np.maximum.accumulate(predict(trial))
+        if np.ptp(at) > 1e-3:
+            own = np.interp(x[0, column], knots, at)
+            tables[name] = Table(x=knots.tolist(), y=(at - own).round(5).tolist())
+    return Sum(offset=round(offset, 5), tables=tables)
+
+
+def foretold(values: dict, y: np.ndarray, groups: np.ndarray, **settings: object) -> np.ndarray:
+    """Returns what a sum fitted on the other subjects says of each case."""
+    from sklearn.model_selection import GroupKFold
+
+    found = np.zeros(len(y))
+    for train, test in GroupKFold(5).split(y, y, groups):
+        fitted = boosted({k: v[train] for k, v in values.items()}, y[train], **settings)
+        found[test] = total(fitted, {k: v[test] for k, v in values.items()})
+    return found
+
+
+def amount(log: Sum, told: np.ndarray, error: np.ndarray) -> Amount:
+    """Returns tables from what was foretold to the mean of the true error and to what 9 of 10 do not exceed."""
+    from sklearn.isotonic import IsotonicRegression
+
+    order = np.argsort(told)
+    groups = np.array_split(order, max(3, min(12, len(order) // 20)))
+    x = np.maximum.accumulate([float(np.median(told[each])) for each in groups])
+    mean = IsotonicRegression().fit(told, error).predict(x)
+    high = np.maximum.accumulate([np.quantile(error[each], min(1, 0.9 * (1 + 1 / len(each)))) for each in groups])
+    table = {"expected": mean, "bound": np.maximum(high, mean)}
+    return Amount(
+        log=log, **{k: Table(x=x.round(5).tolist(), y=np.asarray(v).round(4).tolist()) for k, v in table.items()}
+    )
+
+
+def fit(name: str, table: dict, data: str, command: str) -> Calibration:
+    """Fits a calibration."""
+    plain = np.isin(table["kind"], ("plain", "known"))
+    seen = table["looks"][plain].reshape(-1, table["looks"].shape[-1])
+    spread = np.maximum(seen.std(axis=0), 0.02)
+    looks = Looks(middle=np.median(seen, axis=0).round(5).tolist(), spread=spread.round(5).tolist())
+    values, subjects = pair_values(table, looks), table["subject"]
+    wrong = table["wrong"].astype(int)
+    odds = foretold(values, wrong, subjects, odds=True)
+    finite = np.isfinite(table["error"])
+    some, error = {key: array[finite] for key, array in values.items()}, table["error"][finite]
+    told = np.full(len(finite), np.nan)
+    told[finite] = foretold(some, np.log(error + LEAST), subjects[finite])
+    pair = amount(boosted(some, np.log(error + LEAST)), told[finite], error)
+    few = slice(None, None, max(1, len(table["voxel_error"]) // VOXELS))
+    voxels = dict(zip(table["voxel_names"].tolist(), table["voxel_values"][few].T, strict=True))
+    voxels[PAIR] = told[table["voxel_case"][few]]
+    true, groups = table["voxel_error"][few], subjects[table["voxel_case"][few]]
+    log = np.log(true + LEAST)
+    voxel = amount(boosted(voxels, log, least=200), foretold(voxels, log, groups, least=200), true)
+    right = wrong == 0
+    failed_from = float(np.quantile(odds[right], 0.98))
+    look_from = min(float(np.quantile(odds[~right], 0.02)), failed_from)
+    return Calibration(
+        form=1,
+        of=cards.read(hub.resolve(name)).id,
+        data=data,
+        command=command,
+        cases=len(wrong),
+        failed=int(wrong.sum()),
+        looks=looks,
+        usual={key: tuple(np.quantile(array[right], (0.5, 0.95)).round(4).tolist()) for key, array in values.items()},
+        voxel=voxel,
+        pair=pair,
+        risk=boosted(values, wrong, odds=True),
+        look_from=round(look_from, 3),
+        failed_from=round(failed_from, 3),
+    )
+
+
+def auroc(wrong: np.ndarray, right: np.ndarray) -> float:
+    """Returns how often a wrong case has higher odds than a right one."""
+    if not len(wrong) or not len(right):
+        return np.nan
+    return float(np.mean((wrong[:, None] > right) + 0.5 * (wrong[:, None] == right)))
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a calibration says of cases, held against their truth."""
+
+    table: dict
+    calibration: Calibration
+
+    def __post_init__(self) -> None:
+        """Asks the calibration."""
+        table, known = self.table, self.calibration
+        values = pair_values(table, known.looks)
+        log = total(known.pair.log, values)
+        mean = read(known.pair.expected, log)
+        voxels = dict(zip(table["voxel_names"].tolist(), table["voxel_values"].T, strict=True))
+        voxels[PAIR] = log[table["voxel_case"]]
+        found = {"mean": mean, "bound": np.maximum(mean, read(known.pair.bound, log))}
+        found |= {"odds": total(known.risk, values), "wrong": table["wrong"].astype(bool)}
+        found |= {"voxel_mean": voxel_mm(voxels, known.voxel), "voxel_bound": voxel_mm(voxels, known.voxel, bound=True)}
+        self.__dict__.update(found)
+
+    def amounts(self) -> Iterator[tuple[str, str, str]]:
+        """Yields what is said of millimetres: what, the figure, what is wanted."""
+        error, known, true = self.table["error"], self.table["known"].astype(bool), self.table["voxel_error"]
+        finite = np.isfinite(error)
+        kinds = {"known maps": finite & known, "two subjects, distance of the label surfaces": finite & ~known}
+        for name, chosen in kinds.items():
+            if chosen.sum() > 2:
+                rank = spearmanr(self.mean[chosen], error[chosen])[0]
+                yield f"Spearman over pairs: {name} ({chosen.sum()})", f"{rank:.2f}", "0.8"
+        rank = spearmanr(self.voxel_mean, true)[0]
+        yield f"Spearman over voxels of known maps, all pairs together ({len(true)})", f"{rank:.2f}", "0.5"
+        case = self.table["voxel_case"]
+        each = [spearmanr(self.voxel_mean[case == i], true[case == i])[0] for i in np.unique(case)]
+        yield "Spearman over voxels within one pair, median over pairs", f"{np.nanmedian(each):.2f}", ""
+        for name, bound, truth in (
+            ("pairs", self.bound[finite], error[finite]),
+            ("voxels", self.voxel_bound, true),
+        ):
+            share = np.mean(truth <= bound)
+            constant = np.quantile(truth, share)
+            yield f"share of {name} below the 90 % bound", f"{share:.2f}", "0.85 to 0.95"
+            told = f"{bound.mean():.2f} beside {constant:.2f} mm"
+            yield f"mean of the bound beside a constant one with this share, {name}", told, "a fifth less"
+
+    def verdicts(self) -> Iterator[tuple[str, str, str]]:
+        """Yields what is said of what is wrong."""
+        odds, wrong, kind = self.odds, self.wrong, self.table["kind"]
+        error = self.table["error"]
+        yield f"AUROC for wrong ({wrong.sum()} of {len(wrong)})", f"{auroc(odds[wrong], odds[~wrong]):.3f}", "0.95"
+        failed, look = (odds >= each for each in (self.calibration.failed_from, self.calibration.look_from))
+        look = look | failed | (self.bound > WRONG)
+        for name in dict.fromkeys(kind.tolist()):
+            chosen = (kind == name) & wrong
+            if chosen.any():
+                held = ", never fitted on" if name in HELD_OUT else ""
+                told = f"{auroc(odds[chosen], odds[~wrong]):.3f}"
+                called = f"called failed {failed[chosen].mean():.2f}, failed or look {look[chosen].mean():.2f}"
+                yield f"AUROC for {name}{held} ({chosen.sum()} wrong of {(kind == name).sum()}); {called}", told, "0.85"
+        good = ~wrong & ~(error > GOOD)
+        yield (
+            f"good pairs (error at most {GOOD:g} mm; {good.sum()}) called failed",
+            f"{failed[good].mean():.3f}",
+            "0.05",
+        )
+        yield f"the same, called look ({good.sum()})", f"{(look & ~failed)[good].mean():.3f}", ""
+        told = f"{failed[~wrong].mean():.3f}"
+        yield f"pairs that are not wrong ({(~wrong).sum()}), near misses too, called failed", told, ""
+
+
+def report(table: dict, calibration: Calibration) -> Iterator[str]:
+    """Yields the lines of a table that shows how true a calibration is."""
+    error = table["error"]
+    near = int((table["known"].astype(bool) & (error >= 2) & (error <= 8)).sum())
+    held = Held(table, calibration)
+    yield "| what | found | wanted |"
+    yield "|---|---|---|"
+    yield f"| cases; of them near misses, known maps with a true error of 2 to 8 mm | {len(error)}; {near} | 50 near |"
+    yield f"| cases beside these that `register` refused with an error | {table['refused']} | |"
+    for row in (*held.amounts(), *held.verdicts()):
+        yield f"| {' | '.join(row)} |"
+
+
+MARKS = "<!-- expected error -->", "<!-- /expected error -->"
+SECTION = """## How well it knows when it fails
+
+What `error.nii.gz`, the expected error and the verdict of `regzoo register` are worth, on `test`, printed by
+`{command}`.
+The truth is a simulated smooth map of one image onto itself, or the labels of two subjects. Real anatomy of two
+subjects differs more than under a simulated map, and what lies within a label is not seen by its surface.
+"Wrong" is a mean error above 5 mm, or Dice below half of the model's mean by the map; the AUROC of a kind holds what is
+wrong of it against all that is not wrong. Fitted on {cases} cases of `valid`, of which {failed} are wrong, never on the
+kinds {held}.
+
+{table}"""
+
+
+def record(folder: Path, calibration: Calibration, command: str, lines: list[str]) -> None:
+    """Writes the table into a card, between its marks or at its end."""
+    text = SECTION.format(
+        command=command,
+        cases=calibration.cases,
+        failed=calibration.failed,
+        held=", ".join(HELD_OUT),
+        table="\n".join(lines),
+    )
+    body = cards.read_body(folder)
+    before, _, rest = body.partition(MARKS[0])
+    after = rest.partition(MARKS[1])[2]
+    cards.write(folder, cards.read(folder), f"{before.rstrip()}\n\n{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("cases", "fit", "table"))
+    parser.add_argument("name")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--split", default="valid", help="of `cases`, which only measures")
+    parser.add_argument("--record", action="store_true", help="write the table into the card")
+    parser.add_argument("--share", type=float, default=1.0, help="of the cases but near misses, only so many")
+    parser.add_argument("--near", type=int, default=60, help="near misses")
+    parser.add_argument("--keep", type=Path, default=Path("expected-error"), help="folder of what was measured")
+    arguments = parser.parse_args()
+    sizes = f" --share {arguments.share:g} --near {arguments.near}"
+    split = {"fit": "valid", "table": "test"}.get(arguments.what, arguments.split)
+    leave = HELD_OUT if arguments.what == "fit" else ()
+    table = measured(arguments.name, split, arguments.data, arguments.keep, arguments.share, arguments.near, leave)
+    folder = ZOO / arguments.name
+    if arguments.what == "fit":
+        card = cards.read(folder)
+        source = card.data[0].name if card.data else arguments.name
+        said = (
+            f"valid of {source}: two subjects with labels, and images under simulated maps, but {', '.join(HELD_OUT)}"
+        )
+        command = f"python tests/tools/expected_error.py fit {arguments.name} --data FOLDER{sizes}"
+        found = fit(arguments.name, table, said, command)
+        (folder / ERROR).write_text(json.dumps(found.model_dump(mode="json")) + "\n", encoding="utf-8")
+        cards.write(folder, card.model_copy(update={"files": cards.manifest(folder)}), cards.read_body(folder))
+    if arguments.what == "table":
+        found = Calibration.model_validate_json((folder / ERROR).read_text(encoding="utf-8"))
+        lines = [*report(table, found)]
+        print("\n".join(lines))
+        if arguments.record:
+            told = f"python tests/tools/expected_error.py table {arguments.name} --data FOLDER{sizes}"
+            record(folder, found, told, lines)
+
+
+if __name__ == "__main__":
+    main()
