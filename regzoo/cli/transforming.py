@@ -1,11 +1,13 @@
 """transform: transform files composed, inverted, converted, or said in figures."""
 
+import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from regzoo.cli.chain import HELP, composed, named, warnings_told
+from regzoo.cli.door import typed
 from regzoo.cli.options import Json
 from regzoo.cli.output import print_facts, print_json
 from regzoo.io.files import check_writable
@@ -19,9 +21,16 @@ commands = typer.Typer()
 
 @commands.command()
 def transform(
+    ctx: typer.Context,
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help=HELP, show_default=False)],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write, in the format of its suffix.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="File to write, in the format of its suffix; with a BIDS name, .._from-A_to-B_mode-image_xfm.h5, also "
+            "the JSON file beside it.",
+        ),
     ] = None,
     inverse: Annotated[bool, typer.Option("--inverse", help="Invert the whole of it.")] = False,
     reference: Annotated[
@@ -69,9 +78,28 @@ def transform(
             _check_guess(whole, grid)
         if output is not None:
             whole.save(output, grid, moving=images[1], form=form)
+            _describe(output, files, typed(ctx))
             return
         facts = transform_facts(whole, grid)
         print_json(facts) if as_json else _print(facts)
+
+
+def _describe(output: Path, files: list[str], command: str) -> None:
+    """Writes the JSON file that belongs to a transform of a BIDS name, unless there is one."""
+    import regzoo
+    from regzoo.io.bids_names import describe_xfm, json_beside
+    from regzoo.io.files import sha256
+
+    beside = json_beside(output)
+    if beside is None:
+        return
+    if beside.exists():
+        typer.echo(f"note: {beside.name} is there already, and stays as it is.", err=True)
+        return
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    inputs = {Path(named(each)[0]).name: sha256(named(each)[0]) for each in files}
+    told = {"date": date, "command": command, "versions": {"regzoo": regzoo.__version__}, "inputs": inputs}
+    describe_xfm(output, {"Regzoo": told})
 
 
 def _check_moving(files: list[str], reference: Path | None, output: Path | None, form: str | None) -> None:

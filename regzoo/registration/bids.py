@@ -1,6 +1,5 @@
 """A BIDS app: each subject's image registered to a template, as BIDS derivatives; and the table of a group."""
 
-import json
 import os
 import re
 import tempfile
@@ -10,6 +9,7 @@ from pathlib import Path
 import regzoo
 from regzoo.cache import expanded
 from regzoo.errors import InvalidError, MissingError, invalid
+from regzoo.io.bids_names import describe_xfm, write_json
 from regzoo.io.files import LISTING, atomic_file, atomic_folder, check_writable
 from regzoo.io.tsv import write_tsv
 from regzoo.io.yaml_json import parse_json, read_text
@@ -144,7 +144,7 @@ def _describe(dataset: Path, output: Path) -> None:
         "GeneratedBy": [{"Name": "regzoo", "Version": regzoo.__version__}],
         "DatasetLinks": {"raw": dataset.absolute().as_uri()},
     }
-    _write_json(output / "dataset_description.json", facts)
+    write_json(output / "dataset_description.json", facts)
 
 
 def _write(result: Result, image: Path, output: Path, suffix: str, space: str) -> None:
@@ -162,14 +162,9 @@ def _write(result: Result, image: Path, output: Path, suffix: str, space: str) -
         with atomic_folder(output / image.parent, f"{xfm}.json") as path:
             (path / f"{moved}.nii.gz").write_bytes((kept / "moved.nii.gz").read_bytes())
             result.transform.save(path / f"{xfm}.h5")
-            _write_json(path / f"{moved}.json", common)
+            write_json(path / f"{moved}.json", common)
             del facts["files"]  # their names are others here
-            _write_json(path / f"{xfm}.json", common | {"From": suffix, "To": space, "Regzoo": facts})
-
-
-def _write_json(path: Path, facts: dict) -> None:
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+            describe_xfm(path / f"{xfm}.h5", common | {"Regzoo": facts})
 
 
 def group(output: str | os.PathLike, suffix: str = "T1w") -> list[Row]:
@@ -195,6 +190,8 @@ def _rows(output: Path, suffix: str) -> Iterator[Row]:
         told = facts.get("Regzoo")
         if not isinstance(told, dict):
             raise InvalidError(f"{path} is not from regzoo.")
+        if "scores" not in told:  # converted by `regzoo transform`
+            continue
         stem = path.name.partition(f"_from-{suffix}_")[0]
         row: Row = {"bids_name": f"{stem}_{suffix}", "participant_id": stem.partition("_")[0]}
         row |= {"space": facts.get("To"), "warnings": len(told["warnings"])}

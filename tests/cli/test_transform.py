@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from command_line import run
 from worlds import AFFINES, affine, around, blobs, rotation, waves
 
+from regzoo.io.files import sha256
 from regzoo.io.landmarks import read_points, write_points
 from regzoo.world.images import Grid
 from regzoo.world.jacobians import folds
@@ -59,13 +60,18 @@ def test_matrices_become_one_matrix_and_their_inverse_goes_back(home):
     np.testing.assert_allclose(moved("left.tfm"), POINTS - np.array([5, 0, -2]), atol=1e-9)
 
 
-def test_a_field_is_converted_and_read_by_itk(home):
-    assert run("transform", "field.h5", "-o", "field.nii.gz") == (0, "", "")
-    image = sitk.ReadImage("field.nii.gz", sitk.sitkVectorFloat64)
-    theirs = sitk.DisplacementFieldTransform(image)
+@pytest.mark.parametrize("name", ["field.nii.gz", "field.mha", "field.nrrd"])
+@pytest.mark.parametrize("grid", ["LPS", "LAS", "oblique", "permuted"])
+def test_a_field_is_converted_and_read_by_itk(home, name, grid):
+    fine = around(GRID, grid, margin=30)
+    wide = Grid(tuple(size // 3 + 1 for size in fine.shape), fine.affine @ np.diag([3, 3, 3, 1]))
+    Transform.from_field(waves(wide), wide).save("field.h5")
+    assert run("transform", "field.h5", "-o", name) == (0, "", "")
+    theirs = sitk.DisplacementFieldTransform(sitk.ReadImage(name, sitk.sitkVectorFloat64))
     flip = np.array([-1, -1, 1])
     expected = np.array([theirs.TransformPoint((point * flip).tolist()) for point in POINTS]) * flip
-    np.testing.assert_allclose(moved("field.nii.gz"), expected, atol=1e-4)
+    assert np.linalg.norm(expected - POINTS, axis=1).mean() > 1
+    np.testing.assert_allclose(moved(name), expected, atol=1e-4)
     np.testing.assert_allclose(moved("field.h5"), expected, atol=1e-4)
 
 
@@ -144,11 +150,26 @@ def test_a_matrix_is_measured_on_a_reference_and_may_have_no_inverse(home):
 
 def test_what_cannot_be_written_is_told_in_words(home):
     told = run("transform", "field.h5", "turn.tfm", "-o", "x.tfm")[2]
-    assert told.startswith("error: path: expected a name ending in .nii, .nii.gz, .h5 or .x5, to write a field")
+    assert told.startswith("error: path: expected a name ending in .nii, .nii.gz, .h5, .x5, .mha or .nrrd, to")
     told = run("transform", "turn.tfm", "-o", "x.nii.gz")[2]
     assert told.endswith("received None. Pass grid, on the command line --reference.\n")
     assert run("transform", "turn.tfm", "-o", "x.xyz")[2].startswith("error: path: expected a name ending in")
     assert run("transform", "nothing.tfm")[2] == "error: nothing.tfm does not exist.\n"
+
+
+def test_a_transform_of_a_bids_name_has_its_json_beside_it(home):
+    assert run("transform", "turn.tfm", "-o", "sub-01_from-T1w_to-MNI_mode-image_xfm.mat") == (0, "", "")
+    beside = home / "sub-01_from-T1w_to-MNI_mode-image_xfm.json"
+    told = json.loads(beside.read_text())
+    assert (told["From"], told["To"]) == ("T1w", "MNI")
+    assert told["Regzoo"]["command"] == "regzoo transform turn.tfm -o sub-01_from-T1w_to-MNI_mode-image_xfm.mat"
+    assert told["Regzoo"]["inputs"] == {"turn.tfm": sha256("turn.tfm")}
+    beside.write_text("{}")
+    note = "note: sub-01_from-T1w_to-MNI_mode-image_xfm.json is there already, and stays as it is.\n"
+    assert run("transform", "turn.tfm", "-o", "sub-01_from-T1w_to-MNI_mode-image_xfm.h5") == (0, "", note)
+    assert beside.read_text() == "{}"
+    assert run("transform", "turn.tfm", "-o", "sub-01_from-T1w_to-MNI_mode-points_xfm.h5") == (0, "", "")
+    assert not [*home.glob("*mode-points*.json")]
 
 
 def test_a_form_is_written_and_goes_with_an_output(home):

@@ -77,7 +77,7 @@ def test_a_toy_format_of_transforms_is_read_and_written(tmp_path, monkeypatch):
     expected = points @ matrix[:3, :3].T + matrix[:3, 3]
     np.testing.assert_allclose(Transform.load(tmp_path / "t.toy").apply_points(points), expected, rtol=1e-12)
     grid = Grid((3, 4, 5), AFFINE)
-    with pytest.raises(InvalidError, match=r"name ending in \.nii, \.nii\.gz, \.h5 or \.x5, to write a field"):
+    with pytest.raises(InvalidError, match=r"name ending in \.nii, \.nii\.gz, \.h5, \.x5, \.mha or \.nrrd, to write"):
         Transform.from_field(np.ones((3, 4, 5, 3)), grid).save(tmp_path / "f.toy")
 
 

@@ -77,6 +77,10 @@ def test_names_and_what_they_hold(home, told):
 
 
 def test_the_table_of_the_group(home, told):
+    anat = home / "out" / "sub-01" / "anat"
+    given, converted = (anat / f"sub-01_{each}from-T1w_to-Tiny_mode-image_xfm.h5" for each in ("run-2_", "run-9_"))
+    assert run("transform", str(given), "-o", str(converted)) == (0, "", "")
+    assert converted.with_suffix(".json").is_file()  # of which the table knows no scores
     code, out, _ = run("bids", str(home / "raw"), str(home / "out"), "group")
     assert (code, out) == (0, f"2 images: {home / 'out' / 'group_T1w.tsv'}\n")
     with (home / "out" / "group_T1w.tsv").open(newline="") as file:

@@ -32,7 +32,8 @@ FORMATS: dict[str, Format] = {
     ".mat": itk_mat.MAT,
     ".lta": lta.LTA,
     ".x5": x5.X5,
-    **dict.fromkeys((".mha", ".mhd", ".nrrd"), itk_image_field.FIELD),
+    **dict.fromkeys((".mha", ".nrrd"), itk_image_field.FIELD),
+    ".mhd": itk_image_field.READ_ONLY,
 }
 """Suffix -> format."""
 

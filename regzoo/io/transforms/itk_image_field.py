@@ -1,4 +1,4 @@
-"""Displacement fields in the image formats of ITK: .mha, .mhd, .nrrd."""
+"""Displacement fields in the image formats of ITK: .mha, .nrrd, and .mhd, which is only read."""
 
 import math
 from pathlib import Path
@@ -10,7 +10,7 @@ from regzoo.io.lps import FLIP
 from regzoo.io.pieces import filled
 from regzoo.io.reading import by_suffix, check_bytes, check_size, check_voxels
 from regzoo.io.transforms.step import Format, Step
-from regzoo.io.volumes import FORMATS
+from regzoo.io.volumes import FORMATS, itk
 
 
 def _read(path: Path) -> list[Step]:
@@ -25,4 +25,10 @@ def _read(path: Path) -> list[Step]:
     return [(np.multiply(vectors, FLIP, out=vectors), file.affine)]
 
 
-FIELD = Format(_read)
+def _write(vectors: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    """Writes a displacement field (*S, 3), RAS mm, as the image of vectors in LPS that ITK takes for one."""
+    array = np.ascontiguousarray((vectors * FLIP).astype(np.float32).transpose(2, 1, 0, 3))
+    itk.save(itk.simpleitk().GetImageFromArray(array, isVector=True), affine, path)
+
+
+FIELD, READ_ONLY = Format(_read, write_field=_write), Format(_read)

@@ -115,12 +115,16 @@ def affine_of(image: object) -> np.ndarray:
 
 def _write(array: np.ndarray, affine: np.ndarray, path: Path) -> None:
     """Writes an array in its own type, compressed; channels as a fourth axis, as in NIfTI."""
-    sitk, count = simpleitk(), array.ndim
+    save(simpleitk().GetImageFromArray(np.ascontiguousarray(array.T), isVector=False), affine, path)
+
+
+def save(image: object, affine: np.ndarray, path: Path) -> None:
+    """Writes SimpleITK's image, compressed, with another affine in RAS mm; a fourth axis has steps of 1."""
+    sitk, count = simpleitk(), image.GetDimension()
     lps = LPS @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     direction = np.eye(count)
     direction[:3, :3] = lps[:3, :3] / spacing
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array.T), isVector=False)
     image.SetSpacing([*spacing, 1.0][:count])
     image.SetOrigin([*lps[:3, 3], 0.0][:count])
     image.SetDirection(direction.ravel())
