@@ -39,9 +39,9 @@ def _file(source: object) -> Path | None:
 
 def _told(file: Path) -> dict[str, str]:
     """Returns the name and the sha256 of a file; of a dataset FILE.h5/KEY that of FILE.h5; of DICOM, that of all."""
-    if dicom.is_series(file):
+    if dicom.is_dicom(file):
         lines = "".join(f"{sha256(each)}\n" for each in dicom.files(file))
-        name = file.name if file.is_dir() else f"{file.parent.name}/{file.name}"
+        name = file.name if file.exists() else f"{file.parent.name}/{file.name}"
         return {"file": name, "sha256": hashlib.sha256(lines.encode()).hexdigest()}
     within = file.parent.is_file()
     name = f"{file.parent.name}/{file.name}" if within else file.name

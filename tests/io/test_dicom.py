@@ -6,58 +6,11 @@ import sys
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
-from worlds import rotation
+from dicom_series import COLUMNS, COUNT, ORIGIN, ROWS, SPACING, STEP, WORLDS, voxels, write
 
 import regzoo
 from regzoo.errors import InvalidError, MissingError
 from regzoo.world.images import Grid, Image
-
-COLUMNS, ROWS, COUNT = 7, 6, 5
-SPACING, STEP, ORIGIN = (2.5, 1.5), 4.0, np.array([-30.0, 20.5, 100.25])
-WORLDS = {
-    "axial": np.eye(3),
-    "feet first": np.diag([1, 1, -1]),
-    "sagittal": np.array([[0, 1, 0], [0, 0, -1], [1, 0, 0]]),
-    "coronal": np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]]),
-    "oblique": rotation(0.3, -0.4, 0.2).T,
-}
-"""Rows: along a row, along a column, from slice to slice, in LPS."""
-
-
-def voxels(seed=0):
-    return np.random.default_rng(seed).integers(-500, 1500, (COUNT, ROWS, COLUMNS)).astype("int16")
-
-
-def slice_of(pixels, place, axes, series, number):
-    data = Dataset()
-    data.file_meta = FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data.SOPClassUID, data.SOPInstanceUID, data.SeriesInstanceUID = CTImageStorage, generate_uid(), series
-    data.StudyInstanceUID = data.FrameOfReferenceUID = "1.2.3"
-    data.Modality, data.PatientName, data.PatientID, data.InstanceNumber = "CT", "Doe^Jane", "4711", number
-    data.ImagePositionPatient = [f"{each:.8g}" for each in place]
-    data.ImageOrientationPatient = [f"{each:.10f}" for each in axes[:2].ravel()]
-    data.PixelSpacing, data.SliceThickness = list(SPACING), 9
-    data.Rows, data.Columns = pixels.shape
-    data.BitsAllocated = data.BitsStored = 16
-    data.HighBit, data.PixelRepresentation, data.SamplesPerPixel = 15, 1, 1
-    data.PhotometricInterpretation, data.PixelData = "MONOCHROME2", pixels.tobytes()
-    data.RescaleSlope, data.RescaleIntercept = 2, -1024
-    return data
-
-
-def write(folder, world="axial", series="1.2.3.4", change=lambda number, data: None, shuffle=True):
-    """Writes a series, the names of its files in another order than the slices; `change` may alter one."""
-    folder.mkdir(exist_ok=True)
-    axes = WORLDS[world]
-    names = np.random.default_rng(1).permutation(COUNT) if shuffle else range(COUNT)
-    for number, pixels in enumerate(voxels()):
-        data = slice_of(pixels, ORIGIN + number * STEP * axes[2], axes, series, COUNT - number)
-        if change(number, data) is None:
-            data.save_as(folder / f"{series}-{names[number]}.dcm", enforce_file_format=True)
-    return folder
 
 
 def drop(*numbers):
@@ -153,7 +106,8 @@ def test_a_series_that_is_no_even_stack_is_refused(tmp_path, change, message):
 
 def test_frames_colour_and_folders_without_slices_are_refused(tmp_path):
     frames = setting(2, NumberOfFrames=2, PixelData=voxels()[:2].tobytes())
-    with pytest.raises(InvalidError, match="expected one slice a file, received 2 frames"):
+    told = "expected the place of each of its 2 frames, as enhanced CT and MR tell them, received the places of 0"
+    with pytest.raises(InvalidError, match=told):
         Image.read(write(tmp_path / "frames", change=frames))
     colour = {
         "SamplesPerPixel": 3,

@@ -1,9 +1,12 @@
-"""A folder of DICOM slices, CT or MR: one series of them is one image; by SimpleITK, the extra `itk`."""
+"""DICOM images, CT or MR: a folder of slices, of which one series is one image, or one file; by SimpleITK, extra `itk`.
+
+What has several frames in a file is read by highdicom, the extra `dicom`.
+"""
 
 import contextlib
 import re
+import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,82 +15,83 @@ from regzoo.errors import InvalidError, MissingError, invalid
 from regzoo.io.lps import LPS
 from regzoo.io.streams import RATIO
 from regzoo.io.volumes import itk
+from regzoo.io.volumes.dicom_frames import frames
+from regzoo.io.volumes.dicom_slice import ADVICE, AXES, PLACE, SPACING, THICKNESS, Slice, numbers, steps
 from regzoo.io.volumes.volume import Format, Volume
 
-_SERIES, _MODALITY, _PLACE, _AXES, _SPACING, _THICKNESS = (
-    "0020|000e",
-    "0008|0060",
-    "0020|0032",
-    "0020|0037",
-    "0028|0030",
-    "0018|0050",
-)
+_SERIES, _MODALITY, _FRAMES = "0020,000e", "0008,0060", "0028,0008"
 _READER = "GDCMImageIO"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _APART = 0.05
 """Of the step between slices: how far a slice may lie from its place, by rounding in the header."""
-_ADVICE = "Make one NIfTI file of it, by dcm2niix for example."
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+_NO_IMAGES = re.compile(r"(4\.2|9\..*|11\..*|66|66\.[1235].*|67|88\..*|104\..*|481\.([3-9]|10).*)")
+"""What follows `_STORAGE` for spectra, curves, ways to show an image, registrations, reports, contours and plans."""
 
 
-@dataclass(frozen=True)
-class Slice:
-    """One file of a series.
-
-    Args:
-        file: The file.
-        series: The UID of its series.
-        modality: Such as `CT`.
-        size: Pixels along i and j.
-        dtype: The type of a pixel once it is scaled.
-        place: Where the first pixel's centre is, in LPS mm, shape (3,).
-        axes: A step of one pixel along i and j, in LPS mm, shape (3, 2).
-        thickness: mm; None if it is not known.
-    """
-
-    file: Path
-    series: str
-    modality: str
-    size: tuple[int, ...]
-    dtype: np.dtype
-    place: np.ndarray
-    axes: np.ndarray
-    thickness: float | None
-
-
-def is_series(path: Path) -> bool:
-    """Tells whether a path is a folder, or one series within it, FOLDER/UID."""
+def is_dicom(path: Path) -> bool:
+    """Tells whether a path is a folder, one series within it, FOLDER/UID, or a DICOM file."""
+    if path.is_file():
+        with contextlib.suppress(OSError):
+            return _has_magic(path)
+        return False
     return path.is_dir() or (path.parent.is_dir() and not path.exists() and bool(_UID.fullmatch(path.name)))
 
 
 def files(path: Path) -> list[Path]:
-    """Returns the DICOM files of a folder, or of the folder of FOLDER/UID, in the order of their names."""
+    """Returns the DICOM files of a folder, or of the folder of FOLDER/UID, in the order of their names; or the file."""
+    if path.is_file():
+        return [path]
     folder = path if path.is_dir() else path.parent
-    return [file for file in sorted(folder.iterdir()) if file.is_file() and _is_dicom(file)]
+    return [file for file in sorted(folder.iterdir()) if file.is_file() and _has_magic(file) and _may_be_image(file)]
 
 
-def _is_dicom(file: Path) -> bool:
+def series(path: Path) -> list[Path]:
+    """Returns the files of the one series of a folder, or of the one that is named, or the file.
+
+    Raises:
+        MissingError: If there is none.
+        InvalidError: If a folder has several, or a file is damaged.
+    """
+    return [file for file, _ in _chosen(path)]
+
+
+def _has_magic(file: Path) -> bool:
     with file.open("rb") as stream:
         return stream.read(132)[128:] == b"DICM" and file.name != "DICOMDIR"
+
+
+def _may_be_image(file: Path) -> bool:
+    """Tells whether a file's class, (0002,0002), is not one of those that hold no image."""
+    with file.open("rb") as stream:
+        start = stream.read(2**12)
+    found = re.search(rb"\x02\x00\x02\x00UI(..)", start[132:], re.DOTALL)
+    if found is None:
+        return True
+    begin = 132 + found.end()
+    (length,) = struct.unpack("<H", found[1])
+    kind = start[begin : begin + length].decode("ascii", "replace").strip("\0 ")
+    return not (kind.startswith(_STORAGE) and _NO_IMAGES.fullmatch(kind.removeprefix(_STORAGE)))
 
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[Volume]:
     with itk.told():
-        yield _volume(path.name, _ordered(path.name, _chosen(path)))
+        yield _volume(path.name, _ordered(path.name, [each for file in _chosen(path) for each in _slices(*file)]))
 
 
-def _chosen(path: Path) -> list[Slice]:
-    """Returns the slices of the one series of a folder, or of the one that is named."""
-    found: dict[str, list[Slice]] = {}
+def _chosen(path: Path) -> list[tuple[Path, object]]:
+    """Returns the files of a series, each with SimpleITK's reader of it."""
+    found: dict[str, list[tuple[Path, object]]] = {}
     for file in files(path):
-        each = _slice(file)
-        found.setdefault(each.series, []).append(each)
+        reader = _reader(file)
+        found.setdefault(_text(reader, _SERIES), []).append((file, reader))
     if not found and not path.is_dir():
         raise MissingError(f"{path} does not exist.")
     if not found:
         raise invalid(str(path), "an image file, or a folder with the slices of a DICOM series", "a folder without")
-    told = "; ".join(f"{uid} ({each[0].modality}, {len(each)} slices)" for uid, each in found.items())
-    if path.is_dir():
+    told = "; ".join(f"{uid} ({_described(each)})" for uid, each in found.items())
+    if path.exists():
         if len(found) > 1:
             raise invalid(path.name, "one DICOM series", f"{len(found)}", f"Choose one as FOLDER/UID: {told}.")
         return next(iter(found.values()))
@@ -96,43 +100,45 @@ def _chosen(path: Path) -> list[Slice]:
     return found[path.name]
 
 
-def _slice(file: Path) -> Slice:
+def _described(chosen: list[tuple[Path, object]]) -> str:
+    count = sum(_count(reader) for _, reader in chosen)
+    return f"{_text(chosen[0][1], _MODALITY)}, {count} slices"
+
+
+def _reader(file: Path) -> object:
     try:
-        reader = itk.opened_by(_READER, file)
+        return itk.opened_by(_READER, file)
     except RuntimeError:
         raise InvalidError(f"{file.name} is no readable slice. Mend it, or take it out of the folder.") from None
-    place, turn, spacing = (
-        _numbers(file, reader, tag, count) for tag, count in ((_PLACE, 3), (_AXES, 6), (_SPACING, 2))
-    )
+
+
+def _count(reader: object) -> int:
+    """Returns how many frames a file has; 1 if it does not say so."""
+    text = _text(reader, _FRAMES)
+    return int(text) if text.isascii() and text.isdigit() else 1
+
+
+def _slices(file: Path, reader: object) -> list[Slice]:
     size = reader.GetSize()
-    if len(size) > 2 and size[2] > 1:
-        raise invalid(file.name, "one slice a file", f"{size[2]} frames", _ADVICE)
-    along = turn.reshape(2, 3)
-    if np.abs(along @ along.T - np.eye(2)).max() > 1e-3 or not (spacing > 0).all():
-        raise InvalidError(f"{file.name}: its axes or its spacing are damaged. {_ADVICE}")
-    axes = along.T * spacing[::-1]  # the header has the step from row to row first
-    thickness = _numbers(file, reader, _THICKNESS, 1)[0] if _text(reader, _THICKNESS) else None
-    series, modality = _text(reader, _SERIES), _text(reader, _MODALITY)
-    return Slice(file, series, modality, size[:2], itk.dtype_of(reader), place, axes, thickness)
+    if _count(reader) > 1 or (len(size) > 2 and size[2] > 1) or (_text(reader, _FRAMES) and not _text(reader, PLACE)):
+        return frames(file)
+    place, turn, spacing = (numbers(file.name, tag, _words(reader, tag)) for tag in (PLACE, AXES, SPACING))
+    thickness = numbers(file.name, THICKNESS, _words(reader, THICKNESS))[0] if _text(reader, THICKNESS) else None
+
+    def pixels() -> np.ndarray:  # by a reader of its own, for one that has read keeps what it read
+        return itk.simpleitk().GetArrayFromImage(itk.opened_by(_READER, file).Execute()).T.reshape(size[:2])
+
+    axes = steps(file.name, turn, spacing)
+    return [Slice(file.name, file, size[:2], itk.dtype_of(reader), place, axes, thickness, pixels)]
 
 
 def _text(reader: object, tag: str) -> str:
-    return reader.GetMetaData(tag).strip(" \0") if reader.HasMetaDataKey(tag) else ""
+    key = tag.replace(",", "|")
+    return reader.GetMetaData(key).strip(" \0") if reader.HasMetaDataKey(key) else ""
 
 
-def _numbers(file: Path, reader: object, tag: str, count: int) -> np.ndarray:
-    """Returns the numbers of a tag."""
-    words = {_PLACE: "place", _AXES: "axes", _SPACING: "pixel spacing", _THICKNESS: "thickness"}
-    text = _text(reader, tag)
-    try:
-        values = np.array([float(each) for each in text.split("\\")])
-    except ValueError:
-        values = np.zeros(0)
-    if len(values) != count or not np.isfinite(values).all():
-        raise invalid(
-            f"{words[tag]} of {file.name}", f"{count} numbers ({tag.replace('|', ',')})", f"'{text}'", _ADVICE
-        )
-    return values
+def _words(reader: object, tag: str) -> list[str]:
+    return [each for each in _text(reader, tag).split("\\") if each]
 
 
 def _ordered(name: str, slices: list[Slice]) -> list[Slice]:
@@ -145,7 +151,7 @@ def _ordered(name: str, slices: list[Slice]) -> list[Slice]:
     for each in slices:
         alike = (each.size, each.dtype.shape) == (first.size, first.dtype.shape)
         if not alike or np.abs(each.axes - first.axes).max() > 1e-4 * np.abs(first.axes).max():
-            what = f"{first.file.name} and {each.file.name}, which differ"
+            what = f"{first.name} and {each.name}, which differ"
             raise invalid(name, "slices of one size, orientation and spacing", what, "Take others out of the folder.")
     heights = np.array([each.place for each in slices]) @ _normal(first)
     order = np.argsort(heights, kind="stable")
@@ -157,22 +163,25 @@ def _ordered(name: str, slices: list[Slice]) -> list[Slice]:
 def _check_steps(name: str, slices: list[Slice], heights: np.ndarray) -> None:
     if len(slices) < 2:
         return
-    steps = np.diff(heights)
-    usual = np.median(steps)
-    low = int(np.argmin(steps))
-    if steps[low] <= max(_APART * usual, 1e-4):
-        what = f"two at one place ({slices[low].file.name}, {slices[low + 1].file.name})"
-        raise invalid(name, "one slice at each place", what, "Take repeated ones and other phases out of the folder.")
-    far = int(np.argmax(np.abs(steps - usual)))
-    between = f"between {slices[far].file.name} and {slices[far + 1].file.name}"
-    missing = round(steps[far] / usual) - 1
-    if abs(steps[far] - usual) > _APART * usual and missing > 0 and abs(steps[far] / usual - missing - 1) < 0.1:
+    gaps = np.diff(heights)
+    usual = np.median(gaps)
+    low = int(np.argmin(gaps))
+    if gaps[low] <= max(_APART * usual, 1e-4):
+        what = f"two at one place ({slices[low].name}, {slices[low + 1].name})"
+        one = slices[low].file == slices[low + 1].file
+        advice = "It holds several volumes, such as times or echoes. " + ADVICE
+        advice = advice if one else "Take repeated ones and other phases out of the folder."
+        raise invalid(name, "one slice at each place", what, advice)
+    far = int(np.argmax(np.abs(gaps - usual)))
+    between = f"between {slices[far].name} and {slices[far + 1].name}"
+    missing = round(gaps[far] / usual) - 1
+    if abs(gaps[far] - usual) > _APART * usual and missing > 0 and abs(gaps[far] / usual - missing - 1) < 0.1:
         raise invalid(name, "a whole series", f"{missing} missing slices {between}", "Export the series again.")
     places = np.array([each.place for each in slices])
     even = places[0] + np.linspace(0, 1, len(places))[:, None] * (places[-1] - places[0])
     if np.linalg.norm(places - even, axis=1).max() > _APART * usual:
-        what = f"steps of {steps.min():.4g} to {steps.max():.4g} mm, the most unusual one {between}"
-        raise invalid(name, "slices in equal steps on one line", what, _ADVICE)
+        what = f"steps of {gaps.min():.4g} to {gaps.max():.4g} mm, the most unusual one {between}"
+        raise invalid(name, "slices in equal steps on one line", what, ADVICE)
 
 
 def _normal(each: Slice) -> np.ndarray:
@@ -195,11 +204,10 @@ def _volume(name: str, slices: list[Slice]) -> Volume:
     def values(_volume: int | None) -> np.ndarray:
         array = np.empty((*first.size, count), kind)
         for place, each in enumerate(slices):
-            pixels = itk.simpleitk().GetArrayFromImage(itk.opened_by(_READER, each.file).Execute())
-            array[..., place] = pixels.T.reshape(first.size)
+            array[..., place] = each.pixels()
         return array
 
-    most = RATIO * sum(each.file.stat().st_size for each in slices)
+    most = RATIO * sum(file.stat().st_size for file in {each.file for each in slices})
     return Volume((*first.size, count), kind, LPS @ affine, values, most, remark)
 
 

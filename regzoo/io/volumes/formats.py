@@ -27,8 +27,9 @@ FORMATS: dict[str, Format] = {
     ".nrrd": itk.NRRD,
     ".png": itk.PNG,
     **dict.fromkeys((".tif", ".tiff"), itk.TIFF),
+    ".dcm": dicom.SERIES,
 }
-"""Suffix -> format; of FILE/KEY within a file, FILE's."""
+"""Suffix -> format; of FILE/KEY within a file, FILE's. DICOM is told by what it is, whatever its name."""
 
 
 def read_image(
@@ -90,8 +91,8 @@ def read_step(path: Path) -> tuple[float, str] | None:
 
 
 def exists(path: Path) -> bool:
-    """Tells whether there is such a file, such a dataset FILE.h5/KEY, or a folder of DICOM slices."""
-    if dicom.is_series(path):
+    """Tells whether there is such a file, such a dataset FILE.h5/KEY, or DICOM."""
+    if dicom.is_dicom(path):
         return bool(dicom.files(path))
     return path.is_file() or (path.parent.is_file() and hdf5.exists(path))
 
@@ -133,7 +134,7 @@ def writer(path: str | os.PathLike) -> Callable[[np.ndarray, np.ndarray, Path], 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Volume]:
     """Gives an image file with its header read; damage that is found until it is closed is told as such."""
-    within, series = path.parent.is_file(), dicom.is_series(path)
+    within, series = path.parent.is_file(), dicom.is_dicom(path)
     if not (within or series):
         check_file(path)
     form = dicom.SERIES if series else by_suffix(path.parent.name if within else path.name, FORMATS)

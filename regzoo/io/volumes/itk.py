@@ -10,7 +10,8 @@ from types import ModuleType
 
 import numpy as np
 
-from regzoo.errors import MissingError, invalid
+from regzoo.errors import invalid
+from regzoo.io.extras import needed
 from regzoo.io.files import atomic_file
 from regzoo.io.lps import LPS
 from regzoo.io.volumes import itk_header
@@ -25,11 +26,7 @@ def simpleitk() -> ModuleType:
     Raises:
         MissingError: If it is not installed.
     """
-    try:
-        import SimpleITK
-    except ModuleNotFoundError:
-        raise MissingError("SimpleITK is not installed. Run pip install 'regzoo[itk]', or use NIfTI.") from None
-    return SimpleITK
+    return needed("SimpleITK", "itk")
 
 
 @contextlib.contextmanager
