@@ -30,6 +30,15 @@ Data = Annotated[
     ),
 ]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")]
+Dicom = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Of a moving image in DICOM, CT or MR: write it there as a DICOM series in the fixed image's frame of "
+        "reference, and the transform as a registration object, with all that names the patient.",
+        show_default=False,
+    ),
+]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Show no progress, and say nothing but errors, warnings and the result.")
 ]

@@ -54,6 +54,12 @@ def print_result(
         typer.echo(f"Written to {folder}: {', '.join([*result.files(), *more])}", err=True)
 
 
+def print_dicom(folder: Path | None, quiet: bool) -> None:
+    """Tells, unless quiet, what `--dicom` wrote."""
+    if folder is not None and not quiet:
+        typer.echo(f"Written to {folder}, with all that names the patient: moved, transform.dcm", err=True)
+
+
 def _print(renderable: object, width: int) -> None:
     """Prints with rich: as wide as the terminal, or up to `width` columns in a file or a pipe."""
     from rich.console import Console

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,9 +11,14 @@ from regzoo import hub
 from regzoo.cli.bar import shown
 from regzoo.cli.door import typed
 from regzoo.cli.machine import Device, Threads, take
-from regzoo.cli.options import Json, Output, Quiet, Volume
-from regzoo.cli.output import print_result, print_table, visible
+from regzoo.cli.options import Dicom, Json, Output, Quiet, Volume
+from regzoo.cli.output import print_dicom, print_result, print_table, visible
 from regzoo.io.files import check_writable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from regzoo.registration.results import Result
 
 commands = typer.Typer()
 
@@ -131,6 +136,7 @@ def register(
     fail_on: FailOn = None,
     output: Output = Path("out"),
     gif: Gif = False,
+    dicom: Dicom = None,
     device: Device = None,
     threads: Threads = None,
     quiet: Quiet = False,
@@ -140,14 +146,11 @@ def register(
     from regzoo.world.images import Image
 
     check_fail_on(fail_on, no_error)
-    if model is not None and method is not None:
-        raise typer.BadParameter("Give one of --model and --method.")
-    entry = None if model is None else hub.take(model)  # this and the images before Keras, which takes seconds
+    entry = _entry(model, method)  # this and the images before Keras, which takes seconds
     images = Image.read(fixed, volume=fixed_volume), Image.read(moving, volume=moving_volume)
     if model is None and method is None:
-        _print_candidates(*images)
-        raise typer.Exit(2)
-    check_writable(output, folder=True)
+        raise _print_candidates(*images)
+    save = _saving(output, gif, dicom, images)
     take(device, threads)
     with shown(quiet):
         result = regzoo.register(
@@ -169,9 +172,34 @@ def register(
             error=not no_error,
         )
         result.facts["command"] = typed(ctx)
-        result.save(output, gif=gif)
+        save(result)
     print_result(result, output, as_json, _print_result, quiet, ["report.gif"] if gif else [])
+    print_dicom(dicom, quiet)
     fail([result.facts.get("verdict")], fail_on)
+
+
+def _saving(
+    output: Path,
+    gif: bool,
+    dicom: Path | None,
+    images: "tuple[regzoo.world.images.Image, regzoo.world.images.Image]",
+) -> "Callable[[Result], None]":
+    """Checks where a result goes, and returns what saves it, as DICOM too if that is asked for."""
+    check_writable(output, folder=True)
+    if dicom is None:
+        return lambda result: result.save(output, gif=gif)
+    from regzoo.world.dicom_results import DicomResult
+
+    if dicom.absolute() == output.absolute():
+        raise typer.BadParameter("--dicom names another folder than --output.")
+    fixed, moving = images
+    series = DicomResult(dicom, fixed.file, fixed.grid, moving)
+
+    def save(result: "Result") -> None:
+        result.save(output, gif=gif)
+        series.save(result.moved, result.transform)
+
+    return save
 
 
 @commands.command()
@@ -222,7 +250,15 @@ _STARTS = {
 """What the figures before the registration were measured on."""
 
 
-def _print_candidates(fixed: "regzoo.world.images.Image", moving: "regzoo.world.images.Image") -> None:
+def _entry(model: str | None, method: str | None) -> "hub.Entry | None":
+    """Returns the zoo entry of a model's name, if one is given."""
+    if model is not None and method is not None:
+        raise typer.BadParameter("Give one of --model and --method.")
+    return None if model is None else hub.take(model)
+
+
+def _print_candidates(fixed: "regzoo.world.images.Image", moving: "regzoo.world.images.Image") -> typer.Exit:
+    """Prints how the cards of all models fit two images; returns how the command ends."""
     from regzoo.hub import cards
     from regzoo.registration.candidates import candidates
 
@@ -233,6 +269,7 @@ def _print_candidates(fixed: "regzoo.world.images.Image", moving: "regzoo.world.
     shown = ("name", "anatomy", "modality", "score", "not as in training")
     print_table([{key: row[key] for key in shown} for row in rows])
     typer.echo("Choose a model by --model NAME (regzoo show NAME), or --method affine,dvf without one.", err=True)
+    return typer.Exit(2)
 
 
 def _print_result(facts: dict) -> None:

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regzoo.cli.chain import HELP, composed, warnings_told
+from regzoo.cli.chain import HELP, composed, named, warnings_told
+from regzoo.cli.options import Dicom
+from regzoo.cli.output import print_dicom
 from regzoo.io.files import check_writable
 
 if TYPE_CHECKING:
@@ -23,7 +25,9 @@ commands = typer.Typer()
 def warp(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Image, 4-D series, label map or file of points.")],
     transform: Annotated[list[str], typer.Option(metavar="FILE", help=HELP)],
-    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write; with --dicom, none is needed.")
+    ] = None,
     reference: Annotated[
         Path | None,
         typer.Option(help="Image whose grid the output gets, as the fixed image; not for points.", show_default=False),
@@ -33,11 +37,11 @@ def warp(
         bool,
         typer.Option(
             "--points",
-            help="INPUT is a CSV x,y,z in RAS mm, or Slicer's .fcsv or .mrk.json, or a surface, .surf.gii: "
+            help="INPUT is a CSV x,y,z in RAS mm, or Slicer's .fcsv or .mrk.json, or a surface, .surf.gii or .ply: "
             "fixed space to moving space; other columns and triangles are kept.",
         ),
     ] = False,
-    lps: Annotated[bool, typer.Option("--lps", help="CSV files, INPUT and OUTPUT, count in LPS mm.")] = False,
+    lps: Annotated[bool, typer.Option("--lps", help="CSV and PLY files, INPUT and OUTPUT, count in LPS mm.")] = False,
     inverse: Annotated[
         bool, typer.Option("--inverse", help="An image from fixed to moving space, points from moving to fixed space.")
     ] = False,
@@ -45,20 +49,24 @@ def warp(
         int | None,
         typer.Option(metavar="N", help="Which volume of a 4-D file, from 0.", show_default="all of them"),
     ] = None,
+    dicom: Dicom = None,
 ) -> None:
     """Apply transforms. To an image or a label map (moving to fixed space), or to points (fixed to moving space)."""
     _check_kind(source, points, labels, reference)
-    if lps and not (points and ".csv" in (source.suffix.lower(), output.suffix.lower())):
-        raise typer.BadParameter("--lps goes with --points in CSV files; others say themselves how they count.")
-    check_writable(output, folder=False)
+    _check_outputs(output, dicom, points or labels)
+    if lps and not (points and {".csv", ".ply"} & {source.suffix.lower(), output.suffix.lower()}):
+        raise typer.BadParameter("--lps goes with --points in CSV or PLY files; others say themselves how they count.")
     with warnings_told():
         mapping = composed(transform)
         if points:
             told = _warp_points(source, mapping, inverse, output, lps)
         else:
-            told = _warp_image(source, mapping.inverse() if inverse else mapping, reference, labels, volume, output)
+            told = _frames_told(transform, inverse, reference)
+            mapping = mapping.inverse() if inverse else mapping
+            told += _warp_image(source, mapping, reference, labels, volume, output, dicom)
     for text in told:
         typer.echo(f"warning: {text}", err=True)
+    print_dicom(dicom, quiet=False)
 
 
 def _check_kind(source: Path, points: bool, labels: bool, reference: Path | None) -> None:
@@ -76,46 +84,83 @@ def _check_kind(source: Path, points: bool, labels: bool, reference: Path | None
         raise typer.BadParameter("INPUT is --points or --labels, not both.")
 
 
+def _check_outputs(output: Path | None, dicom: Path | None, other: bool) -> None:
+    """Refuses to write nothing, or points and labels as a series."""
+    if output is None and dicom is None:
+        raise typer.BadParameter("-o is missing: the file to write.")
+    if dicom is not None and other:
+        raise typer.BadParameter("--dicom goes with an image, not with --points or --labels.")
+    if output is not None:
+        check_writable(output, folder=False)
+
+
+def _frames_told(transform: list[str], inverse: bool, reference: Path) -> list[str]:
+    """Tells where a lone DICOM registration leads from another frame of reference than the one of a DICOM reference."""
+    from regzoo.io.dicom import lies_elsewhere
+
+    file, inverted = named(transform[0])
+    if len(transform) > 1 or inverted != inverse or not lies_elsewhere(reference, Path(file)):
+        return []
+    advice = f"If it leads the other way, write --transform '[{file},1]'."
+    return [f"{Path(file).name} leads from another frame of reference than that of {reference.name}. {advice}"]
+
+
 def _warp_points(source: Path, mapping: "Transform", inverse: bool, output: Path, lps: bool) -> list[str]:
-    given, save = _opened_points(source, output, lps)
+    given, save, told = _opened_points(source, output, lps)
     moved = mapping.invert_points(given) if inverse else mapping.apply_points(given)
     save(moved)
     beyond = int((~mapping.covers(moved if inverse else given)).sum())
-    return [f"{beyond} of {len(given)} points lie {_beyond(mapping)}."] if beyond else []
+    return told + ([f"{beyond} of {len(given)} points lie {_beyond(mapping)}."] if beyond else [])
 
 
-def _opened_points(source: Path, output: Path, lps: bool) -> "tuple[np.ndarray, Callable[[np.ndarray], None]]":
-    """Returns the points of a file, and what writes others in their place."""
+def _opened_points(
+    source: Path, output: Path, lps: bool
+) -> "tuple[np.ndarray, Callable[[np.ndarray], None], list[str]]":
+    """Returns the points of a file, what writes others in their place, and what the file leaves open."""
     from regzoo.io.landmarks import read_landmarks, write_points
-    from regzoo.io.surfaces import is_surface, read_surface, write_surface
+    from regzoo.io.surfaces import is_surface, read_surface
 
     if is_surface(source):
-        points, surface = read_surface(source)
-        return points, lambda moved: write_surface(output, moved, surface)
+        surface = read_surface(source, lps=lps)
+        told = [f"{source.name}: {surface.remark}"] if surface.remark else []
+        return surface.points, lambda moved: surface.write(output, moved), told
     landmarks = read_landmarks(source, lps=lps)
-    return landmarks.points, lambda moved: write_points(output, moved, landmarks, lps=lps)
+    return landmarks.points, lambda moved: write_points(output, moved, landmarks, lps=lps), []
 
 
 def _warp_image(
-    source: Path, mapping: "Transform", reference: Path, labels: bool, volume: int | None, output: Path
+    source: Path,
+    mapping: "Transform",
+    reference: Path,
+    labels: bool,
+    volume: int | None,
+    output: Path | None,
+    dicom: Path | None,
 ) -> list[str]:
     from regzoo.io.reading import check_voxels
     from regzoo.io.volumes import read_remark, writer
+    from regzoo.world.dicom_results import DicomResult
     from regzoo.world.images import Grid, Image
 
-    writer(output)  # what it cannot write is found out before the work
+    if output is not None:
+        writer(output)  # what it cannot write is found out before the work
     grid = Grid.read(reference)
     image = Image.read(source, labels=labels, volume=volume, series=volume is None and not labels)
-    check_voxels(output.name, (*grid.shape, image.channels or 1))
-    save = _saver(source, image, labels, output)
+    check_voxels((output or dicom).name, (*grid.shape, image.channels or 1))
+    saved = [_saver(source, image, labels, output)] if output else []
+    if dicom is not None:
+        series = DicomResult(dicom, reference, grid, image)
+        saved.append(lambda moved: series.save(moved, mapping))
     remarks = {source: image.remark, reference: read_remark(reference)}
     told = [f"{file.name}: {remark}" for file, remark in remarks.items() if remark]
     if labels:
-        save(mapping.apply_labels(image, grid))
+        moved = mapping.apply_labels(image, grid)
     else:  # as register does
         if _looks_like_labels(image.array):
             typer.echo("note: INPUT holds few different integers. If it is a label map, pass --labels.", err=True)
-        save(mapping.apply_image(image, grid, outside=float(image.array.min())))
+        moved = mapping.apply_image(image, grid, outside=float(image.array.min()))
+    for save in saved:
+        save(moved)
     beyond = 1 - mapping.covered(grid)
     return told + [f"{100 * beyond:.2g} % of the reference's voxels lie {_beyond(mapping)}."] * (beyond > 0)
 

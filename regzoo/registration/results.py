@@ -17,6 +17,7 @@ from regzoo.registration.report.page import page
 from regzoo.registration.report.picture import picture
 from regzoo.registration.report.shown import Shown
 from regzoo.schema.card import Card
+from regzoo.world.dicom_results import DicomResult
 from regzoo.world.images import Image
 from regzoo.world.transforms import Transform
 
@@ -98,6 +99,24 @@ class Result:
             text = json.dumps(plain(self.facts) | {"files": digests(path)}, indent=2, allow_nan=False) + "\n"
             (path / LISTING).write_text(text, encoding="utf-8")
         return folder
+
+    def save_dicom(self, folder: str | os.PathLike) -> Path:
+        """Writes the moved image as a DICOM series, and the transform as a registration object; extra `dicom`.
+
+        They are of the moving image's patient and study, with all that names the person, unlike what `save` writes.
+
+        Args:
+            folder: Where to: `moved`, a folder with a file a slice, and `transform.dcm`. It must be new or empty.
+
+        Returns:
+            The folder.
+
+        Raises:
+            InvalidError: If the moving image is no CT or MR in DICOM, the fixed one is DICOM of another patient, the
+                folder holds something, or there is no transform.
+            MissingError: If pydicom is not installed.
+        """
+        return DicomResult(folder, self.fixed.file, self.fixed.grid, self.moving).save(self.moved, self.transform)
 
     def files(self) -> list[str]:
         """Returns the names of the files that `save` writes."""

@@ -198,9 +198,9 @@ class Image:
         """Reads NIfTI, MGH, HDF5, MetaImage, NRRD, PNG, TIFF or DICOM; a 2-D file (X, Y) becomes (X, Y, 1).
 
         Args:
-            path: The file; of an HDF5 file, a dataset as FILE.h5/KEY. MetaImage (.mha, .mhd), NRRD,
-                PNG, TIFF and DICOM need the extra `itk`, SimpleITK. DICOM is a folder of slices; of several series in
-                it, one is FOLDER/UID.
+            path: The file; of an HDF5 file, a dataset as FILE.h5/KEY. MetaImage (.mha, .mhd), NRRD, PNG, TIFF and DICOM
+                need the extra `itk`, SimpleITK. DICOM is a folder of slices, of several series in it one as FOLDER/UID,
+                or a file; one of several frames (enhanced CT and MR) needs the extra `dicom`.
             labels: Whether it is a label map: integers are kept exactly. A 4-D label file holds one channel per
                 label, which may be fractional, and is read as float32.
             volume: Which volume of a 4-D file, from 0.

@@ -241,7 +241,8 @@ class Transform:
 
         Args:
             path: The file; a field is .nii, .nii.gz, or with the extra `itk` .mha, .mhd or .nrrd; .lta is FreeSurfer's
-                and .x5 NiTransforms' own.
+                and .x5 NiTransforms' own. With the extra `dicom`, a Spatial or Deformable Spatial Registration object,
+                whose own frame of reference is taken for the fixed image's.
             fixed: The grid of the fixed image, which only FSL's matrices need.
             moving: The grid of the moving image, likewise.
 
@@ -407,8 +408,9 @@ class Transform:
         """Writes the transform, by default for ITK and ANTs; the file is whole or absent.
 
         `.h5` (and `.x5`) holds what the transform is: a matrix, a displacement field, or both, the field first; the
-        matrix goes on beyond the grid. `.nii` and `.nii.gz` hold a field alone, beyond which nothing moves. `.tfm`,
-        `.mat` and FreeSurfer's `.lta` hold a matrix only. ITK itself refuses NIfTI whose affine has shear.
+        matrix goes on beyond the grid. `.nii`, `.nii.gz` and, with the extra `itk`, `.mha` and `.nrrd` hold a field
+        alone, beyond which nothing moves. `.tfm`, `.mat` and FreeSurfer's `.lta` hold a matrix only. ITK itself refuses
+        NIfTI whose affine has shear.
 
         Args:
             path: Where to.

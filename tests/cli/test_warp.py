@@ -1,5 +1,8 @@
 """warp: several transforms, their inverses, what lies beyond a field; and options that are given twice."""
 
+import re
+
+import ants
 import nibabel
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from command_line import run
 from worlds import AFFINES, affine, around, blobs, rotation, waves
 
 from regzoo.io.landmarks import read_points, write_points
+from regzoo.io.surfaces import read_surface
 from regzoo.world.images import Grid, Image
 from regzoo.world.transforms import Transform
 
@@ -50,8 +54,27 @@ def test_images_are_moved_by_what_itk_composes(home):
     both = sitk.CompositeTransform([sitk.ReadTransform("turn.tfm"), sitk.ReadTransform("field.h5")])  # the last first
     images = [sitk.ReadImage(name) for name in ("moving.nii.gz", "fixed.nii.gz")]
     theirs = sitk.GetArrayFromImage(sitk.Resample(*images, both)).T
-    np.testing.assert_allclose(Image.read("out.nii.gz").array, theirs, atol=1e-3)
+    np.testing.assert_allclose(Image.read("out.nii.gz").array, theirs, atol=1e-4)
     assert theirs.std() > 0.05
+
+
+def test_labels_are_moved_as_simpleitk_and_ants_move_them(home):
+    labels = np.rint(9 * blobs(WIDE).array).astype(np.uint8)
+    Image(labels, WIDE.affine).save("labels.nii.gz")
+    Transform.load("field.h5").save("field.nii.gz", WIDE)
+    options = ("--transform", "field.nii.gz", "--transform", "turn.tfm", "--reference", "fixed.nii.gz")
+    assert run("warp", "labels.nii.gz", "--labels", *options, "-o", "out.nii.gz") == (0, "", "")
+    ours = Image.read("out.nii.gz", labels=True).array
+    field = sitk.DisplacementFieldTransform(sitk.ReadImage("field.nii.gz", sitk.sitkVectorFloat64))
+    both = sitk.CompositeTransform([sitk.ReadTransform("turn.tfm"), field])
+    images = [sitk.ReadImage(name) for name in ("labels.nii.gz", "fixed.nii.gz")]
+    by_itk = sitk.GetArrayFromImage(sitk.Resample(*images, both, sitk.sitkNearestNeighbor)).T
+    fixed, moving = (ants.image_read(name) for name in ("fixed.nii.gz", "labels.nii.gz"))
+    files = ["field.nii.gz", "turn.tfm"]  # as for warp: a point goes through the first one first
+    by_ants = ants.apply_transforms(fixed, moving, files, interpolator="nearestNeighbor").numpy()
+    for theirs in (by_itk, by_ants):
+        assert (ours != theirs).mean() < 2e-3  # halfway between two voxels
+        assert len(np.unique(theirs)) > 5
 
 
 def test_each_transform_may_be_inverted_as_ants_writes_it(home):
@@ -135,7 +158,7 @@ def test_points_in_lps_and_in_slicer_s_markups_go_where_those_in_ras_go(home):
     assert run("warp", "p.mrk.json", "--points", "--lps", "--transform", "turn.tfm", "-o", "q.csv") == (0, "", "")
     np.testing.assert_allclose(read_points("q.csv") * flip, expected, atol=1e-4)
     told = run("warp", "p.mrk.json", "--points", "--lps", "--transform", "turn.tfm", "-o", "q.mrk.json")[2]
-    assert "--lps goes with --points in CSV files; others say themselves how they count" in told
+    assert "--lps goes with --points in CSV or PLY files; others say themselves how they count" in told
     assert "pass --points" in run("warp", "p.mrk.json", "--transform", "turn.tfm", "-o", "q.csv")[2]
 
 
@@ -198,9 +221,87 @@ def test_surfaces_in_other_coordinates_or_formats_are_refused(home):
     assert "expected points in scanner coordinates" in run("warp", "shifted.surf.gii", *options)[2]
     surface("plain.surf.gii", given, "NIFTI_XFORM_UNKNOWN")
     assert run("warp", "plain.surf.gii", *options) == (0, "", "")
-    (home / "s.ply").write_text("ply\n")
-    told = run("warp", "s.ply", *options)[2]
-    assert told.startswith("error: s.ply: expected a surface in GIFTI, such as .surf.gii, received 's.ply'. Convert it")
+    (home / "s.stl").write_text("solid\n")
+    told = run("warp", "s.stl", *options)[2]
+    assert told == (
+        "error: s.stl: expected a surface in GIFTI or PLY, such as .surf.gii, received 's.stl'. Convert it first.\n"
+    )
     (home / "cut.surf.gii").write_bytes((home / "plain.surf.gii").read_bytes()[:-300])
     assert "is not a readable surface, or it is damaged" in run("warp", "cut.surf.gii", *options)[2]
-    assert "expected a surface in GIFTI" in run("warp", "plain.surf.gii", *options[:-1], "m.csv")[2]
+    told = run("warp", "plain.surf.gii", *options[:-1], "m.csv")[2]
+    assert told == "error: path: expected a name ending in .gii, the format of the surface, received 'm.csv'.\n"
+
+
+def ply(path, points, form="binary_little_endian", space="comment SPACE=LPS\n", sign=(-1, -1, 1)):
+    """Writes four vertices with normals and a grey value, and two faces of other lengths."""
+    order = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "<"}[form]
+    names = [("x", "f8"), ("nx", "f4"), ("y", "f8"), ("ny", "f4"), ("z", "f8"), ("nz", "f4"), ("grey", "u1")]
+    rows = np.zeros(4, [(name, order + kind) for name, kind in names])
+    for axis, name in enumerate("xyz"):
+        rows[name], rows[f"n{name}"] = (points * sign)[:, axis], 0.5
+    rows["grey"] = (7, 8, 9, 250)
+    words = {"f8": "double", "f4": "float32", "u1": "uchar"}
+    lines = [f"ply\nformat {form} 1.0\n{space}element vertex 4\n"]
+    lines += [f"property {words[kind]} {name}\n" for name, kind in names]
+    lines += ["element face 2\nproperty list uchar int vertex_indices\nend_header\n"]
+    faces = [(3, 0, 1, 2), (4, 0, 2, 3, 1)]
+    if form == "ascii":
+        body = "".join(f"{' '.join(map(str, row))}\n" for row in [*rows.tolist(), *faces]).encode()
+    else:
+        tails = (bytes(face[:1]) + np.array(face[1:], f"{order}i4").tobytes() for face in faces)
+        body = rows.tobytes() + b"".join(tails)
+    path.write_bytes("".join(lines).encode() + body)
+    return "".join(lines), body[-len(b"3 0 1 2\n4 0 2 3 1\n" if form == "ascii" else bytes(30)) :]
+
+
+@pytest.mark.parametrize("form", ["ascii", "binary_little_endian", "binary_big_endian"])
+def test_the_vertices_of_a_ply_are_moved_and_all_else_is_kept(home, form):
+    given = read_points("points.csv")[:4]
+    header, faces = ply(home / "s.ply", given, form)
+    assert run("warp", "s.ply", "--points", "--transform", "turn.tfm", "-o", "m.ply") == (0, "", "")
+    told, body = (home / "m.ply").read_bytes().split(b"end_header\n")
+    assert told.decode() + "end_header\n" == re.sub(r"property float32 n[xyz]\n", "", header)
+    assert body.endswith(faces)
+    if form == "ascii":
+        rows = np.array([line.split() for line in body.decode().splitlines()[:4]], float)
+    else:
+        kind = np.dtype([(name, {"binary_little_endian": "<f8"}.get(form, ">f8")) for name in "xyz"] + [("grey", "u1")])
+        rows = np.array([[float(each) for each in row] for row in np.frombuffer(body, kind, 4)])
+    expected = given @ TURN[:3, :3].T + TURN[:3, 3]
+    np.testing.assert_allclose(rows[:, :3] * (-1, -1, 1), expected, atol=1e-6)
+    np.testing.assert_array_equal(rows[:, 3], (7, 8, 9, 250))
+    back = ("warp", "m.ply", "--points", "--inverse", "--transform", "turn.tfm", "-o", "b.ply")
+    assert run(*back) == (0, "", "")
+    np.testing.assert_allclose(read_surface(home / "b.ply").points, given, atol=1e-6)
+
+
+def test_a_ply_counts_as_it_says_or_as_is_said(home):
+    given, options = read_points("points.csv")[:4], ("--points", "--transform", "turn.tfm", "-o", "m.ply")
+    expected = given @ TURN[:3, :3].T + TURN[:3, 3]
+    ply(home / "s.ply", given, space="comment SPACE=RAS\n", sign=(1, 1, 1))
+    assert run("warp", "s.ply", *options) == (0, "", "")
+    np.testing.assert_allclose(read_surface(home / "m.ply").points, expected, atol=1e-6)
+    ply(home / "s.ply", given, space="", sign=(1, 1, 1))
+    assert run("warp", "s.ply", *options)[2].startswith(
+        "warning: s.ply: the file does not say whether it counts in RAS"
+    )
+    np.testing.assert_allclose(read_surface(home / "m.ply").points, expected, atol=1e-6)
+    ply(home / "s.ply", given, space="")
+    assert run("warp", "s.ply", *options, "--lps") == (0, "", "")
+    np.testing.assert_allclose(read_surface(home / "m.ply", lps=True).points, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["ascii", "binary_little_endian"])
+def test_a_damaged_ply_is_refused(home, form):
+    ply(home / "s.ply", read_points("points.csv")[:4], form)
+    sound = (home / "s.ply").read_bytes()
+    short = sound[: sound.rindex(b"\n", 0, -1) + 1] if form == "ascii" else sound[:-1]
+    damaged = [short, sound[:-60], sound[:100], sound + b"1 2 3\n", sound.replace(b"vertex 4", b"vertex 9999999999")]
+    damaged += [sound.replace(b"double x", b"list uchar double x"), sound.replace(b"double y", b"double why")]
+    damaged += [sound.replace(b"format", b"farmat"), sound.replace(b"face 2", b"face -2")]
+    for data in damaged:
+        (home / "s.ply").write_bytes(data)
+        told = run("warp", "s.ply", "--points", "--transform", "turn.tfm", "-o", "m.ply")[2]
+        assert told.startswith(
+            ("error: s.ply is not a readable surface, or it is damaged", "error: s.ply: expected vert")
+        )

@@ -6,11 +6,12 @@ import sys
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from command_line import run
 from dicom_series import COLUMNS, COUNT, ORIGIN, ROWS, SPACING, STEP, WORLDS, voxels, write
 
-import regzoo
 from regzoo.errors import InvalidError, MissingError
 from regzoo.world.images import Grid, Image
+from regzoo.world.transforms import Transform
 
 
 def drop(*numbers):
@@ -150,11 +151,24 @@ def test_without_simpleitk_the_extra_is_named(tmp_path, monkeypatch):
         Image.read(folder)
 
 
-def test_a_result_names_the_folder_and_no_patient(tmp_path):
-    folder = write(tmp_path / "ct")
-    result = regzoo.register(folder, folder, method="rigid", iterations=1)
-    result.save(tmp_path / "out")
-    text = (tmp_path / "out" / "result.json").read_text()
-    assert json.loads(text)["inputs"]["fixed"]["file"] == "ct"
-    assert "Jane" not in text
-    assert "4711" not in text
+def test_a_result_names_no_patient_and_its_dicom_does(tmp_path):
+    folder, out, series = write(tmp_path / "ct"), tmp_path / "out", tmp_path / "series"
+    options = ("--method", "rigid", "--iterations", "1", "-o", str(out), "--dicom", str(series))
+    code, _, told = run("register", str(folder), str(folder), *options)
+    assert code == 0
+    assert told.endswith(f"Written to {series}, with all that names the patient: moved, transform.dcm\n")
+    assert json.loads((out / "result.json").read_text())["inputs"]["fixed"]["file"] == "ct"
+    for file in out.iterdir():
+        assert not {each for each in (b"Doe^Jane", b"4711") if each in file.read_bytes()}
+    assert len([*(series / "moved").iterdir()]) == COUNT
+    for file in (series / "transform.dcm", *(series / "moved").iterdir()):
+        assert {each for each in (b"Doe^Jane", b"4711") if each in file.read_bytes()} == {b"Doe^Jane", b"4711"}
+    moved = Image.read(out / "moved.nii.gz")
+    assert moved.grid.same_as(Grid.read(series / "moved"))
+    assert np.abs(Image.read(series / "moved").array - moved.array).max() <= 0.5
+    ours, theirs = (Transform.load(each).matrix for each in (out / "transform.tfm", series / "transform.dcm"))
+    np.testing.assert_allclose(theirs, ours, atol=1e-9)
+    told = run("register", str(folder), str(folder), *options)[2]
+    assert "expected a folder that is new or empty, received one that holds something" in told
+    told = run("register", str(folder), str(folder), *options[:-1], str(out))[2]
+    assert "--dicom names another folder than --output." in told

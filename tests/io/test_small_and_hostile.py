@@ -45,7 +45,7 @@ POINTS = [[1, 2, 3], [4, 5, 6], [7, 8, 9.5]]
 
 
 def test_a_whole_surface_is_read(tmp_path):
-    np.testing.assert_array_equal(read_surface(surface(tmp_path / "s.surf.gii", POINTS))[0], POINTS)
+    np.testing.assert_array_equal(read_surface(surface(tmp_path / "s.surf.gii", POINTS)).points, POINTS)
 
 
 def test_a_surface_shows_no_other_file(tmp_path):

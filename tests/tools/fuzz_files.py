@@ -19,6 +19,9 @@ import h5py
 import nibabel
 import numpy as np
 import SimpleITK as sitk
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "helpers"))
+from dicom_series import frames_of, write
 from fuzz import check_command, mutated
 
 from regzoo.data.tables import read_pairs
@@ -27,6 +30,7 @@ from regzoo.io.landmarks import read_landmarks, write_points
 from regzoo.io.surfaces import read_surface
 from regzoo.io.volumes import FORMATS as IMAGES
 from regzoo.models import weights
+from regzoo.world.dicom_results import DicomResult
 from regzoo.world.images import Grid, Image
 from regzoo.world.transforms import Transform
 
@@ -53,6 +57,8 @@ def sound_files(folder: Path) -> dict[str, tuple[Path, str]]:
             sitk.WriteImage(sitk.GetImageFromArray(array.astype("float32")), path, useCompression=suffix != ".mhd")
         elif suffix in (".png", ".tif", ".tiff"):
             sitk.WriteImage(sitk.GetImageFromArray(array[..., 0].astype("uint8")), path)
+        elif suffix == ".dcm":
+            frames_of(range(5)).save_as(path, enforce_file_format=True)
         elif suffix.startswith((".img", ".hdr")):
             nibabel.save(nibabel.Nifti1Pair(array.astype("float32"), GRID.affine), path)
         else:
@@ -101,6 +107,17 @@ def sound_files(folder: Path) -> dict[str, tuple[Path, str]]:
     Transform(dense.then(turn).steps, GRID).save(folder / "b.x5")
     found |= {name: (folder / name, "points") for name in ("p.mrk.json",)}
     found |= {name: (folder / name, "transform") for name in ("m.lta", "v.lta", "m.x5", "b.x5", "fsl.mat")}
+    moving = Image.read(write(folder / "ct"))
+    for name, each in {"m.dcm": turn, "f.dcm": dense.then(turn)}.items():
+        DicomResult(folder / "out" / name, None, GRID, moving).save(Image(array, GRID.affine), each)
+        found[name] = (folder / "out" / name / "transform.dcm").rename(folder / name), "transform"
+    found["slice.dcm"] = next((folder / "ct").iterdir()).rename(folder / "slice.dcm"), "image"
+    head = "ply\nformat {} 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
+    head += "element face 1\nproperty list uchar int vertex_indices\nend_header\n"
+    places, face = np.arange(9, dtype="<f4"), b"\3" + np.arange(3, dtype="<i4").tobytes()
+    (folder / "s.ply").write_bytes(head.format("binary_little_endian").encode() + places.tobytes() + face)
+    (folder / "a.ply").write_text(head.format("ascii") + "0 1 2\n3 4 5\n6 7 8\n3 0 1 2\n")
+    found |= {name: (folder / name, "surface") for name in ("s.ply", "a.ply")}
     found |= {"pairs.csv": (folder / "pairs.csv", "table"), "s.surf.gii": (folder / "s.surf.gii", "surface")}
     nibabel.save(nibabel.Nifti2Image(array.astype("float64"), GRID.affine), folder / "two.nii")
     nibabel.save(
@@ -153,7 +170,7 @@ def command(path: Path, kind: str, folder: Path) -> list[str]:
         case "table":
             return ["cohort", str(path), "--method", "none", "-o", str(folder / "out")]
         case "surface":
-            return ["warp", str(path), "--points", *still, "-o", str(folder / "moved.surf.gii")]
+            return ["warp", str(path), "--points", *still, "-o", str(folder / f"moved{path.suffix}")]
         case "transform":
             return ["warp", points, "--points", "--transform", str(path), "-o", str(folder / "moved.csv")]
         case "points":

@@ -10,6 +10,7 @@ from regzoo.io.files import check_listed
 from regzoo.io.reading import by_suffix, check_file, readable
 from regzoo.io.transforms import (
     ants_pair,
+    dicom_registration,
     fsl,
     itk_hdf5,
     itk_image_field,
@@ -21,6 +22,7 @@ from regzoo.io.transforms import (
     x5,
 )
 from regzoo.io.transforms.step import Format, Images, Step, check_steps
+from regzoo.io.volumes.dicom import is_dicom
 
 FORMATS: dict[str, Format] = {
     ".nii": nifti_field.NIFTI,
@@ -34,8 +36,9 @@ FORMATS: dict[str, Format] = {
     ".x5": x5.X5,
     **dict.fromkeys((".mha", ".nrrd"), itk_image_field.FIELD),
     ".mhd": itk_image_field.READ_ONLY,
+    ".dcm": dicom_registration.REGISTRATION,
 }
-"""Suffix -> format."""
+"""Suffix -> format. DICOM is also told by what it is, whatever its name."""
 
 FORMS: dict[str, Format] = {"ants": ants_pair.PAIR, "fsl": fsl.FSL, "learn2reg": learn2reg.LEARN2REG}
 """Name -> format that is asked for by name, for its files have other names, or the suffix of another format."""
@@ -57,6 +60,8 @@ def read_transform(path: Path, images: Images | None = None) -> list[Step]:
     """
     check_file(path)
     form = fsl.FSL if fsl.is_fsl(path) else by_suffix(path.name, FORMATS)
+    if form is None and is_dicom(path):
+        form = dicom_registration.REGISTRATION
     if form is None:
         raise invalid(path.name, f"a transform in {_listed(list(FORMATS))}", f"'{path.suffix}'")
     check_listed(path)
@@ -91,7 +96,8 @@ def writer(path: str | os.PathLike, name: str | None = None) -> Format:
     form = by_suffix(Path(path).name, FORMATS)
     if form is None or not _writes(form):
         written = [suffix for suffix, each in FORMATS.items() if _writes(each)]
-        raise invalid("path", f"a name ending in {_listed(written)}", f"'{path}'")
+        advice = "--dicom of register and warp writes DICOM." if form is dicom_registration.REGISTRATION else ""
+        raise invalid("path", f"a name ending in {_listed(written)}", f"'{path}'", advice)
     return form
 
 

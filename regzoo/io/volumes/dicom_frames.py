@@ -4,18 +4,16 @@ Each is placed by its functional groups, or by those that all of them share.
 """
 
 import functools
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from regzoo.errors import invalid
 from regzoo.io.extras import needed
+from regzoo.io.volumes.dicom_header import quiet, read_header
 from regzoo.io.volumes.dicom_slice import ADVICE, AXES, PLACE, SPACING, THICKNESS, Slice, numbers, steps
 
-_DEFLATED = "1.2.840.10008.1.2.1.99"
 _PLACES, _TURNS, _MEASURES = "PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"
 
 
@@ -27,8 +25,8 @@ def frames(file: Path) -> list[Slice]:
         MissingError: If highdicom is not installed.
     """
     needed("highdicom", "dicom")
-    with _quiet():
-        data = _header(file)
+    with quiet():
+        data = read_header(file)
         count, groups = int(data.get("NumberOfFrames") or 1), data.get("PerFrameFunctionalGroupsSequence") or ()
         if len(groups) != count:
             expected = f"the place of each of its {count} frames, as enhanced CT and MR tell them"
@@ -36,14 +34,6 @@ def frames(file: Path) -> list[Slice]:
         shared = [*(data.get("SharedFunctionalGroupsSequence") or ())]
         read = functools.cache(lambda: needed("highdicom", "dicom").imread(file))
         return [_frame(file, data, number, [each, *shared], read) for number, each in enumerate(groups, 1)]
-
-
-def _header(file: Path) -> object:
-    """Reads all but the pixels."""
-    pydicom = needed("pydicom", "dicom")
-    if pydicom.filereader.read_file_meta_info(file).get("TransferSyntaxUID") == _DEFLATED:
-        raise invalid(file.name, "a header that is not compressed", "a deflated one", ADVICE)
-    return pydicom.dcmread(file, stop_before_pixels=True)
 
 
 def _frame(file: Path, data: object, number: int, groups: list, read: Callable[[], object]) -> Slice:
@@ -59,7 +49,7 @@ def _frame(file: Path, data: object, number: int, groups: list, read: Callable[[
     )
 
     def pixels() -> np.ndarray:
-        with _quiet():
+        with quiet():
             settings = {"apply_real_world_transform": False, "apply_presentation_lut": False}
             return read().get_frame(number, dtype=np.float64, **settings).T
 
@@ -84,11 +74,3 @@ def _values(groups: list, sequence: str, keyword: str) -> list:
         if found is not None:
             return [*np.atleast_1d(found)]
     return []
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides what pydicom warns of: it names values of the header, which may be those of a person."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

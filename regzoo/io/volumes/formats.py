@@ -127,7 +127,8 @@ def writer(path: str | os.PathLike) -> Callable[[np.ndarray, np.ndarray, Path], 
     form = by_suffix(Path(path).name, FORMATS)
     if form is None or form.write is None:
         written = [suffix for suffix, each in FORMATS.items() if each.write]
-        raise invalid("path", f"a name ending in {' or '.join(written)}", f"'{path}'")
+        advice = "--dicom of register and warp writes DICOM." if form is dicom.SERIES else ""
+        raise invalid("path", f"a name ending in {' or '.join(written)}", f"'{path}'", advice)
     return form.write
 
 

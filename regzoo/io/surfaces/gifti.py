@@ -1,4 +1,4 @@
-"""Surfaces: the points of a GIFTI file in RAS millimetres, and the file with other points."""
+"""GIFTI surfaces, by nibabel."""
 
 from __future__ import annotations
 
@@ -15,59 +15,34 @@ import numpy as np
 from nibabel.gifti.util import gifti_encoding_codes
 
 from regzoo.errors import invalid
-from regzoo.io.files import atomic_file, check_listed
+from regzoo.io.files import atomic_file
 from regzoo.io.numbers import whole
-from regzoo.io.reading import check_bytes, check_file, readable
+from regzoo.io.reading import check_bytes
+from regzoo.io.surfaces.surface import Surface
 
 if TYPE_CHECKING:
     from nibabel.gifti import GiftiDataArray, GiftiImage
 
-_LIMIT = 2**28
-"""Bytes; a brain's surface has ten million at most."""
 _LARGEST_NUMBER = 8
 """Bytes, at most, of a number in an array."""
 _POINTS, _SCANNER = "NIFTI_INTENT_POINTSET", "NIFTI_XFORM_SCANNER_ANAT"
 
 
-def is_surface(path: Path) -> bool:
-    """Tells whether a file's name is that of a surface, be it one that is read or not."""
-    return path.suffix.lower() in (".gii", ".ply", ".stl", ".obj", ".vtk")
+def read(path: Path, _lps: bool) -> Surface:
+    """Reads a surface, whose points are in RAS."""
+    data = path.read_bytes()
+    _check_arrays(path.name, data)
+    file = nibabel.gifti.GiftiImage.from_bytes(data)  # which cannot name other files
+    found = file.get_arrays_from_intent(_POINTS)
+    if len(found) != 1 or found[0].data.ndim != 2 or found[0].data.shape[1] != 3:
+        raise invalid(path.name, "a surface with one set of points", f"{len(found)} of them")
+    _check_world(path, found[0])
+    return Surface(found[0].data.astype(np.float64), lambda other, points: _write(other, points, file))
 
 
-def read_surface(path: Path) -> tuple[np.ndarray, GiftiImage]:
-    """Reads a surface.
-
-    Returns:
-        Points, shape (N, 3), float64, RAS mm; and the file, for `write_surface`.
-
-    Raises:
-        MissingError: If there is no such file.
-        InvalidError: If it is damaged or no GIFTI, or its points are in coordinates that are not the scanner's.
-    """
-    check_file(path)
-    _check_suffix(path, path.name)
-    check_listed(path)
-    if path.stat().st_size > _LIMIT:
-        raise invalid(path.name, f"at most {_LIMIT} bytes", path.stat().st_size)
-    with readable(path, "surface"):
-        data = path.read_bytes()
-        _check_arrays(path.name, data)
-        file = nibabel.gifti.GiftiImage.from_bytes(data)  # which cannot name other files
-        found = file.get_arrays_from_intent(_POINTS)
-        if len(found) != 1 or found[0].data.ndim != 2 or found[0].data.shape[1] != 3:
-            raise invalid(path.name, "a surface with one set of points", f"{len(found)} of them")
-        _check_world(path, found[0])
-        points = found[0].data.astype(np.float64)
-        if not np.isfinite(points).all():
-            raise invalid(path.name, "finite points", "NaN or infinite values")
-    return points, file
-
-
-def write_surface(path: Path, points: np.ndarray, like: GiftiImage) -> None:
-    """Writes a surface with other points, RAS mm, and the triangles and all else of `like` but its directions."""
-    _check_suffix(path, "path")
+def _write(path: Path, points: np.ndarray, like: GiftiImage) -> None:
     file = copy.deepcopy(like)
-    for array in file.get_arrays_from_intent("NIFTI_INTENT_VECTOR"):  # normals, which a transform turns
+    for array in file.get_arrays_from_intent("NIFTI_INTENT_VECTOR"):  # normals
         file.remove_gifti_data_array(file.darrays.index(array))
     (array,) = file.get_arrays_from_intent(_POINTS)
     array.data, array.datatype = points.astype(np.float32), nibabel.nifti1.data_type_codes["float32"]
@@ -112,11 +87,6 @@ class _Arrays:
             unpacked = zlib.decompressobj().decompress(base64.b64decode("".join(self._texts)), self._size + 1)
             if len(unpacked) > self._size:
                 raise ValueError("an array unpacks to more than its header tells of")
-
-
-def _check_suffix(path: Path, what: str) -> None:
-    if path.suffix.lower() != ".gii":
-        raise invalid(what, "a surface in GIFTI, such as .surf.gii", f"'{path.name}'", "Convert it to GIFTI first.")
 
 
 def _check_world(path: Path, array: GiftiDataArray) -> None:
