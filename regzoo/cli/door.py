@@ -1,6 +1,7 @@
 """The command line's way in and out: errors become one line, a broken pipe or Ctrl-C an exit code."""
 
 import os
+import re
 import shlex
 import sys
 
@@ -18,6 +19,7 @@ NO_MEMORY = (
 
 
 _TYPED = "regzoo.typed"
+_UsageError = typer.BadParameter.__base__  # typer shows no other way to it
 
 
 class Door(Once):
@@ -26,13 +28,20 @@ class Door(Once):
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
         """Keeps the command as it was typed for `typed`."""
         ctx.meta[_TYPED] = shlex.join(["regzoo", *args])
-        return super().parse_args(ctx, args)
+        if not args:  # the help of all commands
+            return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except _UsageError as error:
+            _misused(error, ctx)
 
     def invoke(self, ctx: typer.Context) -> object:
         """Runs the command."""
         try:
             with insistent():
                 return super().invoke(ctx)
+        except _UsageError as error:
+            _misused(error, ctx)
         except KeyboardInterrupt:
             typer.echo("stopped", err=True)
             ctx.exit(130)
@@ -54,6 +63,19 @@ class Door(Once):
                 raise
             typer.echo(f"error: {NO_MEMORY}", err=True)
             ctx.exit(1)
+
+
+def _misused(error: Exception, ctx: typer.Context) -> None:
+    """Says in one line what is wrong with a command line, and how the command is called."""
+    if not type(error).__name__.startswith("NoArgs"):  # `regzoo recipe` alone: the help of its commands
+        where = error.ctx or ctx
+        said = re.sub(r"Invalid value(:| for) |Value error, |, unable to parse .*", "", error.format_message())
+        said = said.replace("Input should be", "expected").rstrip(".")
+        usage = re.sub(r"[{}]", "", where.get_usage()).replace("......", "...")
+        said += f"{'' if said.endswith('?') else '.'} {usage}; {where.command_path} -h tells more."
+        typer.echo(f"error: {visible(' '.join(said.split()))}", err=True)
+        ctx.exit(2)
+    raise error
 
 
 def typed(ctx: typer.Context) -> str:

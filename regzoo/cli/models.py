@@ -173,15 +173,13 @@ def _facts(card: "regzoo.schema.card.Card", source: str) -> dict:
 
 
 def _print_scores(scores: Iterable["regzoo.schema.card.Score"]) -> None:
-    rows = [
-        {
-            "score": score.text(),
-            "pairs": str(score.pairs),
-            "data": score.data,
-            "others": ", ".join(f"{name} {'-' if value is None else value}" for name, value in score.baseline.items()),
-            "command": score.command or "",
-        }
-        for score in scores
-    ]
-    if rows:
+    """Prints a table for each command and data that scores come from, which stand above it."""
+    by_origin: dict[tuple, list[dict[str, str]]] = {}
+    for score in scores:
+        others = {name: "-" if value is None else f"{value:.4g}" for name, value in score.baseline.items()}
+        row = {"score": score.text(), "pairs": str(score.pairs), "others": ", ".join(map(" ".join, others.items()))}
+        by_origin.setdefault((score.data, score.command or ""), []).append(row)
+    for (data, command), rows in by_origin.items():
+        typer.echo("")
+        print_facts({"scores": data, "command": command})
         print_table(rows)

@@ -235,5 +235,5 @@ def _split(path: Path, source: str) -> tuple[str, str]:
     text = read_text(path, CARD_LIMIT)
     match = re.match(r"---[ \t]*\n(.*?\n)---[ \t]*(?:\n(.*))?\Z", text, re.DOTALL)
     if not match:
-        raise InvalidError(f"{source}: expected front matter between two lines of '---'.")
+        raise InvalidError(f"{source}: expected front matter between two lines of '---', as a model's card has it.")
     return match[1], (match[2] or "").strip("\n")

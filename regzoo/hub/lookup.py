@@ -60,6 +60,8 @@ def find(name: str | os.PathLike) -> Entry:
         return pulled_entry(remote.pulled(address) or remote.pull(address))
     folder = expanded(text)
     if text and folder.is_dir():
+        if not (folder / cards.README).is_file():
+            raise MissingError(f"Folder '{text}' is no model: it has no {cards.README}, which is its card. {_ADVICE}")
         return Entry(folder, "folder", cards.read(folder))
     if "://" in text:
         raise invalid("model", "a name, name@version, a folder or hf://owner/repo", f"'{text}'", _ADVICE)

@@ -10,7 +10,7 @@ from keras import ops
 
 from regzoo import backend, losses
 from regzoo.backend import Tensor
-from regzoo.errors import InvalidError, checked_spacing, invalid
+from regzoo.errors import InvalidError, checked_spacing, invalid, unknown
 from regzoo.ops.grids import map_places, voxel_places
 from regzoo.ops.warping import sample
 from regzoo.schema.outputs import OUTPUTS
@@ -20,6 +20,8 @@ Objective = Mapping[str, Mapping[str, Mapping[str, object]]]
 """Kind of term, of `regzoo.schema.losses.LOSSES` -> name of the loss -> `weight` and the loss's own parameters."""
 
 _SIDES = ("fixed", "moving")
+_OF_A_TARGET = ("metrics", "weighted_metrics", "loss_weights")
+_SUPERVISE = 'Call supervise({"image": {"lncc": {}}, "deformation": {"gradient": {}}}, spacing) before fit.'
 _INPUTS = (*_SIDES, "known", *(f"{side}_{kind}" for side in _SIDES for kind in ("labels", "mask")), "moving_matrix")
 
 
@@ -107,6 +109,13 @@ class RegistrationModel(keras.Model):
         fixed, moving = shapes.values()
         if fixed[:-1] != moving[:-1] and "moving_matrix" not in inputs:
             raise invalid("moving", f"the shape of fixed, {fixed}", moving, "Bring both on one grid.")
+        for name in inputs:
+            side = name.partition("_")[0]
+            if name not in _INPUTS:
+                raise unknown("input", name, _INPUTS)
+            shape = tuple(getattr(inputs[name], "shape", ()))
+            if name.endswith(("_labels", "_mask")) and shape[1:-1] != shapes[side][1:-1]:
+                raise invalid(name, f"the grid of {side}, {shapes[side][1:-1]}, and channels", shape)
 
     def build(self, input_shape: object = None) -> None:
         """Marks the model built: its layers are, when it is made."""
@@ -120,15 +129,29 @@ class RegistrationModel(keras.Model):
         )
 
     def compile(self, optimizer: object = "rmsprop", loss: object = None, **kwargs: object) -> None:
-        """Sets the optimizer and what else Keras's `compile` takes, but for the loss.
+        """Sets the optimizer and what else Keras's `compile` takes, but for the loss and metrics of a target.
 
         Raises:
-            InvalidError: If a loss is given, which `supervise` sets.
+            InvalidError: If a loss or a metric is given, which `supervise` sets.
         """
-        if loss is not None:
-            advice = 'Call supervise({"image": {"lncc": {}}, "deformation": {"gradient": {}}}, spacing).'
-            raise invalid("loss", "none in compile, as supervise sets what the model minimises", loss, advice)
+        for name, value in {"loss": loss, **{name: kwargs.get(name) for name in _OF_A_TARGET}}.items():
+            if value is not None:
+                raise invalid(name, "none in compile, as supervise sets what is minimised and told", value, _SUPERVISE)
         super().compile(optimizer, **kwargs)
+
+    def make_train_function(self, *args: object, **kwargs: object) -> object:
+        """Refuses to train without an objective before anything is traced, which would wrap the error."""
+        self._check_supervised()
+        return super().make_train_function(*args, **kwargs)
+
+    def make_test_function(self, *args: object, **kwargs: object) -> object:
+        """Refuses to evaluate without an objective, as `make_train_function` does."""
+        self._check_supervised()
+        return super().make_test_function(*args, **kwargs)
+
+    def _check_supervised(self) -> None:
+        if self._supervision is None:
+            raise InvalidError(f"The model has no objective. {_SUPERVISE}")
 
     def supervise(self, objective: Objective, spacing: Sequence[float], symmetric: bool = False) -> None:
         """Sets what `fit` minimises.
@@ -208,8 +231,9 @@ class RegistrationModel(keras.Model):
         training: bool = True,
     ) -> Tensor:
         """Returns the weighted sum of the terms set by `supervise`, averaged over the batch."""
-        if self._supervision is None:
-            raise ValueError("The model has no objective. Call supervise(objective, spacing) before fit.")
+        self._check_supervised()
+        if y is not None:
+            raise invalid("y", "none, for the fixed image in the inputs is what is to be met", "a target")
         predictions = [y_pred, self.inverse(y_pred)] if self._supervision.symmetric else [y_pred]
         # A loss of one's own may subtract one image from the other, and torch takes no array from a tensor.
         inputs = {key: ops.convert_to_tensor(x[key]) for key in _INPUTS if key in x}

@@ -1,6 +1,6 @@
 """Networks of one's own: any Keras model that maps two images to a ddf, and the functions that build them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 
 import keras
@@ -36,17 +36,30 @@ class OwnModel(RegistrationModel):
         if not isinstance(network, keras.Model) or len(getattr(network, "inputs", None) or ()) != 2:
             expected = "a Keras model of two inputs, [fixed, moving]"
             raise invalid("network", expected, f"a {type(network).__name__}")
+        if len(network.outputs) != 1:
+            raise invalid(
+                "network", "one output, the ddf", f"{len(network.outputs)} outputs", "Give keras.Model(inputs, ddf)."
+            )
         self.network = network
         self.dims = len(network.inputs[0].shape) - 2
+        self._check_ddf(network.inputs[0].shape, network.outputs[0].shape)
         self.build()
+
+    def __call__(self, inputs: Mapping[str, Tensor], *args: object, **kwargs: object) -> dict:
+        """Calls the network and checks its output, here since Keras wraps an error of `call` in lines of its own."""
+        prediction = super().__call__(inputs, *args, **kwargs)
+        self._check_ddf(inputs["fixed"].shape, prediction["ddf"].shape)
+        return prediction
 
     def field(self, fixed: Tensor, moving: Tensor) -> dict:
         """Returns `ddf`."""
-        ddf = self.network([fixed, moving])
-        if tuple(getattr(ddf, "shape", ()))[1:] != (*fixed.shape[1:-1], len(fixed.shape) - 2):
-            expected = f"a tensor (B, {', '.join(map(str, fixed.shape[1:-1]))}, {len(fixed.shape) - 2}), the ddf"
-            raise invalid("output of the network", expected, getattr(ddf, "shape", type(ddf).__name__))
+        (ddf,) = keras.tree.flatten(self.network([fixed, moving]))
         return {"ddf": ddf}
+
+    def _check_ddf(self, image: tuple, found: tuple) -> None:
+        if tuple(found)[1:] != (*image[1:-1], self.dims):
+            expected = f"a tensor (B, {', '.join(map(str, image[1:-1]))}, {self.dims}), the ddf"
+            raise invalid("output of the network", expected, tuple(found))
 
 
 def build_own(config: OwnConfig) -> OwnModel:

@@ -68,7 +68,7 @@ def save(
         raise invalid("card", "a dict with 'name' and 'input'", repr(card))
     given = {"version": "1", "training": {"backend": backend.NAME, "keras": keras.__version__}} | dict(card)
     inputs = validate(InputConfig, dict(given.get("input", {})), "card: input")
-    config, model = _described(model, inputs, network, settings or {})
+    config, model = _described(model, inputs, network, {} if settings is None else settings)
     with atomic_folder(folder) as path:
         (path / CONFIG).write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
         weights.save(path / WEIGHTS, own_weights(model) if network else weights.arrays(model.variables))
@@ -88,6 +88,11 @@ def _described(
         raise invalid("network", "the name in regzoo.models.NETWORKS of the function that builds the model", None)
     if network is not None and getattr(model, "config", None) is not None:
         raise invalid("network", "none, for a model of regzoo's", repr(network))
+    if not isinstance(settings, Mapping) or (settings and network is None):
+        expected = (
+            "a dict of the function's arguments" if network else "none without network, whose function takes them"
+        )
+        raise invalid("settings", expected, repr(settings))
     if network is None:
         inputs.check(model.config)
         if tuple(inputs.spacing) != tuple(model.spacing_mm):
@@ -95,8 +100,24 @@ def _described(
         return model.config, model
     value = {"network": network, "dims": len(inputs.shape), "settings": dict(settings)}
     config = validate(OwnConfig, value, "network")
-    build_own(config)  # an unknown name is told before anything is written
-    return config, model if isinstance(model, OwnModel) else OwnModel(model, name="own")
+    model = model if isinstance(model, OwnModel) else OwnModel(model, name="own")
+    taken = model.network.inputs[0].shape[1:-1]
+    if len(taken) != len(inputs.shape) or any(n not in (None, own) for n, own in zip(taken, inputs.shape, strict=True)):
+        raise invalid("card: input.shape", f"{taken}, which the network takes", inputs.shape)
+    _check_built(model, build_own(config), config)
+    return config, model
+
+
+def _check_built(model: OwnModel, built: OwnModel, config: OwnConfig) -> None:
+    """Refuses a function or settings that make another network, before anything is written."""
+    shapes = [[tuple(variable.shape) for variable in each.variables] for each in (model, built)]
+    if shapes[0] != shapes[1]:
+        counts = [sum(int(np.prod(shape)) for shape in each) for each in shapes]
+        raise invalid(
+            "settings",
+            f"the arguments with which '{config.network}' built this network of {counts[0]} weights",
+            f"{config.settings}, with which it builds another, of {counts[1]}",
+        )
 
 
 def own_weights(model: RegistrationModel) -> dict[str, np.ndarray]:

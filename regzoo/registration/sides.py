@@ -1,11 +1,12 @@
 """What a registration is given, read and checked: two images and what says more of them."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
-from regzoo.errors import InvalidError, invalid
+from regzoo.errors import InvalidError, RegzooError, invalid
 from regzoo.io.landmarks import Landmarks, check_paired, read_landmarks
 from regzoo.io.volumes import is_array
 from regzoo.registration.scores import Side
@@ -26,7 +27,10 @@ def read_images(fixed: Source, moving: Source, spacing: Sequence[float] | None) 
     sources = {"fixed": fixed, "moving": moving}
     if spacing is not None and not any(is_array(source) for source in sources.values()):
         raise invalid("spacing", "none, for fixed and moving are no arrays and have their own", spacing)
-    images = [Image.of(source, name, spacing=spacing if is_array(source) else None) for name, source in sources.items()]
+    images = []
+    for name, source in sources.items():
+        with _naming(name):
+            images.append(Image.of(source, name, spacing=spacing if is_array(source) else None))
     for name, image in zip(sources, images, strict=True):
         if image.channels is not None:
             raise invalid(name, "one value a voxel", f"{image.channels} channels")
@@ -53,6 +57,12 @@ def open_geometry(*sides: Side) -> list[str]:
     """Says what the headers of the images leave open."""
     named = zip(("fixed", "moving"), sides, strict=True)
     return [f"{name}: {side.image.remark}" for name, side in named if side.image.remark]
+
+
+def twins(fixed: Side, moving: Side) -> list[str]:
+    """Says that one image was given twice."""
+    same = fixed.image.grid.same_as(moving.image.grid) and np.array_equal(fixed.image.array, moving.image.array)
+    return ["fixed and moving are the same image."] if same else []
 
 
 def padded(*sides: Side) -> list[str]:
@@ -105,9 +115,21 @@ def check_overlap(fixed: Image, moving: Image, alignment: Alignment) -> None:
         )
 
 
+@contextmanager
+def _naming(argument: str) -> Iterator[None]:
+    """Says which argument it was that could not be read: `fixed_labels: x.nii.gz is not a readable image ...`."""
+    try:
+        yield
+    except RegzooError as error:
+        if str(error).startswith(argument):
+            raise
+        raise type(error)(f"{argument}: {error}") from error
+
+
 def _beside(name: str, labels: Source, image: Image) -> Image:
     """Reads labels or a mask that must lie on an image's grid; an array lies there."""
-    labels = Image.of(labels, name, labels=True, affine=image.affine if is_array(labels) else None)
+    with _naming(name):
+        labels = Image.of(labels, name, labels=True, affine=image.affine if is_array(labels) else None)
     if name.endswith("mask") and labels.channels is not None:
         raise invalid(name, "one value a voxel", f"{labels.channels} channels")
     check_beside(name, labels, image, f"the grid of the {name.split('_')[0]} image")
@@ -116,7 +138,8 @@ def _beside(name: str, labels: Source, image: Image) -> Image:
 
 def _landmarks(name: str, points: Points) -> Landmarks:
     if isinstance(points, str | os.PathLike):
-        return read_landmarks(points)
+        with _naming(name):
+            return read_landmarks(points)
     points = np.asarray(points)
     if points.ndim != 2 or points.shape[1] != 3 or points.dtype.kind not in "iuf" or not len(points):
         raise invalid(name, "a CSV file, or RAS mm of shape (N, 3)", f"shape {points.shape}, type {points.dtype}")

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -95,6 +96,12 @@ def test_show(call, zoo):
         assert text in out
 
 
+def test_show_names_data_and_command_once_above_a_table_that_fits(zoo):
+    out = run("show", "lung-ct-ddf")[1]
+    assert len(re.findall(r"(?m)^scores ", out)) == 1
+    assert max(len(line.rstrip()) for line in out.splitlines() if "unregistered" in line) <= 80
+
+
 def test_show_json(zoo):
     code, out, _ = run("show", "lung-ct-ddf@1", "--json")
     assert code == 0
@@ -174,12 +181,34 @@ def test_debug_shows_the_traceback():
     assert "InvalidError: Unknown model 'nope'" in err
 
 
-@pytest.mark.parametrize("arguments", [[], ["shw"], ["show"], ["list", "--jsn"], ["list", "x"]])
-def test_usage_errors_exit_2(arguments):
+@pytest.mark.parametrize("arguments", [[], ["recipe"]])
+def test_no_command_is_answered_by_the_help(arguments):
     code, out, err = run(*arguments)
     assert code == 2
     assert "Usage: regzoo" in out + err
-    assert "Traceback" not in out + err
+    assert "Commands:" in out + err
+
+
+WRONG_USE = {
+    "shw": "No such command 'shw'. Did you mean 'show'? Usage: regzoo [OPTIONS] COMMAND [ARGS]...; regzoo -h",
+    "--jsn": "No such option: --jsn",
+    "show": "Missing argument 'MODEL'. Usage: regzoo show [OPTIONS] MODEL; regzoo show -h",
+    "list --jsn": "No such option: --jsn",
+    "list x": "Got unexpected extra argument",
+    "register a b --refine x": "'--refine': expected a valid integer. Usage: regzoo register [OPTIONS] FIXED MOVING;",
+    "register a b -m x --method y": "Give one of --model and --method. Usage: regzoo register",
+    "recipe import": "Missing argument 'FILES'. Usage: regzoo recipe import",
+    "list --anatomy": "Option '--anatomy' requires an argument.",
+}
+
+
+@pytest.mark.parametrize("arguments", WRONG_USE)
+def test_a_wrong_command_line_is_one_line_that_says_how_it_goes(arguments):
+    code, out, err = run(*arguments.split())
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {WRONG_USE[arguments]}")
+    assert err.endswith(" -h tells more.\n")
+    assert err.count("\n") == 1
 
 
 def test_ctrl_c(monkeypatch):

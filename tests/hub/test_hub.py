@@ -99,7 +99,9 @@ def test_a_file_is_no_model():
     message = error_of(hub.resolve, "weights.h5", kind=MissingError)
     assert message == "Model folder 'weights.h5' is not a folder. All names: regzoo list."
     Path("empty").mkdir()
-    assert error_of(hub.resolve, "empty", kind=MissingError) == "empty/README.md does not exist."
+    assert error_of(hub.resolve, "empty", kind=MissingError) == (
+        "Folder 'empty' is no model: it has no README.md, which is its card. All names: regzoo list."
+    )
 
 
 def test_a_card_of_another_name_is_refused(zoo):

@@ -32,6 +32,11 @@ def own(features=2):
     return keras.Model([fixed, moving], layers.Conv3D(3, 3, padding="same")(x))
 
 
+def sized():
+    sides = [keras.Input((8, 8, 8, 1)) for _ in range(2)]
+    return keras.Model(sides, layers.Conv3D(3, 3, padding="same")(ops.concatenate(sides, axis=-1)))
+
+
 @pytest.fixture
 def my_net(monkeypatch):
     monkeypatch.setitem(NETWORKS, "my-net", own)
@@ -107,7 +112,8 @@ def test_an_installed_package_adds_a_network_for_the_command_line_too(tmp_path, 
 
 
 def test_a_function_that_builds_another_network_is_found_out(tmp_path, my_net):
-    with pytest.raises(InvalidError, match="expected shape"):
+    message = r"settings: expected the arguments with which 'my-net' .* of 547 weights, received {}, .* of 275"
+    with pytest.raises(InvalidError, match=message):
         regzoo.save(own(4), tmp_path / "mine", CARD, network="my-net")
     NETWORKS["my-net"] = lambda: keras.Model(*(lambda m: (m.inputs, m.outputs[0] * 2.0))(own()))
     with pytest.raises(RegzooError, match="What was saved gives another ddf"):
@@ -122,6 +128,9 @@ def test_what_is_wrong_is_told_before_anything_is_written(tmp_path, my_net):
         (model, CARD | {"input": {"shape": SHAPE, "spacing": (1, 1, 1)}}, {}, "for which the model was built"),
         (model, CARD | {"sumary": "x"}, {}, "Did you mean 'summary'"),
         (own(), CARD, {}, "network: expected the name in regzoo.models.NETWORKS"),
+        (model, CARD, {"settings": {"a": 1}}, "settings: expected none without network"),
+        (own(), CARD, {"network": "my-net", "settings": [4]}, "settings: expected a dict of the function's arguments"),
+        (sized(), CARD, {"network": "my-net"}, r"card: input.shape: expected \(8, 8, 8\), which the network takes"),
         (own(), CARD, {"network": "other-net"}, "The network 'other-net' is not known here"),
     ]
     for model, card, more, message in wrong:
