@@ -38,6 +38,16 @@ def test_a_scanner_s_circle_is_found_and_taken_for_air(chest, value):
     assert -1100 < clean.array[where].min() == clean.array[where].max() <= -850
 
 
+def test_zero_in_the_corners_alone_is_found_where_nearly_all_is_darker_than_tissue(chest):
+    ct, _ = chest
+    i, j = np.indices(GRID.shape[:2])
+    corners = np.repeat((np.hypot((i - 33.5) / 34, (j - 24.5) / 25) > 1.3)[..., None], GRID.shape[2], axis=2)
+    given = np.where(corners, 0.0, np.where(ct.array > 45, ct.array / 10 + 40, ct.array)).astype("float32")
+    given[20:30, 20:30, 10:20] = 400  # bone: 2.7 % of the voxels
+    assert np.percentile(given, 95) < 60
+    np.testing.assert_array_equal(padding(Image(given, ct.affine)), corners)
+
+
 def test_what_interpolation_left_beside_dark_padding_is_padding_too(chest):
     ct, _ = chest
     given = ndimage.uniform_filter(np.where(outside_circle(), -3024.0, ct.array), (3, 3, 1)).astype("float32")
@@ -79,3 +89,12 @@ def test_two_corners_of_one_value_by_chance_are_anatomy():
     crop = Image(values, np.eye(4))
     assert padding(crop) is None
     assert without_padding(crop) is crop
+
+
+def test_a_value_that_goes_over_into_others_is_no_padding():
+    """As a dark corner of a heart's outermost slices, of grey values in whole numbers."""
+    i, j, _ = np.indices((40, 44, 6))
+    away = np.clip(np.hypot(i, j) - 8, 0, None) // 2
+    values = 30 + away * np.where(i > j, 1, -1)  # 30 in two corners, 31 and 29 around it, to 53 and 7
+    assert 0.03 < (values == 30).mean() < 0.1
+    assert padding(Image(values.astype("float32"), np.eye(4))) is None
