@@ -62,4 +62,14 @@ class Guidance:
         masks = self.masks
         if self.moving_mask is None and not LOSSES["image"][self.loss].config.skips_flat:
             masks["moving_mask"] = Image(np.ones(moving.shape, "uint8"), moving.affine)
+        if len(masks) == 2:
+            self._check_meeting(*masks.values(), start)
         return Pair.of(fixed, moving, masks, self.labels, start)
+
+    def _check_meeting(self, fixed: Image, moving: Image, start: Transform) -> None:
+        """Refuses masks that are nowhere on each other: nothing would be compared, and the start come out as it is."""
+        there = start.apply_image(Image((moving.array != 0).astype("float32"), moving.affine), fixed.grid)
+        if not np.any((there.array > 0) & (fixed.array != 0)):
+            names = " and ".join(self.masks) or "moving"
+            advice = "Compare masks and images in a viewer, or choose another alignment."
+            raise invalid(names, "a place of the fixed image that both leave to compare at the start", "none", advice)

@@ -15,6 +15,10 @@ from regzoo.world.images import Image, Source
 
 _BELOW_ZERO = -100.0
 _TWICE = 2.0
+_STRIPPED = "skull-stripped"  # so a card says it
+_BRAIN = 2.0
+"""Litres that are brighter than a tenth of an image's range: 1.09 to 1.92 of 175 brains without skull, 2.06 to 2.55 of
+ten heads with it."""
 
 
 def candidates(
@@ -90,6 +94,12 @@ def misfits(card: Card, fixed: Image, moving: Image) -> list[str]:
         if kind in ("CT", "MR") and kind != _kind(image):
             why = f"intensities from {image.array.min():g} look like {_kind(image)}"
             found.append(f"{name}: {why}, while {card.name} was made for {card.modality}.")
+        bright = _bright_litres(image) if _STRIPPED in card.summary.lower() else 0.0
+        if bright > _BRAIN:
+            found.append(
+                f"{name}: skull or neck are still there ({bright:.1f} l are bright, of a brain at most {_BRAIN:g} l), "
+                f"while {card.name} was made for {_STRIPPED} ones."
+            )
         if card.input.around == "extent":  # it sees each image whole, whatever its size
             continue
         if len(card.input.shape) == 2 and image.shape[2] > 1 and image.spacing[2] < 2 * image.spacing[:2].max():
@@ -115,6 +125,12 @@ def misfits(card: Card, fixed: Image, moving: Image) -> list[str]:
                 f"that {card.name} was made for."
             )
     return found
+
+
+def _bright_litres(image: Image) -> float:
+    low, high = np.percentile(image.array, (1, 99))
+    share = float((image.array > low + 0.1 * (high - low)).mean())
+    return share * float(np.prod(image.spacing * image.shape)) / 1e6
 
 
 def _kind(image: Image) -> str:

@@ -16,7 +16,7 @@ from regzoo.registration.expected.evidence import Asked, lncc_residual
 from regzoo.registration.expected.passes import Remembered, differences, mirror_gain
 from regzoo.registration.orientation import mirrored, shows_inside, turned_start
 from regzoo.registration.scores import Side, unscored
-from regzoo.registration.sides import open_geometry
+from regzoo.registration.sides import open_geometry, twins
 from regzoo.world.alignment import Alignment
 from regzoo.world.images import Grid, Image, resample
 from regzoo.world.labels import present
@@ -91,7 +91,7 @@ class NetworkPair:
         return {
             "model": model_facts(model),
             "start": self.inputs.alignment,
-            "warnings": open_geometry(*sides) + unscored(*sides) + self.against,
+            "warnings": open_geometry(*sides) + twins(*sides) + unscored(*sides) + self.against,
         }
 
 

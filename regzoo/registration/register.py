@@ -28,6 +28,7 @@ from regzoo.registration.sides import (
     read_images,
     read_masks,
     read_side,
+    twins,
 )
 from regzoo.schema.calibration import Calibration
 from regzoo.schema.losses import any_contrast
@@ -259,7 +260,7 @@ def _by_method(
         "backend": backend.NAME,
         "start": alignment,
         "optimisation": done,
-        "warnings": open_geometry(fixed, moving) + unscored(fixed, moving),
+        "warnings": open_geometry(fixed, moving) + twins(fixed, moving) + unscored(fixed, moving),
     }
     return _Found(start, transform, facts, masks.get("fixed_mask"))
 

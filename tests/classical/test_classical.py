@@ -238,6 +238,21 @@ def test_fine_grids_are_bounded():
     assert np.prod(level_grid(Grid((512, 512, 300), np.diag([0.7, 0.7, 1.0, 1.0])), 1).shape) < 700_000
 
 
+def test_masks_that_meet_nowhere_are_refused():
+    fixed, moving = pair(rigid)
+    sides = [each.grid.coordinates()[..., 0] - MIDDLE[0] for each in (fixed, moving)]
+    left, right = Image((sides[0] < -4).astype("uint8"), fixed.affine), Image(sides[1] > 4, moving.affine)
+    away = Transform.linear(affine(np.eye(3), (500.0, 0, 0)))
+    for start, masks, names in (
+        (Transform.identity(), {"fixed_mask": left, "moving_mask": right}, "fixed_mask and moving_mask"),
+        (away, {"fixed_mask": left}, "fixed_mask"),
+    ):
+        with pytest.raises(
+            InvalidError, match=rf"^{names}: expected a place .* to compare at the start, received none"
+        ):
+            optimise(fixed, moving, start, ["rigid"], Guidance(loss="nmi", **masks))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

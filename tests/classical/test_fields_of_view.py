@@ -2,55 +2,32 @@
 
 import numpy as np
 import pytest
-from worlds import affine, rotation
+from narrow_and_wide import IN_NARROW, IN_WIDE, narrow_and_wide
 
 from regzoo.classical import Guidance, optimise
 from regzoo.classical.pyramid import Pair, level_grid
-from regzoo.world.images import Grid, Image
+from regzoo.world.images import Image
 from regzoo.world.transforms import Transform
-
-RANDOM = np.random.default_rng(3)
-CENTRES, SIZES, HEIGHTS = RANDOM.uniform(-45, 45, (60, 3)), RANDOM.uniform(6, 14, 60), RANDOM.uniform(-0.6, 1, 60)
-TURN, SHIFT = rotation(0.06, -0.05, 0.09), np.array([4.0, -3.0, 2.0])
-POINTS = RANDOM.uniform(-35, 35, (200, 3))
-
-
-def body(points):
-    """An ellipsoid with blobs inside, in mm from its middle; around it nothing."""
-    blobs = sum(
-        height * np.exp(-np.square(points - centre).sum(-1) / (2 * size**2))
-        for centre, size, height in zip(CENTRES, SIZES, HEIGHTS, strict=True)
-    )
-    return 100 * (1 + blobs) / (1 + np.exp((np.linalg.norm(points / (60, 70, 55), axis=-1) - 1) * 25))
-
-
-def middle_grid(shape, spacing):
-    return Grid(shape, affine(np.diag([spacing] * 3), -spacing * (np.array(shape) - 1) / 2))
 
 
 @pytest.fixture(scope="module")
-def narrow_and_wide():
-    narrow, wide = middle_grid((40, 44, 38), 4.0), middle_grid((80, 86, 74), 6.5)
-    turned = (wide.coordinates() - SHIFT) @ TURN
-    return tuple(
-        Image(body(places).astype("float32"), grid.affine)
-        for places, grid in ((narrow.coordinates(), narrow), (turned, wide))
-    )
+def images():
+    return narrow_and_wide()
 
 
 @pytest.mark.slow
-def test_a_moving_image_of_three_times_the_width(narrow_and_wide):
+def test_a_moving_image_of_three_times_the_width(images):
     for loss, most in (("lncc", 1.0), ("nmi", 0.5), ("mind", 1.5)):
-        found, _ = optimise(*narrow_and_wide, Transform.identity(), ["rigid"], Guidance(loss=loss, iterations=60))
-        away = np.linalg.norm(found.apply_points(POINTS) - (POINTS @ TURN.T + SHIFT), axis=-1).mean()
+        found, _ = optimise(*images, Transform.identity(), ["rigid"], Guidance(loss=loss, iterations=60))
+        away = np.linalg.norm(found.apply_points(IN_NARROW) - IN_WIDE, axis=-1).mean()
         assert away < most, loss
 
 
 @pytest.mark.backend
-def test_a_fixed_image_of_three_times_the_width(narrow_and_wide):
-    narrow, wide = narrow_and_wide
+def test_a_fixed_image_of_three_times_the_width(images):
+    narrow, wide = images
     found, (done,) = optimise(wide, narrow, Transform.identity(), ["rigid"], Guidance(loss="ncc"))
-    away = np.linalg.norm(found.apply_points(POINTS @ TURN.T + SHIFT) - POINTS, axis=-1).mean()
+    away = np.linalg.norm(found.apply_points(IN_WIDE) - IN_NARROW, axis=-1).mean()
     assert away < 1.5
     assert found.grid.same_as(wide.grid)
     assert np.prod(done["levels"][0]["voxels"]) < 40**3  # not of what the moving image does not show

@@ -9,6 +9,7 @@ from worlds import AFFINES, affine, around, blobs
 import regzoo
 from regzoo.errors import RegzooError
 from regzoo.hub import store
+from regzoo.registration.candidates import misfits
 from regzoo.world.images import Grid, Image
 from regzoo.world.transforms import Transform
 
@@ -63,6 +64,26 @@ def test_candidates_take_what_is_at_hand(images, tmp_path):
     assert [card.name for card, _ in regzoo.candidates(*files)] == expected
     arrays = [image.array for image in images]
     assert [card.name for card, _ in regzoo.candidates(*arrays, spacing=(1.5, 1.25, 2.0))] == expected
+
+
+def test_one_image_given_twice_is_said(model, images):
+    fixed, moving = images
+    said = [regzoo.register(fixed, other, model).facts["warnings"] for other in (fixed, moving)]
+    assert ["fixed and moving are the same image." in each for each in said] == [True, False]
+
+
+def test_a_head_is_no_brain_without_skull():
+    card = next(entry.card for entry in regzoo.list() if entry.card.name == "brain-mr-affine")
+    grid = Grid((80, 96, 80), affine(np.diag([2.0, 2.0, 2.0]), (-80, -96, -80)))
+    places = grid.coordinates()
+
+    def head(size):
+        return Image((100 * (np.square(places / size).sum(-1) < 1)).astype("float32"), grid.affine)
+
+    brain, whole = head((64, 82, 64)), head((72, 92, 78))  # 1.4 and 2.2 l
+    assert misfits(card, brain, brain) == []
+    (said,) = misfits(card, brain, whole)
+    assert said.startswith("moving: skull or neck are still there (2.2 l are bright, of a brain at most 2 l)")
 
 
 def test_evaluate_takes_dicts_whose_keys_are_those_of_the_csv(model, images, tmp_path):
@@ -184,3 +205,13 @@ def test_a_wrong_key_in_a_model_s_input_is_named(model):
     image = np.zeros((1, 16, 12, 12, 1), "float32")
     with pytest.raises(RegzooError, match="inputs: expected a dictionary with 'moving', received fixed, movin"):
         model({"fixed": image, "movin": image})
+
+
+@pytest.mark.parametrize("name", ["moving", "fixed_labels", "moving_mask", "fixed_points"])
+@pytest.mark.parametrize("file", ["gone.nii.gz", "damaged.nii.gz"])
+def test_a_file_that_cannot_be_read_is_told_by_its_argument(images, tmp_path, name, file):
+    (tmp_path / "damaged.nii.gz").write_bytes(b"no image")
+    given = dict(zip(("fixed", "moving"), images, strict=True)) | {name: tmp_path / file}
+    with pytest.raises(RegzooError, match=rf"^{name}: .*{file}") as found:
+        regzoo.register(**given, method="rigid")
+    assert str(found.value).count(name) == 1
