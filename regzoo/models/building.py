@@ -10,6 +10,7 @@ from regzoo.models.outputs.output import Output
 from regzoo.models.stages.chain import Chain
 from regzoo.models.stages.coarse import Shrunk
 from regzoo.models.stages.descriptors import Described
+from regzoo.models.stages.nearest_matrix import NearestMatrix
 from regzoo.schema.backbones import BACKBONES
 from regzoo.schema.networks import ModelConfig, StageConfig
 from regzoo.schema.outputs import OUTPUTS, OutputConfig
@@ -75,8 +76,11 @@ def _stage(
     stage: ModelConfig | StageConfig, dims: int, spacing: tuple[float, ...], precision: str
 ) -> RegistrationModel:
     """Builds one network with its passes, for the resolution at which it works."""
-    network = _network(stage, dims, tuple(stage.shrink * step for step in spacing), precision)
+    spacing = tuple(stage.shrink * step for step in spacing)
+    network = _network(stage, dims, spacing, precision)
     name = network.name
+    if stage.starts:
+        network = Chain([NearestMatrix(network, stage.starts, spacing), network], name=name)
     if stage.passes > 1:
         network = Chain([network] * stage.passes, name=name)
     if stage.shrink > 1:

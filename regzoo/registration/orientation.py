@@ -30,11 +30,13 @@ def turned_start(card: Card, fixed: Image, moving: Image) -> list[str]:
     """Says that the moving image is turned further against the fixed one than a model knows.
 
     Args:
-        card: The model's; `training.rotation` are the degrees that its training images were turned by.
+        card: The model's; `training.rotation` are the degrees that its training images were turned by, and
+            `training.rotation_tested` those by which test images were turned that it registered as well as upright.
         fixed: Fixed image.
         moving: Moving image.
     """
-    known = np.maximum(_KNOWN, float(card.training.get("rotation", 0.0)))
+    rotations = (card.training.get(name, 0.0) for name in ("rotation", "rotation_tested"))
+    known = np.maximum(_KNOWN, max(map(float, rotations)))
     found = pose(fixed, moving) if shows_inside(fixed) and shows_inside(moving) else None
     if found is None or not found.plain or np.all(np.abs(found.turn) <= known):
         return []

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from regzoo.schema.backbones import BACKBONES, BackboneConfig, UNetConfig
+from regzoo.schema.backbones import BACKBONES, BackboneConfig, Level, UNetConfig
 from regzoo.schema.card import WEIGHTS_LIMIT
 from regzoo.schema.outputs import OUTPUTS, DVFConfig, OutputConfig
 from regzoo.schema.registry import OneOf, those
@@ -21,6 +21,9 @@ DESCRIPTORS = {2: 4, 3: 12}
 class _Network(Strict):
     passes: Annotated[int, Field(ge=1, le=16)] = 1
     """How often the network runs, with the same weights, each time on the moving image as moved so far."""
+    starts: Annotated[tuple[Level, ...], Field(max_length=8)] = ()
+    """Resolution levels at which a pyramid of dvf ends at first, one pass each: the affine matrix nearest to what is
+    found moves the moving image, if it is turned, and the last pass, as fine as the output, bends what is left."""
     shrink: Literal[1, 2, 4, 8] = 1
     """So many voxels along each axis become one for this network; levels count from there."""
     descriptor: Literal["mind"] | None = None
@@ -62,8 +65,18 @@ class _Network(Strict):
         backbone, steps, streams = self.backbone, getattr(self.output, "steps", 1), self.backbone.gives == "streams"
         if isinstance(steps, tuple) and not streams:
             raise ValueError("output.steps: expected one number, unless the backbone is pyramid")
+        for name in ("mirrored", "smoothing"):
+            if getattr(self.output, name, False) and not streams:
+                raise ValueError(f"output.{name}: expected none, unless the backbone is pyramid")
         if isinstance(steps, tuple) and len(steps) != backbone.deepest + 1:
             raise ValueError(f"output.steps: expected {backbone.deepest + 1} numbers, not {len(steps)}")
+        if self.starts and not (streams and self.output.has_inverse):
+            raise ValueError("starts: expected none, unless the backbone is pyramid and the output dvf")
+        if any(not self.output.finest <= each < backbone.deepest for each in self.starts):
+            raise ValueError(
+                f"starts: expected levels from output.level, {self.output.finest}, to below {backbone.deepest}, the "
+                f"backbone's deepest, received {self.starts}"
+            )
         if streams and self.flow:
             raise ValueError(f"flow: expected false, since the backbone {backbone.name} sees each image by itself")
         if streams and getattr(self.output, "symmetric", False):

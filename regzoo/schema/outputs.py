@@ -71,6 +71,12 @@ class DVFConfig(OutputConfig):
     symmetric: bool = False
     """Whether the network sees the pair both ways, at twice the time, and the velocity is half of one less half of the
     other. Exchanging the two images that it sees then inverts its map: exactly for one pass with nothing before it."""
+    mirrored: bool = False
+    """Only for the backbone `pyramid`: whether it also sees the pair mirrored along the first axis, at twice the time,
+    and each velocity is the mean of both. A mirrored pair then has the mirrored map, and chance differences halve."""
+    smoothing: Annotated[float, Field(ge=0, le=3)] = 0
+    """Only for the backbone `pyramid`: standard deviation, in voxels of level `level`, of the Gaussian that blurs its
+    velocity, which otherwise folds here and there."""
 
 
 class FFDConfig(OutputConfig):

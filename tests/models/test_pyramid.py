@@ -10,6 +10,7 @@ from regzoo import backend
 from regzoo.errors import InvalidError
 from regzoo.hub import cards
 from regzoo.models import build, export, weights
+from regzoo.models.stages.nearest_matrix import NearestMatrix
 from regzoo.schema.inputs import InputConfig
 from regzoo.schema.networks import ModelConfig
 from regzoo.world.images import Image
@@ -19,8 +20,8 @@ pytestmark = pytest.mark.backend
 TINY = {"name": "pyramid", "channels": [2, 3, 4], "decoder": [3, 4, 5]}
 
 
-def config(dims=2, output="dvf", level=0, backbone=None, steps=(2, 3, 4), **settings):
-    steps = {"steps": steps} if output == "dvf" else {}
+def config(dims=2, output="dvf", level=0, backbone=None, steps=(2, 3, 4), more=None, **settings):
+    steps = ({"steps": steps} if output == "dvf" else {}) | (more or {})
     value = {"dims": dims, "backbone": TINY | (backbone or {}), "output": {"name": output, "level": level, **steps}}
     return ModelConfig.model_validate(value | settings)
 
@@ -123,6 +124,7 @@ def test_the_field_and_its_inverse_are_made_of_the_parts_as_they_should_be():
         ((9, 7), {"descriptor": "mind"}),
         ((9, 7), {"backbone": {"norm": "none"}}),
         ((9, 7), {"shrink": 2, "steps": 3}),
+        pytest.param((9, 7), {"more": {"mirrored": True, "smoothing": 1.0}}, marks=pytest.mark.slow_under("jax")),
     ],
 )
 def test_exchanging_the_images_inverts_the_map(shape, settings):
@@ -203,6 +205,105 @@ def test_passes_and_an_affine_network_before_it_have_an_inverse_too():
         assert np.abs(both[3:-3, 3:-3]).max() < 0.02
 
 
+class Turning:
+    """Stands for a pyramid that finds a turn about the middle, in mm, and a shift, and somewhere nonsense."""
+
+    def __init__(self, degrees, shape, factor, spacing, nonsense=slice(0, 0)):
+        cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+        linear = np.eye(len(shape))
+        linear[:2, :2] = [[cosine, -sine], [sine, cosine]]
+        linear = linear * np.array(spacing) / np.array(spacing)[:, None]
+        middle = (np.array(shape) - 1) / 2
+        self.matrix = np.append(linear, (middle - linear @ middle + 0.5)[:, None], axis=1)
+        self.divisor = [2 * each for each in factor]
+        coarse = [2 * -(-n // each) for n, each in zip(shape, self.divisor, strict=True)]
+        places = (grid(coarse) + 0.5) * factor - 0.5
+        self.found = (places @ self.matrix[:, :-1].T + self.matrix[:, -1] - places) / factor
+        self.found[nonsense] = 50
+
+    def ends_at(self, level, fixed, moving):
+        return tensor(self.found[None])
+
+
+@pytest.mark.parametrize(
+    ("degrees", "shape", "factor", "spacing", "moves"),
+    [
+        (11, (27, 18), (2, 2), (1.0, 1.0), False),
+        (13, (27, 18), (2, 2), (1.0, 1.0), True),
+        (-13, (27, 18), (4, 2), (1.0, 3.0), True),
+        (11, (27, 18), (4, 2), (1.0, 3.0), False),
+        (175, (9, 18), (2, 2), (1.0, 1.0), True),
+        (25, (9, 18, 10), (2, 2, 1), (1.0, 2.0, 3.0), True),
+        (-175, (9, 18, 10), (2, 2, 1), (1.0, 2.0, 3.0), True),
+    ],
+)
+@pytest.mark.slow_under("jax")
+def test_a_start_is_the_matrix_nearest_to_a_coarse_field_where_there_is_something_and_only_for_a_turn(
+    degrees, shape, factor, spacing, moves
+):
+    empty = 2 * factor[0]  # voxels without anything, and a field there that says nothing
+    network = Turning(degrees, shape, factor, spacing, nonsense=slice(0, 2))
+    fixed = np.ones((1, *shape, 1))
+    fixed[:, :empty] = 0
+    found = array(NearestMatrix(network, [1], spacing).field(tensor(fixed), None)["matrix"])[0]
+    np.testing.assert_allclose(found, network.matrix if moves else np.eye(len(shape), len(shape) + 1), atol=0.05)
+
+
+def test_starts_add_up_and_each_sees_the_image_as_moved_so_far():
+    first, then = (Turning(degrees, (24, 18), (2, 2), (1.0, 1.0)) for degrees in (8, 70))  # 8 alone is left alone
+    calls = []
+
+    class Both:
+        divisor = first.divisor
+
+        def ends_at(self, level, fixed, moving):
+            calls.append((level, moving))
+            return {2: first, 1: then}[level].ends_at(level, fixed, moving)
+
+    moving = noise((24, 18), batch=1)["moving"]
+    starts = NearestMatrix(Both(), [2, 1], (1.0, 1.0))
+    found = array(starts.field(tensor(np.ones((1, 24, 18, 1))), moving)["matrix"])[0]
+    (a, b), (c, d) = ((each.matrix[:, :-1], each.matrix[:, -1]) for each in (first, then))
+    np.testing.assert_allclose(found, np.append(a @ c, (a @ d + b)[:, None], axis=1), atol=0.15)
+    assert np.abs(a @ d + b - c @ b - d).max() > 0.5  # in the other order it would be another shift
+    assert [level for level, _ in calls] == [2, 1]
+    assert calls[0][1] is moving
+    expected = moved(array(moving)[0], grid((24, 18)) @ a.T + b)[..., 0]
+    np.testing.assert_allclose(array(calls[1][1])[0, 3:-3, 3:-3, 0], expected[3:-3, 3:-3], atol=0.05)
+
+
+@pytest.mark.slow_under("jax")
+def test_a_mirrored_pair_has_the_mirrored_map():
+    pair = noise((16, 12))
+    other = {side: tensor(array(image)[:, ::-1]) for side, image in pair.items()}
+    for mirrored in (True, False):
+        model = new(2, more={"mirrored": mirrored}, size=0.2)
+        found, expected = (array(predict(model, each)["ddf"]) for each in (other, pair))
+        differ = np.abs(found - expected[:, ::-1] * [-1, 1]).max()
+        assert np.abs(found).max() > 0.1
+        assert differ < 1e-4 if mirrored else differ > 0.1
+
+
+def test_smoothing_blurs_the_finest_velocity_alone():
+    plain, blurred = (new(2, more=more, size=0.1) for more in ({}, {"smoothing": 0.6}))
+    pair = noise((16, 12))
+    found, expected = (array(predict(model, pair)["velocity"]) for model in (blurred, plain))
+    weights = np.exp(-0.5 * (np.arange(-1, 2) / 0.6) ** 2)
+    for axis in (1, 2):
+        expected = ndimage.convolve1d(expected, weights / weights.sum(), axis, mode="constant")
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.slow_under("jax", "tensorflow")
+def test_a_model_with_starts_has_an_inverse_and_leaves_equal_images_alone():
+    model, pair = new(2, size=0.05, starts=[1, 0]), noise((16, 12))
+    found = predict(model, pair)
+    for u, v in zip(array(found["ddf"]), inverse(model, found), strict=True):
+        assert np.abs(u).max() > 0.05
+        assert np.abs((u + moved(v, grid((16, 12)) + u))[3:-3, 3:-3]).max() < 0.02
+    np.testing.assert_allclose(array(predict(model, pair | {"moving": pair["fixed"]})["ddf"]), 0, atol=1e-5)
+
+
 def blobs():
     """One blob in two places and the way between: moved(x) = moving(x + way) is fixed(x)."""
     way, places = np.array([2.5, -1.5]), grid((16, 12))
@@ -228,9 +329,9 @@ def test_fit_lowers_a_loss_of_both_directions_and_moves_the_right_way(output):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A zoo entry of a pyramid behind an affine network, with two passes."""
+    """A zoo entry of a pyramid with all that it can do behind an affine network, with two passes."""
     before = {"backbone": {"name": "global", "channels": [2, 3, 4]}, "output": {"name": "affine"}}
-    settings = config(3, before=[before], passes=2)
+    settings = config(3, before=[before], passes=2, starts=[1], more={"mirrored": True, "smoothing": 0.5})
     model, folder = build(settings), tmp_path_factory.mktemp("zoo") / "pyramid"
     random = np.random.default_rng(0)
     for variable in model.variables:
@@ -275,6 +376,12 @@ def test_register_refines_its_field(folder):
             {"backbone": {"name": "unet"}, "output": {"name": "dvf", "steps": [1, 2]}},
             "output.steps: expected one number",
         ),
+        ({"output": {"name": "dvf", "mirrored": True}, "backbone": {"name": "unet"}}, "output.mirrored: expected none"),
+        ({"output": {"name": "dvf", "smoothing": 1}, "backbone": {"name": "unet"}}, "output.smoothing: expected none"),
+        ({"starts": [2]}, "starts: expected levels from output.level, 1, to below 2, the backbone's deepest"),
+        ({"starts": [0], "output": {"name": "dvf", "level": 1}}, "starts: expected levels from output.level, 1"),
+        ({"starts": [1], "backbone": {"name": "unet"}}, "starts: expected none, unless the backbone is pyramid"),
+        ({"starts": [1], "output": {"name": "ddf"}}, "starts: expected none, unless the backbone is pyramid and"),
         ({"backbone": TINY | {"decoder": [3, 4]}}, "decoder: expected 3 values"),
         ({"backbone": TINY | {"halvings": [2, 2]}}, "backbone.halvings: expected 3 numbers"),
         ({"backbone": TINY | {"halvings": [1, 1, 0]}}, "halvings: expected 2 for one axis at least"),

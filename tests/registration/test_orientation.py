@@ -48,8 +48,9 @@ def test_an_outline_tells_no_turn(card):
     assert turned_start(card, *outlines) == []
 
 
-def test_a_model_that_was_trained_on_turns_knows_them(card):
-    trained = card.model_copy(update={"training": {"rotation": 40.0}})
+@pytest.mark.parametrize("name", ["rotation", "rotation_tested"])
+def test_a_model_that_was_trained_or_tested_on_turns_knows_them(card, name):
+    trained = card.model_copy(update={"training": {name: 40.0}})
     assert turned_start(trained, body(), body((0, 0, 30))) == []
     assert len(turned_start(trained, body(), body((0, 0, 60)))) == 1
 

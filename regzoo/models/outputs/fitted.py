@@ -32,7 +32,7 @@ class Fitted(Matrices):
 
     def matrix(self, values: Sequence, shape: Sequence[int]) -> Tensor:
         """Returns the matrix that is fitted to the displacements."""
-        return backend.compiled(_fitted, shape=tuple(shape), spacing=self.spacing)(*values)
+        return backend.compiled(nearest_matrix, shape=tuple(shape), spacing=self.spacing)(*values)
 
     def network(self, stage: StageConfig, backbone: Backbone) -> "BesideFixed":
         """Returns a network of displacements."""
@@ -59,7 +59,7 @@ class BesideFixed(Network):
         return [fixed, seen["ddf"]]
 
 
-def _fitted(fixed: Tensor, ddf: Tensor, shape: Sequence[int], spacing: Sequence[float]) -> Tensor:
+def nearest_matrix(fixed: Tensor, ddf: Tensor, shape: Sequence[int], spacing: Sequence[float]) -> Tensor:
     """Returns the matrices (B, D, D + 1) nearest to fields, where the fixed images show something."""
     dims = len(shape)
     shown = ops.cast(ops.max(ops.abs(fixed), axis=-1) > 0, "float32")

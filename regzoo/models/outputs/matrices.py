@@ -49,3 +49,10 @@ def matrix_product(outer: Tensor, inner: Tensor) -> Tensor:
     linear = ops.matmul(outer[..., :-1], inner[..., :-1])
     offset = ops.matmul(outer[..., :-1], inner[..., -1:]) + outer[..., -1:]
     return ops.concatenate([linear, offset], axis=-1)
+
+
+def field_after(matrix: Tensor, dense: Tensor) -> Tensor:
+    """Returns the field of `x -> A (x + dense(x)) + b`."""
+    rows = (matrix[(slice(None), *(None,) * (len(dense.shape) - 2), slice(None), d)] for d in range(dense.shape[-1]))
+    turned = sum(dense[..., d : d + 1] * row for d, row in enumerate(rows))
+    return matrix_field(matrix, dense.shape[1:-1]) + turned

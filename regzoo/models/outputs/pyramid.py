@@ -11,6 +11,7 @@ from regzoo.models.base import RegistrationModel
 from regzoo.models.heads import cropped, head, stacked
 from regzoo.ops.features import correlations
 from regzoo.ops.fields import compose, integrate, resize_field
+from regzoo.ops.filters import blur
 from regzoo.ops.warping import warp
 from regzoo.schema.outputs import DVFConfig, OutputConfig
 
@@ -97,39 +98,72 @@ class PyramidDVF(PyramidModel):
         super().__init__(output, streams, dims)
         levels = self.finest + len(self.decoders)
         self.steps = output.steps if isinstance(output.steps, tuple) else (output.steps,) * levels
+        self.mirrored, self.smoothing = output.mirrored, output.smoothing
 
     def field(self, fixed: Tensor, moving: Tensor) -> dict:
         """Returns `ddf` in voxels, `velocity` of the finest level in its voxels, and `maps` as they were before it.
 
         `maps` holds `a`, `a^-1`, `b` and `b^-1` in voxels of the level below, one behind the other: (B, *s, 4 * D).
         """
-        maps = velocity = below = None
-        for level, pair in _coarse_to_fine(self.features(fixed, moving), self.finest):
-            if velocity is not None:
-                coarse = _bent(maps, *(self._half(level + 1, way * velocity) for way in (1, -1)))
-                maps = [_resized(each, pair[0].shape[1:-1]) for each in coarse]
-                pair = [backend.compiled(warp)(*each) for each in zip(pair, maps[::2], strict=True)]
-            below = self.decoded(level, ops.concatenate(self.seen(level, *pair), axis=0), below)
-            there, back = ops.split(below, 2, axis=0)
-            velocity = self.predicted(level, there - back) / 2  # the head is linear
-        ddf = self.full(self._whole(maps[1], velocity, maps[2]), fixed.shape[1:-1])
+        velocity, maps, coarse = self._down_to(self.finest, fixed, moving, self.mirrored)
+        ddf = self.full(self._map(self.finest, velocity, *maps[1:3]), fixed.shape[1:-1])
         return {"ddf": ddf, "velocity": velocity, "maps": ops.concatenate(coarse, axis=-1)}
 
     def inverse(self, prediction: Mapping[str, Tensor]) -> dict:
-        """Returns the map `x -> a(b^-1(x))`."""
+        """Returns the map `x -> a(b^-1(x))`: that of the pair exchanged."""
         velocity = prediction["velocity"]
         a, _, _, b_inverse = ops.split(prediction["maps"], 4, axis=-1)
-        a, b_inverse = (_resized(each, velocity.shape[1:-1]) for each in (a, b_inverse))
-        return {"ddf": self.full(self._whole(b_inverse, -velocity, a), prediction["ddf"].shape[1:-1])}
+        ends = (_resized(each, velocity.shape[1:-1]) for each in (b_inverse, a))
+        return {"ddf": self.full(self._map(self.finest, -velocity, *ends), prediction["ddf"].shape[1:-1])}
+
+    def ends_at(self, level: int, fixed: Tensor, moving: Tensor) -> Tensor:
+        """Returns the field that the levels down to one find, in voxels of that level, without the mirror image."""
+        velocity, maps, _ = self._down_to(level, fixed, moving, mirrored=False)
+        return self._map(level, velocity, *maps[1:3])
+
+    def _down_to(self, finest: int, fixed: Tensor, moving: Tensor, mirrored: bool) -> tuple[Tensor, list, list]:
+        """Returns the velocity of a level, and the four maps before it, at its resolution and as they were found."""
+        images = [stacked([each], self.divisor) for each in (fixed, moving)]
+        images = [_both(each, ops.flip(each, axis=1)) for each in images] if mirrored else images
+        maps = coarse = velocity = below = None
+        for level, pair in _coarse_to_fine(self.features(*images), finest):
+            if velocity is not None:
+                coarse = _bent(maps, *(self._half(level + 1, way * velocity) for way in (1, -1)))
+                maps = [_resized(each, pair[0].shape[1:-1]) for each in coarse]
+                ends = [_both(each, _mirrored(each)) if mirrored else each for each in maps[::2]]
+                pair = [backend.compiled(warp)(*each) for each in zip(pair, ends, strict=True)]
+            below = self.decoded(level, ops.concatenate(self.seen(level, *pair), axis=0), below)
+            there, back = ops.split(below, 2, axis=0)
+            velocity = self.predicted(level, there - back) / 2  # the head is linear
+            velocity = _mean(velocity) if mirrored else velocity
+            if self.smoothing and level == self.finest:
+                velocity = backend.compiled(blur, sigma=self.smoothing)(velocity)
+        return velocity, maps, coarse
 
     def _half(self, level: int, velocity: Tensor) -> Tensor:
         """Returns `exp(v / 2)`."""
         return integrate(velocity / 2, self.steps[level])
 
-    def _whole(self, inverse: Tensor, velocity: Tensor, straight: Tensor) -> Tensor:
-        """Returns `inverse`, then `exp(v)` of the finest level, then `straight`."""
-        half = self._half(self.finest, velocity)
+    def _map(self, level: int, velocity: Tensor, inverse: Tensor, straight: Tensor) -> Tensor:
+        """Returns `inverse`, then `exp(v)` of a level, then `straight`."""
+        half = self._half(level, velocity)
         return _composed(_composed(straight, half), _composed(half, inverse))
+
+
+def _mirrored(field: Tensor) -> Tensor:
+    """Returns the field between the mirror images, along the first axis."""
+    other = ops.flip(field, axis=1)
+    return ops.concatenate([-other[..., :1], other[..., 1:]], axis=-1)
+
+
+def _both(own: Tensor, mirrored: Tensor) -> Tensor:
+    return ops.concatenate([own, mirrored], axis=0)
+
+
+def _mean(velocity: Tensor) -> Tensor:
+    """Returns the mean of a velocity and of what the mirror image, behind it, says."""
+    own, other = ops.split(velocity, 2, axis=0)
+    return (own + _mirrored(other)) / 2
 
 
 def _bent(maps: Sequence[Tensor] | None, plus: Tensor, minus: Tensor) -> list:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from regzoo import backend
 from regzoo.backend import Tensor
 from regzoo.models.base import RegistrationModel
-from regzoo.models.outputs.matrices import as_prediction, is_linear, matrix_field, matrix_product
+from regzoo.models.outputs.matrices import as_prediction, field_after, is_linear, matrix_product
 from regzoo.ops.fields import compose
 from regzoo.ops.warping import warp
 
@@ -38,7 +38,7 @@ class Chain(RegistrationModel):
                 ddf = as_prediction(matrix, fixed.shape[1:-1])["ddf"]
                 continue
             dense = found[-1]["ddf"] if dense is None else backend.compiled(compose)(dense, found[-1]["ddf"])
-            ddf = dense if matrix is None else backend.compiled(_matrix_after)(matrix, dense)
+            ddf = dense if matrix is None else backend.compiled(field_after)(matrix, dense)
         linear = {} if matrix is None else {"matrix": matrix}
         bent = {} if matrix is None or dense is None else {"dense": dense}
         return {"ddf": ddf, "stages": found} | linear | bent
@@ -57,14 +57,3 @@ class Chain(RegistrationModel):
         if bent is None:
             return linear
         return {"ddf": backend.compiled(compose)(bent, linear["ddf"]), "dense": bent}
-
-
-def _matrix_after(matrix: Tensor, dense: Tensor) -> Tensor:
-    """Returns the field of `x -> A (x + dense(x)) + b`."""
-    linear, shape = matrix[:, :, :-1], dense.shape[1:-1]
-    turned = sum(dense[..., d : d + 1] * _row(linear[:, :, d], len(shape)) for d in range(len(shape)))
-    return matrix_field(matrix, shape) + turned
-
-
-def _row(vector: Tensor, dims: int) -> Tensor:
-    return vector[(slice(None), *(None,) * dims)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from keras import ops
 
 from regzoo import backend
@@ -54,11 +55,14 @@ def averaged(image: Tensor, factor: int) -> Tensor:
     return image
 
 
-def enlarged_matrix(matrix: Tensor, factor: int) -> Tensor:
+def enlarged_matrix(matrix: Tensor, factor: int | Sequence[int]) -> Tensor:
     """Returns matrices (B, D, D + 1) about voxel 0 of an image for one of `factor` times its voxels along each axis.
 
     Edges of voxels coincide, so the middle of voxel `x` lies at `factor * (x + 0.5) - 0.5`.
     """
     linear, offset = matrix[..., :-1], matrix[..., -1:]
-    half = (factor - 1) / 2
-    return ops.concatenate([linear, factor * offset + half * (1 - ops.sum(linear, axis=-1, keepdims=True))], axis=-1)
+    each = np.broadcast_to(np.asarray(factor, "float32"), linear.shape[-1:])[:, None]
+    larger = linear * ops.convert_to_tensor(each / each.T)
+    half = ops.convert_to_tensor((each - 1) / 2)
+    offset = offset * ops.convert_to_tensor(each) + half - ops.sum(larger * half[:, 0], axis=-1, keepdims=True)
+    return ops.concatenate([larger, offset], axis=-1)
