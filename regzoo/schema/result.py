@@ -97,7 +97,7 @@ class ImageResult(_Record):
     """`result.json` of `regzoo register`: by a `model`, or by `method`."""
 
     verdict: Literal["good", "look", "failed"] | None = None
-    """Null where none was asked for. `look` also where no error can be expected."""
+    """Null where none was asked for. `look` also where nothing is known of the error."""
     reasons: tuple[str, ...] = ()
     """Why, in sentences."""
     look_at: tuple[str, ...] = ()

@@ -55,7 +55,7 @@ def verdict(found: Expected | None, calibration: Calibration | None, against: Se
             for, or are turned or mirrored.
     """
     if found is None:
-        told = "No error can be expected: what registered was never calibrated against a known truth."
+        told = "How far off it is, is not known: what registered was never calibrated against a known truth."
         return {"verdict": "look", "reasons": [told, *against], "look_at": [_LOOK]}
     word = _word(found, calibration, against)
     reasons = [_amount(found)]

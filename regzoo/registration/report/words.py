@@ -74,7 +74,7 @@ def sentences(facts: Mapping) -> Iterator[str]:
     yield facts["done"]
     yield f"VERDICT: {facts['verdict']}: {VERDICTS[facts['verdict']]}."
     yield from (f"  {text}" for text in (*facts["reasons"], *facts["look_at"]))
-    yield "What not to use it for:"
+    yield "What it is for, and its limits:"
     yield from (f"  {text}" for text in facts["not_for"])
 
 
