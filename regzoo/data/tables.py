@@ -1,5 +1,6 @@
 """Lists of images as CSV files: pairs to register or to train on, and single images to be paired."""
 
+import contextlib
 import csv
 import itertools
 import os
@@ -118,10 +119,11 @@ def read_subjects(path: str | os.PathLike) -> list[SubjectFiles]:
 
 def _records(path: Path, kind: type, needed: tuple[str, ...], must_exist: bool = True) -> list:
     check_table(path)
-    rows = itertools.islice(_rows(path), ROWS_LIMIT + 2)
     known = _columns(kind)
-    header = _header(path, next(rows, (0, []))[1], known, needed)
-    records = [kind(**_cells(path, line, header, cells, needed, must_exist)) for line, cells in rows]
+    with contextlib.closing(_rows(path)) as every:  # an error in a row closes the file too
+        rows = itertools.islice(every, ROWS_LIMIT + 2)
+        header = _header(path, next(rows, (0, []))[1], known, needed)
+        records = [kind(**_cells(path, line, header, cells, needed, must_exist)) for line, cells in rows]
     if not records:
         raise invalid(str(path), "at least one line below the header", "none")
     if len(records) > ROWS_LIMIT:

@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from command_line import run
 import regzoo
 from regzoo.data.tables import PairFiles
 from regzoo.errors import InvalidError
+from regzoo.io import remnants
 from regzoo.registration.cohort import pair_names
 from regzoo.world.images import Image
 
@@ -117,12 +121,16 @@ def test_a_changed_input_or_a_damaged_file_does_that_pair_again(again):
 def test_a_pair_that_failed_is_tried_again_and_what_was_killed_is_swept_away(again):
     call, images = again
     shutil.copy(images / "a.nii.gz", images / "gone.nii.gz")
-    left = images / "out" / ".a_to_b-abcd_123", images / "out" / ".broken_to_a-abcd_123"
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    killed = [remnants.prefix(name).replace(f"-{os.getpid()}-", f"-{dead.pid}-") for name in ("a_to_b", "broken_to_a")]
+    left = [images / "out" / f"{each}abcd_123" for each in (*killed, remnants.prefix("a_to_b"))]
     for folder in left:
         folder.mkdir()
     assert call() == ["gone_to_b"]
     assert not (images / "out" / "gone_to_b.error.txt").exists()
-    assert [folder.exists() for folder in left] == [False, True]  # the other may still be written to
+    # Nobody finishes the first; the pair of the second is not whole, and the last is of a process that lives.
+    assert [folder.exists() for folder in left] == [False, True, True]
 
 
 def test_one_row_at_a_time_and_then_the_table(images, tmp_path):
