@@ -128,6 +128,12 @@ def asked_again(pair: NetworkPair) -> Asked:
     return replace(asked, differences=apart, mirror=mirror_gain(batch, ddf, predict, axis, residual))
 
 
+def undoubted_transform(pair: NetworkPair) -> Transform:
+    """Returns the same transform alone, in one pass of the network."""
+    found = _from_fixed_to_moving_grid(pair.predict(pair.batch()), pair).then(pair.start)
+    return Transform(found.steps, pair.fixed.image.grid)
+
+
 def _from_fixed_to_moving_grid(prediction: Mapping[str, Tensor], pair: NetworkPair) -> Transform:
     """Turns a prediction in voxels of the network's grid into a transform in mm: from the fixed grid to the moving."""
     linear = None

@@ -42,7 +42,8 @@ class Study:
     Args:
         subjects: The images.
         grid: The template's.
-        register: Registers an image to the average.
+        find: Finds the map from the average to an image.
+        register: The same as `register` does it, with its doubts.
         work: Folder that is there during the work.
         mirror: The map from left to right; None: the template need not be symmetric.
         matched: Whether intensities are matched.
@@ -50,6 +51,7 @@ class Study:
 
     subjects: tuple[Subject, ...]
     grid: Grid
+    find: Callable[[Source, Source], Transform]
     register: Callable[[Source, Source], Result]
     work: Path
     mirror: Transform | None
@@ -80,7 +82,7 @@ class Round:
         mean: The same, before left and right were made the same.
         facts: `displacement`, of the mean of the maps: its mean over the anatomy in voxels and mm, and its largest;
             `change` of the maps since the round before, their mean in voxels, null in the first; `seconds`.
-        doubts: What is to be warned of.
+        doubts: What is to be warned of, of the last round.
     """
 
     image: Image
@@ -100,7 +102,7 @@ def plain_mean(study: Study) -> MeanImage:
 
 
 def run(study: Study, start: Image, most: int, tolerance: float) -> Iterator[Round]:
-    """Yields each round, the last one when little changes.
+    """Yields each round. The last one, once little changed in the one before, also says what is doubtful.
 
     Args:
         study: What each round needs.
@@ -108,14 +110,15 @@ def run(study: Study, start: Image, most: int, tolerance: float) -> Iterator[Rou
         most: Most rounds.
         tolerance: Voxels, up to which the mean displacement and the change are little.
     """
-    image = start
-    for number in range(most):
-        progress.stage(f"round {number + 1}")
-        done = _round(study, image)
+    image, last = start, most == 1
+    for number in range(1, most + 1):
+        progress.stage(f"round {number}")
+        done = _round(study, image, last)
         image = done.image
         yield done
-        if settled(done.facts, tolerance):
+        if last:
             return
+        last = settled(done.facts, tolerance) or number + 1 == most
 
 
 def settled(facts: dict, tolerance: float) -> bool:
@@ -124,9 +127,9 @@ def settled(facts: dict, tolerance: float) -> bool:
     return change is not None and max(change, facts["displacement"]["voxels"]) <= tolerance
 
 
-def _round(study: Study, template: Image) -> Round:
+def _round(study: Study, template: Image, last: bool) -> Round:
     begun, inside = time.perf_counter(), anatomy(template)
-    middle, doubts = _middle(study, template)
+    middle, doubts = _middle(study, template, last)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         back = middle.inverse()
@@ -142,18 +145,24 @@ def _round(study: Study, template: Image) -> Round:
     return Round(image, mean, facts, doubts)
 
 
-def _middle(study: Study, template: Image) -> tuple[Transform, list[str]]:
-    """Registers all images to the template; returns the mean of the maps, and what is to be warned of."""
+def _middle(study: Study, template: Image, last: bool) -> tuple[Transform, list[str]]:
+    """Registers all images to the template; returns the mean of the maps, and in the last round what is doubtful."""
     mean, doubts = MeanMap(study.grid), []
     for subject in each(study, 0, 2):
         with named(subject):
-            result = study.register(template, subject.source)
-            found = result.transform.then(subject.away.inverse())
-            mean.add(study.found.keep(subject.name, found))
-        doubts += [f"{subject.name}: {text}" for text in result.facts["warnings"]]
+            found, doubted = _registered(study, template, subject, last)
+            mean.add(study.found.keep(subject.name, found.then(subject.away.inverse())))
+        doubts += [f"{subject.name}: {text}" for text in doubted]
     if study.mirror is None:
         return mean.value(), doubts
     return _of_both_sides(study, template, mean.value()), doubts
+
+
+def _registered(study: Study, template: Image, subject: Subject, last: bool) -> tuple[Transform, list[str]]:
+    if not last:
+        return study.find(template, subject.source), []
+    result = study.register(template, subject.source)
+    return result.transform, result.facts["warnings"]
 
 
 def _of_both_sides(study: Study, template: Image, middle: Transform) -> Transform:
@@ -163,7 +172,7 @@ def _of_both_sides(study: Study, template: Image, middle: Transform) -> Transfor
     from there the mean leads to the subjects, and the mirror to their mirror images.
     """
     mirror, both = study.mirror, MeanMap(study.grid)
-    other = study.register(template, mirror.apply_image(template, study.grid)).transform
+    other = study.find(template, mirror.apply_image(template, study.grid))
     both.add(middle)
     both.add(other.then(mirror).then(middle).then(mirror))
     return both.value()

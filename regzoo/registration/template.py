@@ -13,11 +13,12 @@ from regzoo.errors import invalid
 from regzoo.io.files import check_writable
 from regzoo.io.provenance import provenance
 from regzoo.models import RegistrationModel, zoo
-from regzoo.registration.network import model_facts
+from regzoo.registration.network import NetworkPair, model_facts, undoubted_transform
 from regzoo.registration.pairs import distinct, stem
 from regzoo.registration.register import check_effort, checked_method, register
 from regzoo.registration.results import Result, clock
 from regzoo.registration.rounds import Study, Subject, plain_mean, run, settled
+from regzoo.registration.sides import read_images, read_side
 from regzoo.registration.template_files import UNFINISHED, Made, Template, write
 from regzoo.world.alignment import Alignment, origin
 from regzoo.world.images import Grid, Image, Source, resample
@@ -113,11 +114,11 @@ def template(
     facts |= {"command": command, "alignment": how, "symmetric": symmetric, "seconds": seconds}
     facts["options"] = options | {"spacing": spacing, "rounds": rounds, "tolerance": tolerance}
     grid = first.grid if spacing is None else first.grid.upright(spacing)
-    mirror, find = mirror_of(grid) if symmetric else None, _registering(loaded, method, options)
+    mirror = mirror_of(grid) if symmetric else None
     matched = not (keep_intensities or (loaded is not None and loaded.card.input.intensity.name == "window"))
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=_WORK, dir=output) as work:
-        study = Study(subjects, grid, find, Path(work), mirror, matched)
+        study = Study(subjects, grid, *registering(loaded, method, options), Path(work), mirror, matched)
         made = _made(study, None if _is_mean(start) else first, rounds, tolerance, output, seconds)
         found = write(study, made, facts, output, moved)
     for leftover in output.glob(f"{_WORK}*"):  # of processes that were killed
@@ -174,12 +175,21 @@ def mirror_of(grid: Grid) -> Transform:
     return mirror
 
 
-def _registering(model: RegistrationModel | None, method: object, options: dict) -> Callable[[Source, Source], Result]:
+def registering(model: RegistrationModel | None, method: object, options: dict) -> tuple[Callable, Callable]:
+    """Returns what finds a map, and what registers: where a network alone does it, the first one looks no further."""
+
     def registered(fixed: Source, moving: Source) -> Result:
         with progress.heard_by(lambda *_: None):  # the bar is that of the rounds
             return register(fixed, moving, model, method=method, error=False, **options)
 
-    return registered
+    def found(fixed: Source, moving: Source) -> Transform:
+        if model is None or options["refine"]:
+            return registered(fixed, moving).transform
+        images = zip(("fixed", "moving"), read_images(fixed, moving, None), strict=True)
+        sides = (read_side(*named, None) for named in images)
+        return undoubted_transform(NetworkPair(model, *sides, options["alignment"], {}))
+
+    return found, registered
 
 
 def _made(study: Study, start: Image | None, most: int, tolerance: float, output: Path, seconds: dict) -> Made:

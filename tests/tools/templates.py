@@ -1,13 +1,13 @@
 """Measures templates of real brains: what `regzoo template` promises, and ANTs beside it.
 
-`KERAS_BACKEND=tensorflow python tests/tools/templates.py BRAIN_MR OUT [WHAT...]`, BRAIN_MR being the data set's folder
-(images, labels, splits-clean.json) and OUT where templates go (those that are there are used again), prints of the
-brains of the first seven test pairs
+`KERAS_BACKEND=tensorflow python tests/tools/templates.py BRAIN_MR OUT [WHAT...] [--pairs N]`, BRAIN_MR being the data
+set's folder (images, labels, splits-clean.json) and OUT where templates go (those that are there are used again),
+prints of the brains of the first N (seven) test pairs
 
 - `mean`: the rounds of a template begun from their mean; and its mean displacement when all brains are registered to it
   once more;
-- `dice`: Dice, both ways, of the seven pairs and of seven others, each brain once more fixed and moving: through the
-  template, from one brain to it and on to the other, and registered directly;
+- `dice`: Dice, both ways, of these pairs and of as many others, so that each brain is once fixed and once moving:
+  through the template, from one brain to it and on to the other, and registered directly;
 - `starts`: the rounds of a template begun from one of the brains, and how far it is from the other: by registering one
   to the other, and by the maps to each brain, over the anatomy;
 - `symmetric`: the rounds with `--symmetric`, and how far its mirror image and that of the other are displaced to them;
@@ -18,9 +18,9 @@ Without WHAT, all of it. Sharpness is the mean gradient over the anatomy, per mm
 and 99th percentile.
 """
 
+import argparse
 import itertools
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,15 +36,20 @@ from regzoo.world.images import Image
 from regzoo.world.labels import shared_labels
 from regzoo.world.transforms import Transform
 
-MODEL, PAIRS, FEW = "brain-mr-dvf", 7, 5
+MODEL, FEW = "brain-mr-dvf", 5
 KINDS = ("mean", "dice", "starts", "symmetric", "ants")
 
 
 def main() -> None:
     """Does what the command line says."""
-    data, out, *what = sys.argv[1:]
-    study = Brains(Path(data), Path(out))
-    for name in what or KINDS:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("what", nargs="*", default=KINDS)
+    parser.add_argument("--pairs", type=int, default=7)
+    asked = parser.parse_args()
+    study = Brains(asked.data, asked.out, asked.pairs)
+    for name in asked.what:
         tell(f"## {name}")
         getattr(study, name)()
 
@@ -60,11 +65,13 @@ class Brains:
     Args:
         data: Folder of the data set.
         out: Where templates are.
+        count: Of test pairs.
     """
 
-    def __init__(self, data: Path, out: Path) -> None:
+    def __init__(self, data: Path, out: Path, count: int) -> None:
         self.data, self.out = data, out
-        pairs = json.loads((data / "splits-clean.json").read_text())["test_pairs"][:PAIRS]
+        out.mkdir(parents=True, exist_ok=True)
+        pairs = json.loads((data / "splits-clean.json").read_text())["test_pairs"][:count]
         self.names = [name for pair in pairs for name in pair]
         self.model = regzoo.load(MODEL)
 
