@@ -183,7 +183,11 @@ def checked_method(model: object, method: object, alignment: object) -> list[str
     names = method.split(",") if isinstance(method, str) else [*method] if isinstance(method, Sequence) else []
     if method is not None and not (names and all(isinstance(name, str) for name in names)):
         raise invalid("method", "names such as 'affine,dvf'", repr(method))
-    return [name.strip() for name in names]
+    names = [name.strip() for name in names]
+    for name in names:
+        if name not in classical.METHODS:
+            raise unknown("method", name, classical.METHODS)
+    return names
 
 
 def check_effort(names: list[str], loss: object, guided: bool, refine: object, iterations: object) -> None:
@@ -198,7 +202,7 @@ def check_effort(names: list[str], loss: object, guided: bool, refine: object, i
         raise invalid("guided", "a method or refine, which labels guide", "neither")
     if loss is not None and not (names or refine):
         raise invalid("loss", "a method or refine, which lower it", f"'{loss}' with a model alone")
-    own = [classical.METHODS[name].loss for name in names if name in classical.METHODS]
+    own = [classical.METHODS[name].loss for name in names]
     if loss is not None and names and not refine and all(own) and loss not in own:
         raise invalid("loss", f"none, or {' or '.join(own)}, which {', '.join(names)} always compare by", f"'{loss}'")
     if iterations is not None and not names:

@@ -133,6 +133,12 @@ def test_a_pair_that_failed_is_tried_again_and_what_was_killed_is_swept_away(aga
     assert [folder.exists() for folder in left] == [False, True, True]
 
 
+def test_a_method_that_is_none_is_refused_before_any_pair(images, tmp_path):
+    with pytest.raises(InvalidError, match="Unknown method 'none'"):
+        regzoo.cohort(images / "pairs.csv", tmp_path / "out", method="rigid,none")
+    assert not (tmp_path / "out").exists()
+
+
 def test_one_row_at_a_time_and_then_the_table(images, tmp_path):
     call = ("cohort", str(images / "pairs.csv"), "-o", str(tmp_path / "out"), "--method", "rigid", "--iterations", "1")
     code, out, err = run(*call, "--index", "2")
