@@ -6,14 +6,13 @@ from typing import Annotated
 import typer
 
 import regzoo
-from regzoo import hub
 from regzoo.cli.bar import shown
 from regzoo.cli.cohorts import Model
 from regzoo.cli.door import typed
 from regzoo.cli.machine import Device, Threads, take
 from regzoo.cli.options import Json, Quiet
 from regzoo.cli.output import print_result, print_table
-from regzoo.cli.registering import Iterations, Loss, Method, Refine, StartAny
+from regzoo.cli.registering import Iterations, Loss, Method, Refine, StartAny, entry_of
 from regzoo.io.files import check_writable
 
 commands = typer.Typer()
@@ -71,11 +70,9 @@ def template(
     as_json: Json = False,
 ) -> None:
     """Average IMAGES without favouring any. Writes the template, and the transform from it to each image."""
-    if (model is None) == (method is None):
-        raise typer.BadParameter("Give one of --model and --method.")
     if len(images) < 2:
         raise typer.BadParameter("Give two images or more.")
-    entry = None if model is None else hub.take(model)  # this and the next before Keras, which takes seconds
+    entry = entry_of(model, method)  # this and the next before Keras, which takes seconds
     check_writable(output, folder=True)
     take(device, threads)
     with shown(quiet):

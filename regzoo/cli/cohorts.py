@@ -23,6 +23,7 @@ from regzoo.cli.registering import (
     Refine,
     StartAny,
     check_fail_on,
+    entry_of,
     fail,
 )
 from regzoo.io.files import check_writable
@@ -94,14 +95,12 @@ def cohort(
     Exit code 1 is of pairs that could not be registered; with --fail-on, 3 is of those whose verdict is so bad.
     """
     check_fail_on(fail_on, no_error)
-    if (model is None) == (method is None):
-        raise typer.BadParameter("Give one of --model and --method.")
     if index is not None and collect:
         raise typer.BadParameter("Give one of --index and --collect.")
     from regzoo.data.tables import read_pairs
 
-    files = read_pairs(pairs, must_exist=False)  # this and the next before Keras, which takes seconds
-    entry = None if model is None else hub.take(model)
+    entry = entry_of(model, method)  # this and the next before Keras, which takes seconds
+    files = read_pairs(pairs, must_exist=False)
     check_writable(output, folder=True)
     take(device, threads)
     with shown(quiet):

@@ -146,7 +146,7 @@ def register(
     from regzoo.world.images import Image
 
     check_fail_on(fail_on, no_error)
-    entry = _entry(model, method)  # this and the images before Keras, which takes seconds
+    entry = entry_of(model, method, needed=False)  # this and the images before Keras, which takes seconds
     images = Image.read(fixed, volume=fixed_volume), Image.read(moving, volume=moving_volume)
     if model is None and method is None:
         raise _print_candidates(*images)
@@ -250,9 +250,10 @@ _STARTS = {
 """What the figures before the registration were measured on."""
 
 
-def _entry(model: str | None, method: str | None) -> "hub.Entry | None":
-    """Returns the zoo entry of a model's name, if one is given."""
-    if model is not None and method is not None:
+def entry_of(model: str | None, method: str | None, needed: bool = True) -> "hub.Entry | None":
+    """Returns the zoo entry of a model's name, None for a method; both are refused, and neither where one is needed."""
+    given = (model is not None) + (method is not None)
+    if given > 1 or (needed and not given):
         raise typer.BadParameter("Give one of --model and --method.")
     return None if model is None else hub.take(model)
 

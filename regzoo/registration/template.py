@@ -1,7 +1,6 @@
 """template: an average of many images that favours none of them, and the map from it to each image."""
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from regzoo import backend, progress
 from regzoo.errors import invalid
+from regzoo.io import remnants
 from regzoo.io.files import check_writable
 from regzoo.io.provenance import provenance
 from regzoo.models import RegistrationModel, zoo
@@ -24,9 +24,6 @@ from regzoo.world.alignment import Alignment, origin
 from regzoo.world.images import Grid, Image, Source, resample
 from regzoo.world.matrices import about, map_points
 from regzoo.world.transforms import Transform
-
-_WORK = ".regzoo-"
-"""Begins the name of a folder that is there during the work."""
 
 
 def template(
@@ -117,13 +114,10 @@ def template(
     mirror = mirror_of(grid) if symmetric else None
     matched = not (keep_intensities or (loaded is not None and loaded.card.input.intensity.name == "window"))
     output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=_WORK, dir=output) as work:
+    with tempfile.TemporaryDirectory(prefix=remnants.prefix(), dir=output) as work:
         study = Study(subjects, grid, *registering(loaded, method, options), Path(work), mirror, matched)
         made = _made(study, None if _is_mean(start) else first, rounds, tolerance, output, seconds)
-        found = write(study, made, facts, output, moved)
-    for leftover in output.glob(f"{_WORK}*"):  # of processes that were killed
-        shutil.rmtree(leftover, ignore_errors=True)
-    return found
+        return write(study, made, facts, output, moved)
 
 
 def _is_mean(start: Source) -> bool:

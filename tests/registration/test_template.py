@@ -12,6 +12,7 @@ from worlds import AFFINES, affine, around, blobs, rotation, waves
 
 import regzoo
 from regzoo.errors import InvalidError
+from regzoo.io import remnants
 from regzoo.registration import rounds
 from regzoo.registration.averages import KeptMaps, MeanImage, MeanMap, anatomy, field_map, laid
 from regzoo.registration.rounds import Study, Subject
@@ -246,6 +247,10 @@ def test_what_finds_a_map_finds_that_of_register(tmp_path):
 # The command
 
 
+OTHERS = f"{remnants.prefix()}abcdefgh"
+"""The temporary folder of a process that lives, such as this one: it may still be written to."""
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """Two files of one name in two folders, and one of another: boxes in noise, of other intensities and places."""
@@ -265,6 +270,7 @@ def out(files, tmp_path_factory):
     folder = tmp_path_factory.mktemp("template")
     for name in ("old_to_template.h5", "mine.txt", "unfinished.nii.gz"):
         (folder / name).write_text("x")
+    (folder / OTHERS).mkdir()
     (folder / "result.json").write_text(json.dumps({"files": {"old_to_template.h5": "", "mine.txt": ""}}))
     command = ["template", *map(str, files), "-o", str(folder), "--method", "rigid", "--moved"]
     return folder, run(*command, "--iterations", "10", "--rounds", "2")
@@ -280,6 +286,7 @@ def test_the_command_writes_the_template_and_a_transform_for_each_image(out):
         "template.png",
         "result.json",
         "mine.txt",
+        OTHERS,
     }
     facts = json.loads((folder / "result.json").read_text())
     validate(TemplateResult, facts, "result.json")
