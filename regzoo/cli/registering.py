@@ -74,7 +74,8 @@ Better = Annotated[
 ]
 Gif = Annotated[bool, typer.Option("--gif", help="Write report.gif too: the fixed and the moving image in turn.")]
 NoError = Annotated[
-    bool, typer.Option("--no-error", help="Expect no error and give no verdict: spares four passes of the network.")
+    bool,
+    typer.Option("--no-error", help="Leave the expected error and the verdict out: spares four passes of the network."),
 ]
 FailOn = Annotated[
     Literal["failed", "look"] | None,
