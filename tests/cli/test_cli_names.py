@@ -243,8 +243,10 @@ def test_heavy_modules_stay_out(arguments):
     assert done.stderr == "[]\n"
 
 
-def test_the_console_script_is_the_main_function():
+def test_the_console_script_is_the_way_in():
     from importlib.metadata import entry_points
 
+    from regzoo import start
+
     (script,) = entry_points(group="console_scripts", name="regzoo")
-    assert script.load() is cli.main
+    assert script.load() is start.main
