@@ -10,6 +10,7 @@ from command_line import run
 from dicom_series import COLUMNS, COUNT, ORIGIN, ROWS, SPACING, STEP, WORLDS, voxels, write
 
 from regzoo.errors import InvalidError, MissingError
+from regzoo.io.volumes import itk
 from regzoo.world.images import Grid, Image
 from regzoo.world.transforms import Transform
 
@@ -138,6 +139,39 @@ def test_a_slice_that_is_cut_is_refused(tmp_path):
         file.write_bytes(sound[:end])
         with pytest.raises(InvalidError, match=r"^1\.2\.3\.4-\d\.dcm is no readable slice\. Mend it, or take it out"):
             Image.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("place", "instead"),
+    [
+        (b"\x02\x00\x01\x00OB\0\0\x02\0\0\0", b"\x02\x00\x01\x00OB\0\0\xf0\xff\xff\x7f"),
+        (b"\x02\x00\x01\x00OB", b"\x02\x00\x01\x00UK"),
+        (b"\x02\x00\x00\x00UL\x04\0", b"\x02\x00\x00\x00UL\xf0\x7f"),
+        (b"\x10\x00\x10\x00PN\x08\0", b"\x10\x00\x10\x00UN\0\0\xf0\xff\xff\x7f"),
+        (
+            b"\x10\x00\x10\x00PN\x08\0Doe^Jane",
+            b"\x10\x00\x10\x00SQ\0\0\x14\0\0\0\xfe\xff\x00\xe0\x0c\0\0\0\x10\x00\x10\x00UN\0\0\xf0\xff\xff\x7f",
+        ),
+        (b"\xe0\x7f\x10\x00OW\0\0", b"\xe0\x7f\x10\x00OW\0\0\x04\0\0\0abcd\xe1\x7f\x10\x00OW\0\0\xf0\xff\xff\x7f"),
+    ],
+    ids=[
+        "of the meta data",
+        "of a kind that none is",
+        "of all meta data",
+        "of the data",
+        "of a sequence",
+        "after pixels",
+    ],
+)
+def test_a_length_that_is_none_is_refused_before_memory_is_taken(tmp_path, monkeypatch, place, instead):
+    folder = write(tmp_path / "ct")
+    monkeypatch.setattr(itk, "opened_by", None)  # GDCM asks for as many bytes as a length tells
+    for file in folder.iterdir():
+        sound = file.read_bytes()
+        assert place in sound
+        file.write_bytes(sound.replace(place, instead))
+    with pytest.raises(InvalidError, match=r"is no readable slice"):
+        Image.read(folder)
 
 
 def test_one_slice_is_as_thick_as_it_says(tmp_path):

@@ -23,7 +23,7 @@ _IDENTICAL = 1e-9
 
 
 def _read(path: Path) -> list[Step]:
-    data = read_header(path, pixels=True)
+    data = read_header(path)
     kind = data.get("SOPClassUID")
     if kind not in (_MATRIX, _FIELD):
         expected = "a Spatial Registration or a Deformable Spatial Registration object"

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from regzoo.errors import InvalidError, MissingError, invalid
+from regzoo.errors import MissingError, invalid
 from regzoo.io.lps import LPS
 from regzoo.io.streams import RATIO
 from regzoo.io.volumes import itk
 from regzoo.io.volumes.dicom_frames import frames
+from regzoo.io.volumes.dicom_header import damaged, read_header
 from regzoo.io.volumes.dicom_slice import ADVICE, AXES, PLACE, SPACING, THICKNESS, Slice, numbers, steps
 from regzoo.io.volumes.volume import Format, Volume
 
@@ -106,10 +107,11 @@ def _described(chosen: list[tuple[Path, object]]) -> str:
 
 
 def _reader(file: Path) -> object:
+    read_header(file)
     try:
         return itk.opened_by(_READER, file)
     except RuntimeError:
-        raise InvalidError(f"{file.name} is no readable slice. Mend it, or take it out of the folder.") from None
+        raise damaged(file) from None
 
 
 def _count(reader: object) -> int:

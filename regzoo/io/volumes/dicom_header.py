@@ -1,4 +1,4 @@
-"""The header of a DICOM file by pydicom, the extra `dicom`; what it says of a person is told to nobody."""
+"""The header of a DICOM file by pydicom, the extra `itk`; what it says of a person is told to nobody."""
 
 import contextlib
 import warnings
@@ -6,28 +6,63 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from regzoo.errors import invalid
+from regzoo.errors import InvalidError, RegzooError, invalid
 from regzoo.io.extras import needed
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
+_OPEN_ENDED = 0xFFFFFFFF
+_LATER = 2**12
+"""Bytes of a value above which it is read when it is asked for."""
 
 
-def read_header(file: Path, *, pixels: bool = False) -> Any:
-    """Returns pydicom's data set of a file.
-
-    Args:
-        file: The file.
-        pixels: Whether its pixels are read too.
+def read_header(file: Path) -> Any:
+    """Returns pydicom's data set of a file, without its pixels.
 
     Raises:
-        InvalidError: If it is compressed as a whole, and may be of any size.
+        InvalidError: If it is damaged, or compressed as a whole, and may be of any size.
         MissingError: If pydicom is not installed.
     """
-    pydicom = needed("pydicom", "dicom")
-    with quiet():
-        if pydicom.filereader.read_file_meta_info(file).get("TransferSyntaxUID") == _DEFLATED:
-            raise invalid(file.name, "a header that is not compressed", "a deflated one", "Write it anew by dcmconv.")
-        return pydicom.dcmread(file, stop_before_pixels=not pixels)
+    pydicom = needed("pydicom", "itk")
+    size = file.stat().st_size
+    try:
+        with quiet():
+            if pydicom.filereader.read_file_meta_info(file).get("TransferSyntaxUID") == _DEFLATED:
+                advice = "Write it anew by dcmconv."
+                raise invalid(file.name, "a header that is not compressed", "a deflated one", advice)
+            data = pydicom.dcmread(file, defer_size=_LATER)
+            whole = len(data) > 0 and all(_is_whole(each, size) for each in (data.file_meta, data))
+    except (RegzooError, OSError):
+        raise
+    except Exception:  # noqa: BLE001 - pydicom has no error of its own for what is damaged
+        raise damaged(file) from None
+    if not whole:
+        raise damaged(file)
+    data.pop("PixelData", None)
+    return data
+
+
+def damaged(file: Path) -> InvalidError:
+    """Returns the error of a file that cannot be read."""
+    return InvalidError(f"{file.name} is no readable slice. Mend it, or take it out of the folder.")
+
+
+def _is_whole(data: Any, size: int) -> bool:
+    """Tells whether all elements are of kinds that exist, and none says that it is longer than what is there of it.
+
+    GDCM, which reads the pixels, asks for that much memory first, and that may be gigabytes.
+    """
+    kinds = {None, *needed("pydicom", "itk").valuerep.VR}
+    for tag, element in [*data.items()]:
+        length = getattr(element, "length", _OPEN_ENDED)  # what was read already has none
+        if element.VR not in kinds:
+            return False
+        if length != _OPEN_ENDED:
+            there = size - element.value_tell if element.value is None else len(element.value)
+            if there < length:
+                return False
+        if element.VR == "SQ" and not all(_is_whole(item, size) for item in data[tag].value):
+            return False
+    return True
 
 
 @contextlib.contextmanager
