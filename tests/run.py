@@ -27,8 +27,10 @@ def test(backend: str, chosen: str, rest: list[str]) -> tuple[bool, float, str]:
     command = (sys.executable, "-m", "pytest", *workers, "-m", chosen, *rest)
     # JAX spends most of a test on compiling what runs once; TensorFlow's tests become slower by the flag.
     flags = {"XLA_FLAGS": "--xla_backend_optimization_level=0"} if backend == "jax" else {}
+    # A worker has a core: with more threads than that, they wait for each other.
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
     # Without a locale, some library's choice of one would decide how the words of other processes are read.
-    return run(f"{backend}, {chosen}", *command, KERAS_BACKEND=backend, PYTHONUTF8="1", **flags)
+    return run(f"{backend}, {chosen}", *command, KERAS_BACKEND=backend, PYTHONUTF8="1", **threads, **flags)
 
 
 def main(arguments: list[str]) -> int:
