@@ -18,6 +18,39 @@ from regzoo.io.files import check_writable
 commands = typer.Typer()
 
 
+Begin = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE",
+        help="What to begin from: mean (of the images as they lie), or an image, whose grid the template takes.",
+    ),
+]
+Spacing = Annotated[
+    float | None,
+    typer.Option(
+        metavar="MM",
+        help="Voxels of so many mm along R, A and S, around that grid.",
+        show_default="the grid of the start, of a mean that of the first image",
+    ),
+]
+Symmetric = Annotated[
+    bool,
+    typer.Option("--symmetric", help="Make left and right the same, for studies that compare the two sides."),
+]
+Tolerance = Annotated[
+    float,
+    typer.Option(metavar="VOXELS", help="Stop when the mean displacement, and what the maps changed, are no larger."),
+]
+KeepIntensities = Annotated[
+    bool,
+    typer.Option(
+        "--keep-intensities",
+        help="Average images as they are, as those for a model of CT are; else each is scaled between its 1st and "
+        "99th percentile.",
+    ),
+]
+
+
 @commands.command()
 def template(
     ctx: typer.Context,
@@ -25,40 +58,12 @@ def template(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")],
     model: Model = None,
     method: Method = None,
-    start: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE",
-            help="What to begin from: mean (of the images as they lie), or an image, whose grid the template takes.",
-        ),
-    ] = "mean",
-    spacing: Annotated[
-        float | None,
-        typer.Option(
-            metavar="MM",
-            help="Voxels of so many mm along R, A and S, around that grid.",
-            show_default="the grid of the start, of a mean that of the first image",
-        ),
-    ] = None,
-    symmetric: Annotated[
-        bool,
-        typer.Option("--symmetric", help="Make left and right the same, for studies that compare the two sides."),
-    ] = False,
+    start: Begin = "mean",
+    spacing: Spacing = None,
+    symmetric: Symmetric = False,
     rounds: Annotated[int, typer.Option(metavar="N", min=1, help="Most rounds.")] = 10,
-    tolerance: Annotated[
-        float,
-        typer.Option(
-            metavar="VOXELS", help="Stop when the mean displacement, and what the maps changed, are no larger."
-        ),
-    ] = 0.1,
-    keep_intensities: Annotated[
-        bool,
-        typer.Option(
-            "--keep-intensities",
-            help="Average images as they are, as those for a model of CT are; else each is scaled between its 1st and "
-            "99th percentile.",
-        ),
-    ] = False,
+    tolerance: Tolerance = 0.1,
+    keep_intensities: KeepIntensities = False,
     moved: Annotated[bool, typer.Option("--moved", help="Write each image as it lies on the template too.")] = False,
     refine: Refine = 0,
     loss: Loss = None,

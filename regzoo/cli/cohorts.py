@@ -1,7 +1,7 @@
 """cohort, bids: many pairs, each with a result of its own."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -28,6 +28,9 @@ from regzoo.cli.registering import (
 )
 from regzoo.io.files import check_writable
 
+if TYPE_CHECKING:
+    from regzoo.registration.cohort import Cohort
+
 commands = typer.Typer()
 
 Model = Annotated[
@@ -42,17 +45,40 @@ Model = Annotated[
 ]
 
 
+PairTable = Annotated[
+    Path,
+    typer.Argument(
+        metavar="PAIRS",
+        help="CSV with the columns fixed,moving and, where there are, fixed_labels,moving_labels,fixed_points,"
+        "moving_points; paths are relative to the file.",
+    ),
+]
+Row = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Only the N-th pair, the first is 1, as in a job array; writes no table.",
+        show_default=False,
+    ),
+]
+Workers = Annotated[
+    int,
+    typer.Option(metavar="N", min=1, help="Processes of this machine, among which its threads are shared out."),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Instead: tcp://HOST:PORT of a Dask scheduler, whose workers see the same files.",
+        show_default=False,
+    ),
+]
+
+
 @commands.command()
 def cohort(
     ctx: typer.Context,
-    pairs: Annotated[
-        Path,
-        typer.Argument(
-            metavar="PAIRS",
-            help="CSV with the columns fixed,moving and, where there are, fixed_labels,moving_labels,fixed_points,"
-            "moving_points; paths are relative to the file.",
-        ),
-    ],
+    pairs: PairTable,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to, a folder a pair.")],
     model: Model = None,
     method: Method = None,
@@ -64,27 +90,10 @@ def cohort(
     alignment: StartAny = None,
     no_error: NoError = False,
     fail_on: FailOn = None,
-    index: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Only the N-th pair, the first is 1, as in a job array; writes no table.",
-            show_default=False,
-        ),
-    ] = None,
+    index: Row = None,
     collect: Annotated[bool, typer.Option("--collect", help="Only write the table, of what is there.")] = False,
-    workers: Annotated[
-        int,
-        typer.Option(metavar="N", min=1, help="Processes of this machine, among which its threads are shared out."),
-    ] = 1,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Instead: tcp://HOST:PORT of a Dask scheduler, whose workers see the same files.",
-            show_default=False,
-        ),
-    ] = None,
+    workers: Workers = 1,
+    scheduler: Scheduler = None,
     device: Device = None,
     threads: Threads = None,
     quiet: Quiet = False,
@@ -123,16 +132,17 @@ def cohort(
             command=typed(ctx),
             progress=_tell_failure,
         )
-    if as_json:
-        print_json(found.rows)
-    else:
-        told = ", ".join(f"{count} {status}" for status, count in found.counts().items())
-        typer.echo(f"{told}; {found.kept} of them before" if found.kept else told)
+    print_json(found.rows) if as_json else typer.echo(_counted(found))
     if not quiet and index is None:
         typer.echo(f"Written to {output}: cohort.tsv, index.html", err=True)
     if set(found.counts()) - {"done"}:
         raise typer.Exit(1)
     fail([row.get("verdict") for row in found.rows], fail_on)
+
+
+def _counted(found: "Cohort") -> str:
+    told = ", ".join(f"{count} {status}" for status, count in found.counts().items())
+    return f"{told}; {found.kept} of them before" if found.kept else told
 
 
 @commands.command()

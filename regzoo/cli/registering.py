@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regzoo.registration.results import Result
+    from regzoo.world.images import Image
 
 commands = typer.Typer()
 
@@ -144,14 +145,12 @@ def register(
     as_json: Json = False,
 ) -> None:
     """Register MOVING to FIXED. Writes the moved image, the transform, figures and verdict (result.json), a picture."""
-    from regzoo.world.images import Image
-
     check_fail_on(fail_on, no_error)
     entry = entry_of(model, method, needed=False)  # this and the images before Keras, which takes seconds
-    images = Image.read(fixed, volume=fixed_volume), Image.read(moving, volume=moving_volume)
+    images = _read(fixed, fixed_volume), _read(moving, moving_volume)
     if model is None and method is None:
         raise _print_candidates(*images)
-    save = _saving(output, gif, dicom, images)
+    save = _saving(output, gif, dicom, images, typed(ctx))
     take(device, threads)
     with shown(quiet):
         result = regzoo.register(
@@ -172,33 +171,37 @@ def register(
             alignment=alignment,
             error=not no_error,
         )
-        result.facts["command"] = typed(ctx)
         save(result)
     print_result(result, output, as_json, _print_result, quiet, ["report.gif"] if gif else [])
     print_dicom(dicom, quiet)
     fail([result.facts.get("verdict")], fail_on)
 
 
+def _read(file: Path, volume: int | None) -> "Image":
+    from regzoo.world.images import Image
+
+    return Image.read(file, volume=volume)
+
+
 def _saving(
-    output: Path,
-    gif: bool,
-    dicom: Path | None,
-    images: "tuple[regzoo.world.images.Image, regzoo.world.images.Image]",
+    output: Path, gif: bool, dicom: Path | None, images: "tuple[Image, Image]", command: str
 ) -> "Callable[[Result], None]":
     """Checks where a result goes, and returns what saves it, as DICOM too if that is asked for."""
     check_writable(output, folder=True)
-    if dicom is None:
-        return lambda result: result.save(output, gif=gif)
-    from regzoo.world.dicom_results import DicomResult
+    series = None
+    if dicom is not None:
+        from regzoo.world.dicom_results import DicomResult
 
-    if dicom.absolute() == output.absolute():
-        raise typer.BadParameter("--dicom names another folder than --output.")
-    fixed, moving = images
-    series = DicomResult(dicom, fixed.file, fixed.grid, moving)
+        if dicom.absolute() == output.absolute():
+            raise typer.BadParameter("--dicom names another folder than --output.")
+        fixed, moving = images
+        series = DicomResult(dicom, fixed.file, fixed.grid, moving)
 
     def save(result: "Result") -> None:
+        result.facts["command"] = command
         result.save(output, gif=gif)
-        series.save(result.moved, result.transform)
+        if series is not None:
+            series.save(result.moved, result.transform)
 
     return save
 

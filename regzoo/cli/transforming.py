@@ -19,44 +19,50 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 
 
+Written = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        help="File to write, in the format of its suffix; with a BIDS name, .._from-A_to-B_mode-image_xfm.h5, also "
+        "the JSON file beside it.",
+    ),
+]
+Reference = Annotated[
+    Path | None,
+    typer.Option(
+        help="Image on whose grid a field is written and measured: the fixed one; with --inverse, the moving one.",
+        show_default="the grid of the first field",
+    ),
+]
+Moving = Annotated[
+    Path | None,
+    typer.Option(
+        help="With --reference, where a file counts in the voxels of both images (FSL's .mat; to write, .lta and "
+        "learn2reg): the moving one; with --inverse, the fixed one.",
+        show_default=False,
+    ),
+]
+Form = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="ants: OUT is a prefix, to which 0GenericAffine.mat, 1Warp.nii.gz and 1InverseWarp.nii.gz are added. "
+        "fsl: a matrix of FLIRT's. learn2reg: displacements in voxels, .nii.gz, for images of one grid.",
+        show_default="by the suffix of OUT",
+    ),
+]
+
+
 @commands.command()
 def transform(
     ctx: typer.Context,
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help=HELP, show_default=False)],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            help="File to write, in the format of its suffix; with a BIDS name, .._from-A_to-B_mode-image_xfm.h5, also "
-            "the JSON file beside it.",
-        ),
-    ] = None,
+    output: Written = None,
     inverse: Annotated[bool, typer.Option("--inverse", help="Invert the whole of it.")] = False,
-    reference: Annotated[
-        Path | None,
-        typer.Option(
-            help="Image on whose grid a field is written and measured: the fixed one; with --inverse, the moving one.",
-            show_default="the grid of the first field",
-        ),
-    ] = None,
-    moving: Annotated[
-        Path | None,
-        typer.Option(
-            help="With --reference, where a file counts in the voxels of both images (FSL's .mat; to write, .lta and "
-            "learn2reg): the moving one; with --inverse, the fixed one.",
-            show_default=False,
-        ),
-    ] = None,
-    form: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="ants: OUT is a prefix, to which 0GenericAffine.mat, 1Warp.nii.gz and 1InverseWarp.nii.gz are added. "
-            "fsl: a matrix of FLIRT's. learn2reg: displacements in voxels, .nii.gz, for images of one grid.",
-            show_default="by the suffix of OUT",
-        ),
-    ] = None,
+    reference: Reference = None,
+    moving: Moving = None,
+    form: Form = None,
     as_json: Json = False,
 ) -> None:
     """Compose, invert, convert transforms; print what they are."""

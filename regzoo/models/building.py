@@ -66,7 +66,7 @@ def output_of(config: OutputConfig, dims: int, spacing: Sequence[float]) -> Outp
 
     Example:
         >>> from regzoo.schema.outputs import DVFConfig
-        >>> output_of(DVFConfig(), dims=3, spacing=(1.0, 1.0, 2.0)).has_inverse
+        >>> output_of(DVFConfig(), dims=3, spacing=(1.0, 1.0, 2.0)).config.has_inverse
         True
     """
     return OUTPUTS[config.name].function()(config, dims, spacing)

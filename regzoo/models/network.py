@@ -41,7 +41,7 @@ class Network(RegistrationModel):
     ) -> None:
         super().__init__(**kwargs)
         self.meaning, self.backbone, self.levels = output, backbone, tuple(levels)
-        self.divisor, self.flow, self.invertible = divisor, flow, output.has_inverse
+        self.divisor, self.flow, self.invertible = divisor, flow, output.config.has_inverse
         self.heads = output.heads([each.shape[-1] for each in backbone.outputs], self.levels)
         self.build()
 

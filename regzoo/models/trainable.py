@@ -17,7 +17,7 @@ class Trainable(RegistrationModel):
 
     def __init__(self, output: Output, shape: Sequence[int]) -> None:
         super().__init__(name=output.config.name)
-        self.meaning, self.shape, self.invertible = output, tuple(shape), output.has_inverse
+        self.meaning, self.shape, self.invertible = output, tuple(shape), output.config.has_inverse
         self.free = [
             self.add_weight(shape=(1, *each), initializer="zeros", name=name, dtype="float32")
             for name, each in output.weights(self.shape).items()

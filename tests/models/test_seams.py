@@ -76,8 +76,6 @@ class ShiftConfig(OutputConfig):
 class Shift(Output):
     """Its value is one displacement in mm, (B, D)."""
 
-    has_inverse = True
-
     def prediction(self, values, shape, covered=None):
         voxels = self.config.longest * ops.tanh(values[0] / self.config.longest) / ops.convert_to_tensor(self.spacing)
         ones = ops.ones((1, *shape, 1))

@@ -62,7 +62,6 @@ class Displacement(Output):
 class Velocity(Displacement):
     """A stationary velocity field, integrated by scaling and squaring."""
 
-    has_inverse = True
     streams = PyramidDVF
 
     @property

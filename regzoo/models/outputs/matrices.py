@@ -14,8 +14,6 @@ from regzoo.ops.matrices import inverse_matrix
 class Matrices(Output):
     """A matrix (B, D, D + 1), in voxels about voxel 0; a subclass says how it comes from its values."""
 
-    has_inverse = True
-
     def matrix(self, values: Sequence, shape: Sequence[int]) -> Tensor:
         """Returns the matrix that values stand for, between images of a shape."""
         raise NotImplementedError

@@ -26,8 +26,6 @@ class Output:
         spacing: Millimetres a voxel of the images, D values.
     """
 
-    has_inverse = False
-    """Whether `inverse` can be asked."""
     symmetric = False
     """Whether a network's values are half of those for the pair less half of those for the pair exchanged."""
 
@@ -48,7 +46,7 @@ class Output:
         raise NotImplementedError
 
     def inverse(self, prediction: Mapping[str, Tensor], covered: Sequence[int] | None = None) -> dict:
-        """Returns the inverse map of a prediction, as a prediction; `covered` is that of the prediction."""
+        """Returns the inverse map of a prediction, as a prediction, if the config's `has_inverse`; `covered` is its."""
         raise NotImplementedError
 
     def network(self, stage: StageConfig, backbone: Backbone) -> RegistrationModel:
