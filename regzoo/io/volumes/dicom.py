@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from regzoo.errors import MissingError, invalid
+from regzoo.errors import InvalidError, MissingError, RegzooError, invalid
 from regzoo.io.lps import LPS
 from regzoo.io.streams import RATIO
 from regzoo.io.volumes import itk
 from regzoo.io.volumes.dicom_frames import frames
-from regzoo.io.volumes.dicom_header import damaged, read_header
+from regzoo.io.volumes.dicom_header import read_header
 from regzoo.io.volumes.dicom_slice import ADVICE, AXES, PLACE, SPACING, THICKNESS, Slice, numbers, steps
 from regzoo.io.volumes.volume import Format, Volume
 
@@ -107,11 +107,13 @@ def _described(chosen: list[tuple[Path, object]]) -> str:
 
 
 def _reader(file: Path) -> object:
-    read_header(file)
     try:
+        read_header(file)
         return itk.opened_by(_READER, file)
-    except RuntimeError:
-        raise damaged(file) from None
+    except RegzooError:
+        raise
+    except (RuntimeError, ValueError):
+        raise InvalidError(f"{file.name} is no readable slice. Mend it, or take it out of the folder.") from None
 
 
 def _count(reader: object) -> int:

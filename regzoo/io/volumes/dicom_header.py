@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from regzoo.errors import InvalidError, RegzooError, invalid
+from regzoo.errors import RegzooError, invalid
 from regzoo.io.extras import needed
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _OPEN_ENDED = 0xFFFFFFFF
+_DAMAGED = "a header that is damaged or cut"
 _LATER = 2**12
 """Bytes of a value above which it is read when it is asked for."""
 
@@ -19,7 +20,8 @@ def read_header(file: Path) -> Any:
     """Returns pydicom's data set of a file, without its pixels.
 
     Raises:
-        InvalidError: If it is damaged, or compressed as a whole, and may be of any size.
+        InvalidError: If it is compressed as a whole, and may be of any size.
+        ValueError: If it is damaged.
         MissingError: If pydicom is not installed.
     """
     pydicom = needed("pydicom", "itk")
@@ -34,16 +36,11 @@ def read_header(file: Path) -> Any:
     except (RegzooError, OSError):
         raise
     except Exception:  # noqa: BLE001 - pydicom has no error of its own for what is damaged
-        raise damaged(file) from None
+        raise ValueError(_DAMAGED) from None  # whose texts may name values, which may be those of a person
     if not whole:
-        raise damaged(file)
+        raise ValueError(_DAMAGED)
     data.pop("PixelData", None)
     return data
-
-
-def damaged(file: Path) -> InvalidError:
-    """Returns the error of a file that cannot be read."""
-    return InvalidError(f"{file.name} is no readable slice. Mend it, or take it out of the folder.")
 
 
 def _is_whole(data: Any, size: int) -> bool:
