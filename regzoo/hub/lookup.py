@@ -51,7 +51,8 @@ def take(name: str | os.PathLike | Entry) -> Entry:
 def find(name: str | os.PathLike) -> Entry:
     """Finds a model as `resolve` does, without reading its weights; same arguments and errors."""
     text = os.fspath(name)
-    match, versions = NAME.fullmatch(text), _versions()
+    match = NAME.fullmatch(text)
+    versions = _versions() if match else {}  # they cost the reading of every card
     if match and match["name"] in versions and match["version"] in (None, *versions[match["name"]]):
         return _find_name(match["name"], match["version"], versions)
     if text.startswith("hf://"):
@@ -74,7 +75,7 @@ def find(name: str | os.PathLike) -> Entry:
     if text and (folder.exists() or "/" in text or os.sep in text or text[0] in ".~"):
         state = "is not a folder" if folder.exists() else "does not exist"
         raise MissingError(f"Model folder '{text}' {state}. {_ADVICE}")
-    raise unknown("model", text, versions, _ADVICE)
+    raise unknown("model", text, _versions(), _ADVICE)
 
 
 def pin(name: str | os.PathLike) -> str:

@@ -4,7 +4,9 @@ Many of them go through the command line too, where each must end without a trac
 `python tests/tools/fuzz.py [COUNT]` prints how many there were, the slowest, and the peak of memory.
 """
 
+import contextlib
 import gzip
+import io
 import json
 import os
 import random
@@ -19,7 +21,7 @@ import nibabel
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
+from typer.main import get_command
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "helpers"))
 import tiny_run
@@ -33,6 +35,7 @@ from regzoo.schema.recipe import Recipe
 from regzoo.world.images import Image
 
 SEED, COUNT = 5, 10_000
+COMMAND_LINE = get_command(cli.app)
 AT_THE_COMMAND_LINE = {"card": 1, "config": 20, "weights": 20, "recipe": 10, "nifti": 1, "nifti.gz": 1}
 """One of so many; a network is built for each config, weights and most recipes."""
 HOSTILE = (
@@ -212,11 +215,17 @@ def generate(document, count, use):
 
 
 def check_command(command, data):
-    done = CliRunner().invoke(cli.app, command, prog_name="regzoo")
-    report = (done.exit_code, done.stderr[:7], done.stderr.count("\n"))
-    ended = done.exception is None or isinstance(done.exception, SystemExit)
-    if not ended or (done.exit_code and report != (1, "error: ", 1)):
-        raise AssertionError(f"{command}: {data[:4000]!r}\n{done.stderr}") from done.exception
+    code = 0
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as told:
+        try:
+            COMMAND_LINE.main(command, prog_name="regzoo")
+        except SystemExit as ended:
+            code = ended.code
+        except Exception as error:
+            raise AssertionError(f"{command}: {data[:4000]!r}") from error
+    said = told.getvalue()
+    if code and (code, said[:7], said.count("\n")) != (1, "error: ", 1):
+        raise AssertionError(f"{command}: {data[:4000]!r}\n{said}")
 
 
 def main(count):
