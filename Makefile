@@ -34,7 +34,7 @@ $(VENV)/docs.stamp: pyproject.toml | $(BIN)
 	$(PYTHON) -c "open('$@', 'w').close()"
 
 $(VENV)/test.stamp: pyproject.toml tests/constraints.txt | $(BIN)
-	$(BIN)/python -m pip install --quiet --constraint tests/constraints.txt --editable ".[tensorflow,torch,jax,dev]"
+	$(PYTHON) tests/timed.py installation $(BIN)/python -m pip install --quiet --constraint tests/constraints.txt --editable ".[tensorflow,torch,jax,dev]"
 	$(PYTHON) -c "open('$@', 'w').close()"
 
 $(BIN):

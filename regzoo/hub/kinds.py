@@ -55,5 +55,6 @@ def configured() -> Hub | None:
         return None
     scheme = text.partition("://")[0] if "://" in text else ""
     if scheme not in KINDS:
-        raise invalid("REGZOO_HUB", "hf://owner, https://host/owner or a folder", f"'{text}'")
+        kinds = ", ".join(f"{each}://..." if each else "a folder" for each in KINDS)
+        raise invalid("REGZOO_HUB", f"one of {kinds}", f"'{text}'")
     return KINDS[scheme](text)

@@ -4,7 +4,7 @@ from keras import ops
 
 from regzoo.backend import Tensor
 from regzoo.ops.filters import Window, smooth
-from regzoo.ops.statistics import alike, mean, standardised
+from regzoo.ops.statistics import mean, of_one_shape, standardised
 
 
 def ssd(fixed: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -22,7 +22,7 @@ def ssd(fixed: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
         >>> float(ssd([[[0.0], [2.0]]], [[[0.0], [1.0]]])[0])
         0.5
     """
-    fixed, moved = alike(fixed, moved)
+    fixed, moved = of_one_shape(fixed, moved)
     return mean(ops.square(fixed - moved), mask)
 
 
@@ -42,7 +42,7 @@ def ncc(fixed: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
         >>> round(abs(float(ncc(image, 5 - 2 * image)[0])), 4)  # a match, in the negative
         0.0
     """
-    fixed, moved = alike(fixed, moved)
+    fixed, moved = of_one_shape(fixed, moved)
     return 1 - ops.square(mean(standardised(fixed, mask) * standardised(moved, mask), mask))
 
 
@@ -82,7 +82,7 @@ def lncc(
     Source: Avants et al., Symmetric diffeomorphic image registration with cross-correlation, 2008. Unlike most
     implementations, means are taken inside the image only and flat windows are no match.
     """
-    fixed, moved = (standardised(image, mask) for image in alike(fixed, moved))
+    fixed, moved = (standardised(image, mask) for image in of_one_shape(fixed, moved))
     channels = fixed.shape[-1]
     stack = ops.concatenate([fixed, moved, fixed * fixed, moved * moved, fixed * moved], axis=-1)
     average = smooth(stack, size, window)

@@ -9,7 +9,7 @@ from regzoo.backend import Tensor
 from regzoo.errors import invalid
 from regzoo.ops.filters import Kernel, blur
 from regzoo.ops.grids import millimetres
-from regzoo.ops.statistics import alike
+from regzoo.ops.statistics import of_one_shape
 
 
 def dice(fixed: Tensor, moved: Tensor, scales: Sequence[float] = (0,), kernel: Kernel = "gaussian") -> Tensor:
@@ -174,7 +174,7 @@ def centroid(fixed: Tensor, moved: Tensor, spacing: Sequence[float] | None = Non
         >>> round(float(centroid(one, other, spacing=(1.5,))[0]), 4)
         3.0
     """
-    fixed, moved = alike(fixed, moved)
+    fixed, moved = of_one_shape(fixed, moved)
     (place_f, mass_f), (place_m, mass_m) = (_centroids(labels, spacing) for labels in (fixed, moved))
     distance = ops.sqrt(ops.sum(ops.square(place_f - place_m), axis=1) + 1e-6)
     return _average(distance, (mass_f > 1e-3) & (mass_m > 1e-3))
@@ -201,7 +201,7 @@ def _over_scales(score: Callable, fixed: Tensor, moved: Tensor, scales: Sequence
     """Averages `score(fixed, moved)`, shape (B, L), over the scales and the labels that either unblurred map has."""
     if not scales:
         raise invalid("scales", "at least one width in voxels", scales)
-    fixed, moved = alike(fixed, moved)
+    fixed, moved = of_one_shape(fixed, moved)
     present = ops.sum(fixed + moved, axis=_spatial(fixed)) > 0
     scores = [score(blur(fixed, scale, kernel), blur(moved, scale, kernel)) for scale in scales]
     return _average(sum(scores) / len(scores), present)

@@ -6,7 +6,7 @@ from keras import ops
 from regzoo.backend import Tensor
 from regzoo.errors import invalid
 from regzoo.ops.descriptors import self_similarity
-from regzoo.ops.statistics import alike, float32, mean
+from regzoo.ops.statistics import float32, mean, of_one_shape
 
 
 def mi(
@@ -75,7 +75,7 @@ def nmi(
 
 def _entropies(fixed: Tensor, moved: Tensor, mask: Tensor | None, num_bins: int, sigma_ratio: float) -> tuple:
     """Returns the entropies of the fixed, the moved and the joint histogram in nats, shape (B,) each."""
-    fixed, moved = alike(fixed, moved)
+    fixed, moved = of_one_shape(fixed, moved)
     if num_bins < 2:
         raise invalid("num_bins", "at least 2", num_bins)
     if not sigma_ratio > 0:
@@ -150,7 +150,7 @@ def mind(
         if value < 1:
             raise invalid(name, "at least 1 voxel", value)
     (descriptor_f, content_f), (descriptor_m, content_m) = (
-        self_similarity(image, radius, dilation, floor) for image in alike(fixed, moved)
+        self_similarity(image, radius, dilation, floor) for image in of_one_shape(fixed, moved)
     )
     content = ops.maximum(content_f, content_m)
     difference = ops.mean(ops.square(descriptor_f - descriptor_m), axis=-2)

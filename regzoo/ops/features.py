@@ -7,7 +7,7 @@ from keras import ops
 from regzoo.backend import Tensor
 
 
-def standardised(x: Tensor) -> Tensor:
+def instance_normalised(x: Tensor) -> Tensor:
     """Gives every channel of every image mean 0 and variance 1.
 
     Args:

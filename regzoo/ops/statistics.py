@@ -11,14 +11,14 @@ def float32(x: Tensor) -> Tensor:
     return ops.convert_to_tensor(x, dtype="float32")
 
 
-def alike(fixed: Tensor, moved: Tensor) -> tuple:
+def of_one_shape(fixed: Tensor, moved: Tensor) -> tuple:
     """Returns two images or label maps as float32 tensors, of one shape (B, *S, C), since others would broadcast.
 
     Raises:
         InvalidError: If their shapes differ.
 
     Example:
-        >>> [x.shape[-1] for x in alike([[[1.0], [3.0]]], [[[0.0], [2.0]]])]
+        >>> [x.shape[-1] for x in of_one_shape([[[1.0], [3.0]]], [[[0.0], [2.0]]])]
         [1, 1]
     """
     fixed, moved = float32(fixed), float32(moved)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
 
 from regzoo.errors import invalid, unknown
 from regzoo.points.matrices import (
@@ -108,15 +109,7 @@ def _to_planes(mapped: np.ndarray, goal: np.ndarray, normals: np.ndarray, constr
         rows.append((a * normals).sum(axis=1, keepdims=True))
     found = np.linalg.lstsq(np.concatenate(rows, axis=1), depth, rcond=None)[0]
     scale = np.exp(found[6]) if constraint == "similarity" else 1.0
-    return about(scale * _rotation(found[:3]), centre, centre + found[3:6])
-
-
-def _rotation(turn: np.ndarray) -> np.ndarray:
-    """Returns the rotation about the axis `turn` by its length in radians, by Rodrigues' formula."""
-    angle = np.linalg.norm(turn)
-    x, y, z = turn / max(angle, 1e-300)
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    return about(scale * Rotation.from_rotvec(found[:3]).as_matrix(), centre, centre + found[3:6])
 
 
 def _unit_normals(normals: np.ndarray, moving: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from regzoo.registration.network import NetworkPair, asked_again, predicted_labe
 from regzoo.registration.orientation import still_turned
 from regzoo.registration.report.words import done
 from regzoo.registration.results import Result, clock
-from regzoo.registration.scores import Side, alike, doubts, in_view, label_doubts, overlap, score, unscored
+from regzoo.registration.scores import Side, doubts, in_view, label_doubts, over_same_labels, overlap, score, unscored
 from regzoo.registration.sides import (
     Points,
     check_overlap,
@@ -324,7 +324,7 @@ def _result(fixed: Side, moving: Side, found: _Found, seconds: dict[str, float],
     with clock(seconds, "scores"):
         vectors = transform.displacement(grid)
         before = score(fixed, moving, start, started, seen)
-        scores = alike(before, score(fixed, moving, transform, moved, seen, labels))
+        scores = over_same_labels(before, score(fixed, moving, transform, moved, seen, labels))
         jacobian = statistics(vectors, grid, fixed.labels and anywhere(fixed.labels), transform.linear_part)
     beyond = 0 if fixed.points is None else int((~transform.covers(fixed.points)).sum())
     if beyond:
@@ -363,7 +363,7 @@ def _segmented(
         if fixed.labels is not None:
             shared = shared_labels(fixed.labels, moving.labels)
             laid = pair.start.apply_labels(moving.labels, fixed.image.grid)
-            scores = alike(overlap(fixed.labels, laid, shared), overlap(fixed.labels, labels, shared))
+            scores = over_same_labels(overlap(fixed.labels, laid, shared), overlap(fixed.labels, labels, shared))
     facts = origin | pair.facts(model) | {"scores": scores, "seconds": seconds}
     if judged:
         facts |= {"done": done(facts), "not_for": not_for(model.card)} | verdict(None, None, pair.against)

@@ -176,7 +176,7 @@ def both_ways(forward: dict, inverse: dict) -> dict:
     return found
 
 
-def alike(before: dict, after: dict) -> dict[str, dict]:
+def over_same_labels(before: dict, after: dict) -> dict[str, dict]:
     """Returns both scores as `before` and `after`, with the mean distances over the same labels.
 
     Otherwise a registration that loses a label, and its distance with it, would look like a better one.

@@ -32,6 +32,11 @@ class BackboneConfig(Strict):
         return len(self.channels) - 1
 
     @property
+    def made_for(self) -> int | None:
+        """Dimensions of the images that it is made for; None for any."""
+        return None
+
+    @property
     def widest(self) -> int:
         """Values for each voxel on the finest level."""
         return self.channels[0]
@@ -153,6 +158,11 @@ class PyramidConfig(BackboneConfig):
         if self.halvings and max(self.halvings) != depth - 1:
             raise ValueError(f"halvings: expected {depth - 1} for one axis at least, received {self.halvings}")
         return self
+
+    @property
+    def made_for(self) -> int | None:
+        """Dimensions of the images that it is made for; None for any."""
+        return len(self.halvings) if self.halvings else None
 
     @property
     def widest(self) -> int:

@@ -62,25 +62,26 @@ class _Network(Strict):
 
     @model_validator(mode="after")
     def _streams_are_alike(self) -> "_Network":
-        backbone, steps, streams = self.backbone, getattr(self.output, "steps", 1), self.backbone.gives == "streams"
-        if isinstance(steps, tuple) and not streams:
-            raise ValueError("output.steps: expected one number, unless the backbone is pyramid")
-        for name in ("mirrored", "smoothing"):
-            if getattr(self.output, name, False) and not streams:
-                raise ValueError(f"output.{name}: expected none, unless the backbone is pyramid")
-        if isinstance(steps, tuple) and len(steps) != backbone.deepest + 1:
-            raise ValueError(f"output.steps: expected {backbone.deepest + 1} numbers, not {len(steps)}")
-        if self.starts and not (streams and self.output.has_inverse):
-            raise ValueError("starts: expected none, unless the backbone is pyramid and the output dvf")
-        if any(not self.output.finest <= each < backbone.deepest for each in self.starts):
+        backbone, output, streams = self.backbone, self.output, self.backbone.gives == "streams"
+        able = those(BACKBONES, lambda each: each.gives == "streams")
+        if output.level_steps and not streams:
+            raise ValueError(f"output.steps: expected one number, unless the backbone is {able}")
+        for name in () if streams else output.chosen(output.for_streams):
+            raise ValueError(f"output.{name}: expected none, unless the backbone is {able}")
+        if output.level_steps and len(output.level_steps) != backbone.deepest + 1:
+            raise ValueError(f"output.steps: expected {backbone.deepest + 1} numbers, not {len(output.level_steps)}")
+        if self.starts and not (streams and output.ends_coarser):
+            ending = those(OUTPUTS, lambda each: each.ends_coarser)
+            raise ValueError(f"starts: expected none, unless the backbone is {able} and the output {ending}")
+        if any(not output.finest <= each < backbone.deepest for each in self.starts):
             raise ValueError(
-                f"starts: expected levels from output.level, {self.output.finest}, to below {backbone.deepest}, the "
+                f"starts: expected levels from output.level, {output.finest}, to below {backbone.deepest}, the "
                 f"backbone's deepest, received {self.starts}"
             )
         if streams and self.flow:
             raise ValueError(f"flow: expected false, since the backbone {backbone.name} sees each image by itself")
-        if streams and getattr(self.output, "symmetric", False):
-            raise ValueError(f"output.symmetric: expected false, since the backbone {backbone.name} is so by itself")
+        for name in output.chosen(output.by_streams) if streams else ():
+            raise ValueError(f"output.{name}: expected false, since the backbone {backbone.name} is so by itself")
         return self
 
     def inputs(self, dims: int) -> int:
@@ -123,9 +124,9 @@ class ModelConfig(_Network):
 
     @model_validator(mode="after")
     def _halves_every_axis(self) -> "ModelConfig":
-        for halvings in (getattr(stage.backbone, "halvings", None) for stage in self.row):
-            if halvings and len(halvings) != self.dims:
-                raise ValueError(f"backbone.halvings: expected {self.dims} numbers, received {len(halvings)}")
+        for made_for in (stage.backbone.made_for for stage in self.row):
+            if made_for not in (None, self.dims):
+                raise ValueError(f"backbone.halvings: expected {self.dims} numbers, received {made_for}")
         return self
 
     @model_validator(mode="after")

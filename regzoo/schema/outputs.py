@@ -29,6 +29,21 @@ class OutputConfig(Strict):
     """Whether its network may run in several passes."""
     sees_more: ClassVar[bool] = False
     """Whether its network may be shown descriptors in place of the images, and optical flow beside them."""
+    ends_coarser: ClassVar[bool] = False
+    """Whether passes over streams may end at a coarser level first (`starts`)."""
+    for_streams: ClassVar[tuple[str, ...]] = ()
+    """Settings that a backbone of streams alone can serve."""
+    by_streams: ClassVar[tuple[str, ...]] = ()
+    """Settings whose work a backbone of streams does by itself."""
+
+    def chosen(self, names: tuple[str, ...]) -> list[str]:
+        """Returns those of the settings that are not what they are when nothing is said."""
+        return [each for each in names if getattr(self, each) != type(self).model_fields[each].default]
+
+    @property
+    def level_steps(self) -> tuple[int, ...]:
+        """Steps of integration on each level of streams, finest first; empty where one number serves."""
+        return ()
 
     @property
     def finest(self) -> int:
@@ -64,6 +79,9 @@ class DVFConfig(OutputConfig):
     averages_levels: ClassVar[bool] = True
     repeats: ClassVar[bool] = True
     sees_more: ClassVar[bool] = True
+    ends_coarser: ClassVar[bool] = True
+    for_streams: ClassVar[tuple[str, ...]] = ("mirrored", "smoothing")
+    by_streams: ClassVar[tuple[str, ...]] = ("symmetric",)
     name: Literal["dvf"] = "dvf"
     level: Level = 1
     steps: Squarings | Annotated[tuple[Squarings, ...], Field(min_length=2, max_length=7)] = 7
@@ -77,6 +95,11 @@ class DVFConfig(OutputConfig):
     smoothing: Annotated[float, Field(ge=0, le=3)] = 0
     """Only for the backbone `pyramid`: standard deviation, in voxels of level `level`, of the Gaussian that blurs its
     velocity, which otherwise folds here and there."""
+
+    @property
+    def level_steps(self) -> tuple[int, ...]:
+        """Steps of integration on each level of streams, finest first; empty where one number serves."""
+        return self.steps if isinstance(self.steps, tuple) else ()
 
 
 class FFDConfig(OutputConfig):

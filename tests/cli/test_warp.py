@@ -223,9 +223,7 @@ def test_surfaces_in_other_coordinates_or_formats_are_refused(home):
     assert run("warp", "plain.surf.gii", *options) == (0, "", "")
     (home / "s.stl").write_text("solid\n")
     told = run("warp", "s.stl", *options)[2]
-    assert told == (
-        "error: s.stl: expected a surface in GIFTI or PLY, such as .surf.gii, received 's.stl'. Convert it first.\n"
-    )
+    assert told == ("error: s.stl: expected a surface (.gii or .ply), received 's.stl'. Convert it first.\n")
     (home / "cut.surf.gii").write_bytes((home / "plain.surf.gii").read_bytes()[:-300])
     assert "is not a readable surface, or it is damaged" in run("warp", "cut.surf.gii", *options)[2]
     told = run("warp", "plain.surf.gii", *options[:-1], "m.csv")[2]

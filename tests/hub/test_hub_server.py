@@ -536,7 +536,7 @@ class TestConfiguredHub:
     @pytest.mark.parametrize("text", ["hf://a/b", "ftp://host/x", "https://host", "hf://", "http://host/a b"])
     def test_what_is_no_hub(self, server, monkeypatch, text):
         monkeypatch.setenv("REGZOO_HUB", text)
-        with pytest.raises(InvalidError, match="REGZOO_HUB: expected hf://owner, https://host/owner or a folder"):
+        with pytest.raises(InvalidError, match=r"REGZOO_HUB: expected .*hf://"):
             hub.pull(NAME)
 
     def test_a_folder_that_is_not_there(self, server, monkeypatch):

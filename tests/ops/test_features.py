@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tensors import array, run, tensor
 
-from regzoo.ops.features import correlations, standardised
+from regzoo.ops.features import correlations, instance_normalised
 
 pytestmark = pytest.mark.backend
 
@@ -27,10 +27,10 @@ def test_correlations_are_means_of_products_with_the_neighbours_of_the_other_ima
 
 
 @pytest.mark.parametrize("shape", [(9, 7), (6, 5, 4)])
-def test_standardised_features_have_mean_0_and_variance_1_in_each_image(shape):
+def test_instance_normalised_features_have_mean_0_and_variance_1_in_each_image(shape):
     axes = tuple(range(1, len(shape) + 1))
     x = RANDOM.normal(size=(2, *shape, 3)) * [1.0, 20.0, 0.0] + [5.0, -300.0, 7.0]
-    found = array(run(standardised, tensor(x)))
+    found = array(run(instance_normalised, tensor(x)))
     np.testing.assert_allclose(found.mean(axes), 0, atol=5e-4)
     np.testing.assert_allclose(found.std(axes), [[1, 1, 0]] * 2, atol=1e-3)
     np.testing.assert_allclose(

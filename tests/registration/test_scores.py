@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from worlds import AFFINES, affine, rotation
 
-from regzoo.registration.scores import Side, alike, both_ways, carried_back, doubts, inverted, score
+from regzoo.registration.scores import Side, both_ways, carried_back, doubts, inverted, over_same_labels, score
 from regzoo.world.images import Grid, Image
 from regzoo.world.matrices import map_points
 from regzoo.world.transforms import Transform
@@ -132,7 +132,7 @@ def test_distances_are_means_over_the_labels_that_both_scores_have():
     before = both_ways(overlaps(False), overlaps(False))
     after = both_ways(overlaps(True), overlaps(False))
     assert np.isnan(after["hd95"][2])
-    found = alike(before, after)
+    found = over_same_labels(before, after)
     for when in ("before", "after"):
         for key in ("mean_hd95", "mean_hd95_forward", "mean_hd95_inverse", "mean_centroid"):
             assert found[when][key] == 2

@@ -37,8 +37,7 @@ def read_surface(path: Path, *, lps: bool = False) -> Surface:
     check_file(path)
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
-        expected = "a surface in GIFTI or PLY, such as .surf.gii"
-        raise invalid(path.name, expected, f"'{path.name}'", "Convert it first.")
+        raise invalid(path.name, f"a surface ({' or '.join(FORMATS)})", f"'{path.name}'", "Convert it first.")
     check_listed(path)
     if path.stat().st_size > _LIMIT:
         raise invalid(path.name, f"at most {_LIMIT} bytes", path.stat().st_size)

@@ -10,7 +10,7 @@ from keras import layers, ops
 from regzoo import backend
 from regzoo.backend import Tensor
 from regzoo.models.backbones.blocks import Blocks
-from regzoo.ops.features import standardised
+from regzoo.ops.features import instance_normalised
 from regzoo.schema.backbones import PyramidConfig
 
 
@@ -117,12 +117,12 @@ class Standardised(layers.Layer):
 
     def call(self, x: Tensor) -> Tensor:
         """Returns features of the same shape."""
-        return backend.compiled(_standardised)(x)
+        return backend.compiled(_normalised)(x)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Returns the shape of the features."""
         return input_shape
 
 
-def _standardised(x: Tensor) -> Tensor:
-    return ops.leaky_relu(standardised(x), 0.1)
+def _normalised(x: Tensor) -> Tensor:
+    return ops.leaky_relu(instance_normalised(x), 0.1)
