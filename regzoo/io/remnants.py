@@ -18,7 +18,7 @@ _OLD = 3600.0
 
 def prefix(of: str = "regzoo") -> str:
     """Returns how the name of a temporary folder begins: what it is of, this machine and this process."""
-    return f".{of}-{_machine()}-{os.getpid()}-"
+    return f".{of}-{machine()}-{os.getpid()}-"
 
 
 def left(folder: Path, of: str | None = None) -> Iterator[Path]:
@@ -26,7 +26,7 @@ def left(folder: Path, of: str | None = None) -> Iterator[Path]:
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             match = _NAME.fullmatch(entry.name) if entry.is_dir(follow_symlinks=False) else None
-            if match and of in (None, match["of"]) and match["machine"] == _machine() and not _lives(int(match["pid"])):
+            if match and of in (None, match["of"]) and match["machine"] == machine() and not _lives(int(match["pid"])):
                 yield Path(entry.path)
 
 
@@ -38,7 +38,8 @@ def sweep(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _machine() -> str:
+def machine() -> str:
+    """Returns what tells this machine from others that write to the same folder."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 

@@ -64,7 +64,7 @@ def cpd(
     grid = _grid_around(fixed, beta) if method == "deformable" else None
     # Each set about its centre and in its own size, so that sets of different units start on each other and lam means
     # the same in any unit; a rigid matrix must keep one size.
-    centres, scales = (fixed.mean(axis=0), moving.mean(axis=0)), [_size(fixed), _size(moving)]
+    centres, scales = (fixed.mean(axis=0), moving.mean(axis=0)), [size_of(fixed), size_of(moving)]
     if method == "rigid":
         scales[0] = scales[1]
     a, b = ((part - centre) / scale for part, centre, scale in zip((fixed, moving), centres, scales, strict=True))
@@ -103,7 +103,7 @@ def default_beta(points: np.ndarray) -> float:
 
     It goes with their size, because a width that suits a hippocampus tears a lung.
     """
-    return 2 * _size(np.asarray(points, dtype=np.float64))
+    return 2 * size_of(np.asarray(points, dtype=np.float64))
 
 
 class _Linear:
@@ -166,7 +166,7 @@ def _grid_around(points: np.ndarray, beta: float) -> Grid:
     return Grid(tuple(shape.astype(int)), about(step * np.eye(3), np.zeros(3), low))
 
 
-def _size(points: np.ndarray) -> float:
+def size_of(points: np.ndarray) -> float:
     """Returns the standard deviation of points about their centre, along one axis in the mean."""
     return float(np.sqrt(((points - points.mean(axis=0)) ** 2).mean()))
 

@@ -91,7 +91,7 @@ def _outcomes(
     distributed: object, client: object, asked: Asked, pairs: Sequence[Pair], model: str | None
 ) -> Iterator[tuple[str, tuple | BaseException]]:
     """Yields name and outcome of each pair that a worker answered for; those that the scheduler forgot are left out."""
-    futures = {client.submit(_do, asked, _absolute(pair), model, pure=False): pair.name for pair in pairs}
+    futures = {client.submit(register_here, asked, _absolute(pair), model, pure=False): pair.name for pair in pairs}
     for future in distributed.as_completed(futures, loop=client.loop):
         if future.status == "finished":
             with contextlib.suppress(distributed.CancelledError, OSError):  # it went with its worker: asked for again
@@ -105,7 +105,7 @@ def _absolute(pair: Pair) -> Pair:
     return dataclasses.replace(pair, files=dataclasses.replace(pair.files, **paths))
 
 
-def _do(asked: Asked, pair: Pair, model: str | None) -> tuple[Row, bool]:
+def register_here(asked: Asked, pair: Pair, model: str | None) -> tuple[Row, bool]:
     """Registers a pair, on a worker."""
     with _one_at_a_time:
         return done(asked, pair, functools.partial(_loaded, model, asked.model and asked.model["sha256"]))

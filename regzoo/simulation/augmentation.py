@@ -66,7 +66,7 @@ def drawn_places(
     Returns:
         Coordinates in voxels, shape (N, *S, D), or None where the settings move nothing.
     """
-    places = _places(settings, shape, spacing, random, count)
+    places = place_draws(settings, shape, spacing, random, count)
     if not places:
         return None
     steps = tuple(_in_voxels(field.smoothness, spacing) for field in _octaves(settings))
@@ -83,7 +83,7 @@ def _run(function: Callable, *arrays: Tensor, **static: object) -> Tensor:
     return backend.inference(backend.compiled(function, **static), *arrays)
 
 
-def _places(
+def place_draws(
     settings: Augmentation,
     shape: Sequence[int],
     spacing: Sequence[float],

@@ -112,7 +112,7 @@ def _model(recipe: Recipe) -> tuple[RegistrationModel, ModelConfig, InputConfig]
     parents.start_from_parents(model, config, recipe)
     objective = recipe.loss.model_dump(exclude_none=True, exclude={"symmetric"})
     model.supervise(objective, inputs.spacing, recipe.loss.symmetric)
-    model.compile(optimizer=_optimizer(recipe), jit_compile=backend.NAME == "jax")
+    model.compile(optimizer=optimizer_of(recipe), jit_compile=backend.NAME == "jax")
     return model, config, inputs
 
 
@@ -122,7 +122,7 @@ def _check_precision(precision: str) -> None:
         raise invalid("training.precision", "float32 under torch on a CPU", precision, "TensorFlow and JAX have it.")
 
 
-def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
+def optimizer_of(recipe: Recipe) -> keras.optimizers.Optimizer:
     """Adam with a clipped gradient norm; without clipping, velocity models diverged."""
     settings = recipe.training
     rate, warmup = settings.learning_rate, settings.warmup

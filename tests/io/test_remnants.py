@@ -31,7 +31,7 @@ def made(place, name, old=True):
 
 
 def named(pid, of="regzoo", machine=None):
-    return f".{of}-{machine or remnants._machine()}-{pid}-abcd_fg1"
+    return f".{of}-{machine or remnants.machine()}-{pid}-abcd_fg1"
 
 
 def write_file(home):

@@ -12,7 +12,7 @@ from regzoo.models.outputs.fitted import Fitted
 from regzoo.models.outputs.keypoints import EachImage, Keypoints, centres_of_mass, fitted_matrix
 from regzoo.models.stages.chain import Chain
 from regzoo.models.stages.coarse import averaged, enlarged_matrix
-from regzoo.models.stages.descriptors import _descriptors
+from regzoo.models.stages.descriptors import patch_descriptors
 from regzoo.ops.fields import bspline_field, compose, resize_field
 from regzoo.ops.optical_flow import optical_flow
 from regzoo.ops.warping import sample, warp
@@ -130,11 +130,11 @@ def test_a_free_form_deformation_is_its_control_points_splines_on_their_spacing_
 
 def test_control_points_read_the_prediction_where_they_lie():
     """A prediction that is linear in space gives a deformation that is the same linear function."""
-    from regzoo.models.outputs.ffd import _at_control_points
+    from regzoo.models.outputs.ffd import at_control_points
 
     x = grid((8, 12))  # level 1 of a 16 x 24 image: voxel i lies at 2 i + 0.5
     field = np.stack([2 * x[..., 0] + 0.5, -(2 * x[..., 1] + 0.5)], axis=-1)[None]
-    control = _at_control_points(tensor(field), (16, 24), 1, (2.0, 3.0))
+    control = at_control_points(tensor(field), (16, 24), 1, (2.0, 3.0))
     found = array(bspline_field(control, (16, 24), (2.0, 3.0)))[0, 5:11, 7:17]
     np.testing.assert_allclose(found, (grid((16, 24)) * (1, -1))[5:11, 7:17], atol=1e-4)
 
@@ -313,7 +313,7 @@ def test_a_descriptor_hides_which_way_the_contrast_goes(dims, backbone, output):
     flat = {
         key: np.where(np.arange(shape[0]).reshape(-1, *[1] * dims) < 9, 0, array(each)) for key, each in inputs.items()
     }
-    seen = array(_descriptors(tensor(flat["fixed"])))
+    seen = array(patch_descriptors(tensor(flat["fixed"])))
     assert seen.shape[-1] == DESCRIPTORS[dims]
     assert not seen[:, :6].any()
     assert seen[:, 11:].max() == pytest.approx(1, abs=1e-4)
@@ -323,7 +323,7 @@ def test_a_descriptor_hides_which_way_the_contrast_goes(dims, backbone, output):
 def test_passes_on_a_coarser_grid_are_shown_averages_of_descriptors_and_move_them():
     model = disturbed(new(UNET, DVF, descriptor="mind", flow=True, passes=2, shrink=2))
     inputs = noise((16, 12))
-    fixed, moving = (averaged(_descriptors(inputs[side]), 2) for side in ("fixed", "moving"))
+    fixed, moving = (averaged(patch_descriptors(inputs[side]), 2) for side in ("fixed", "moving"))
     once = model.network.network.stages[0]
     first = once.field(fixed, moving)["ddf"]
     second = once.field(fixed, warp(moving, first))["ddf"]

@@ -140,7 +140,7 @@ def test_the_field_of_a_deformation_is_what_the_kernel_says_at_the_points(monkey
     moving = bend(CLOUD)
     found = cpd(CLOUD, moving, "deformable", beta=20).transform.apply_points(CLOUD)
     exact = kept[0].points + kept[0].kernel @ kept[0].weights
-    exact = exact * coherent_drift._size(moving) + moving.mean(axis=0)
+    exact = exact * coherent_drift.size_of(moving) + moving.mean(axis=0)
     motion = np.linalg.norm(exact - CLOUD, axis=1).mean()
     assert np.linalg.norm(found - exact, axis=1).mean() < 0.0016 * motion
 

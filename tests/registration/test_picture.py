@@ -58,7 +58,7 @@ def test_the_deformed_grid_bends_towards_where_is_sampled(name):
     voxels = np.broadcast_to(np.linalg.inv(grid.affine[:3, :3]) @ shift, (*grid.shape, 3))
     view = Plane(grid, 2, 5)
     axes = Figure().add_subplot()
-    picture._draw_grid(axes, view, voxels, grid.spacing)
+    picture.draw_grid(axes, view, voxels, grid.spacing)
     line = axes.lines[0]
     assert line.get_xdata()[0] == pytest.approx(-3 / grid.spacing[view.across])
     assert line.get_ydata()[0] == pytest.approx(-2 / grid.spacing[view.up])
@@ -68,7 +68,7 @@ def test_lines_of_the_deformed_grid_are_as_far_apart_in_all_views():
     grid = Grid((80, 40, 20), np.diag([1.0, 1.0, 4.0, 1.0]))
     for normal, lines in enumerate((10 + 20, 20 + 20, 20 + 10)):  # 4 mm apart
         axes = Figure().add_subplot()
-        picture._draw_grid(axes, Plane(grid, normal, 5), np.zeros((*grid.shape, 3)), grid.spacing)
+        picture.draw_grid(axes, Plane(grid, normal, 5), np.zeros((*grid.shape, 3)), grid.spacing)
         assert len(axes.lines) == lines
 
 
@@ -89,7 +89,7 @@ def test_picture_has_the_planned_size(tmp_path):
 def test_verdict_and_warnings_stand_before_the_scores_and_wrap():
     found = result(Grid((4, 5, 6), np.eye(4)), warnings=[LONG])
     found.facts.update(verdict="look", reasons=["The images hardly overlap."])
-    lines = picture._caption(Shown(found))
+    lines = picture.caption_lines(Shown(found))
     assert max(map(len, lines)) <= 115
     text = " ".join(line.strip() for line in lines)
     order = ["VERDICT: look closely", "hardly overlap", "constant-ddf version 3", f"WARNING: {LONG}".strip(), "(Dice)"]
@@ -124,16 +124,16 @@ def test_a_few_labels_are_outlined_and_of_many_the_largest_are_filled(monkeypatc
     labels = Image(many, grid.affine)
     found = dataclasses.replace(result(grid), fixed_labels=labels, moving_labels=labels, moved_labels=labels)
     shown = Shown(found)
-    regions = picture._regions(shown)
+    regions = picture.filled_regions(shown)
     assert list(regions) == [400, 500, 600, 700, 800, 900, 1000, 1100]
     assert len(set(regions.values())) == 8
-    assert picture._regions(Shown(result(grid))) == {}
-    assert "Of 11 labels, the 8 largest are shown." in picture._caption(shown)
+    assert picture.filled_regions(Shown(result(grid))) == {}
+    assert "Of 11 labels, the 8 largest are shown." in picture.caption_lines(shown)
     drawn = []
     monkeypatch.setattr(picture, "show", lambda axes, plane, view: drawn.append(plane))
     monkeypatch.setattr(picture, "_outline", lambda *_: pytest.fail("many labels were outlined"))
     plane = Plane(grid, 2, 3)
-    picture._draw_labels(np.arange(3), plane, shown, regions)
+    picture.draw_labels(np.arange(3), plane, shown, regions)
     first = drawn[0]
     np.testing.assert_array_equal(first[..., 3] > 0, plane.cut(many == next(iter(regions))))
     assert first[first[..., 3] > 0][0] == pytest.approx([*next(iter(regions.values())), 0.55])
@@ -143,10 +143,10 @@ def test_a_few_labels_are_outlined_and_of_many_the_largest_are_filled(monkeypatc
 def test_the_legend_names_the_colours(tmp_path):
     figure = Figure(figsize=(6, 6))
     shown = Shown(result(Grid((12, 14, 10), np.eye(4))))
-    picture._draw_legend(figure, shown, {})
+    picture.draw_legend(figure, shown, {})
     told = [text.get_text() for text in figure.legends[0].get_texts()]
     assert told == ["labels of the fixed image", "labels of the moving image"]
-    picture._draw_legend(figure, shown, {4: (1, 0, 0), 9: (0, 1, 0)})
+    picture.draw_legend(figure, shown, {4: (1, 0, 0), 9: (0, 1, 0)})
     assert [text.get_text() for text in figure.legends[1].get_texts()] == ["label 4", "label 9"]
     assert [each.get_facecolor()[:3] for each in figure.legends[1].get_patches()] == [(1, 0, 0), (0, 1, 0)]
 
@@ -167,7 +167,7 @@ def test_difference_is_drawn_against_the_start(monkeypatch, tmp_path):
     moved = right.apply_image(found.moving, grid, outside=float(found.moving.array.min()))
     found = dataclasses.replace(found, start=right, transform=right, moved=moved)
     drawn = []
-    monkeypatch.setattr(picture, "_draw_grid", lambda axes, view, voxels, spacing: drawn.append(voxels))
+    monkeypatch.setattr(picture, "draw_grid", lambda axes, view, voxels, spacing: drawn.append(voxels))
     show = picture.show
     monkeypatch.setattr(
         picture, "show", lambda axes, plane, view, **kw: drawn.append(plane) or show(axes, plane, view, **kw)

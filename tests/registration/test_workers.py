@@ -151,7 +151,7 @@ def test_a_worker_that_finds_another_model_by_the_name_says_so(images, tmp_path)
     model = {"name": "constant-ddf", "version": "3", "sha256": "0" * 64}
     asked = Asked(tmp_path, model, None, {"refine": 0})
     pair = Pair("b_to_a", PairFiles(images / "a.nii.gz", images / "b.nii.gz"))
-    row, _ = workers._do(asked, pair, str(images / "model"))
+    row, _ = workers.register_here(asked, pair, str(images / "model"))
     assert row["status"] == "failed"
     assert row["message"].startswith("model: expected constant-ddf 3 0000")
 

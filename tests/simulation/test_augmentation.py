@@ -5,7 +5,7 @@ from tensors import array, grid, tensor
 
 from regzoo.ops.fields import bspline_field
 from regzoo.schema.augmentation import Augmentation
-from regzoo.simulation.augmentation import _places, augment, drawn_places
+from regzoo.simulation.augmentation import augment, drawn_places, place_draws
 
 pytestmark = pytest.mark.backend
 
@@ -111,7 +111,7 @@ def test_octaves_are_fields_in_a_row_each_half_as_strong_and_smooth():
     settings = Augmentation(field={"strength": 8.0, "smoothness": 24.0, "octaves": 2})
     asked = settings, SHAPE, (1.0,) * 3
     both = array(drawn_places(*asked, np.random.default_rng(5), 1))[0]
-    draws = _places(*asked, np.random.default_rng(5), 1)
+    draws = place_draws(*asked, np.random.default_rng(5), 1)
     assert 7 < np.abs(draws["field0"]).max() <= 8
     assert 3.5 < np.abs(draws["field1"]).max() <= 4
     first, second = (

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.backend
 def checkpoint(folder):
     """A checkpoint of one epoch of a new model, the model with it."""
     model = build(tiny_run.recipe().model)
-    model.compile(optimizer=training._optimizer(tiny_run.recipe()))
+    model.compile(optimizer=training.optimizer_of(tiny_run.recipe()))
     model.optimizer.build(model.trainable_variables)
     made = callbacks.Checkpoint(folder / "checkpoint.safetensors", lambda: {"valid_dice": 0.5})
     made.set_model(model)

@@ -166,7 +166,7 @@ def test_given_pairs_without_labels_in_bfloat16_and_a_last_epoch_that_is_not_who
 )
 def test_the_learning_rate_follows_the_recipe(schedule, warmup, expected):
     settings = {"steps": 100, "schedule": schedule, "warmup": warmup, "learning_rate": 2e-3}
-    optimizer = training._optimizer(tiny_run.recipe(training=settings))
+    optimizer = training.optimizer_of(tiny_run.recipe(training=settings))
     for step, share in expected.items():
         optimizer.iterations.assign(step)
         assert float(optimizer.learning_rate) == pytest.approx(share * 2e-3, abs=1e-9)

@@ -45,7 +45,7 @@ class FreeForm(Output):
         """Samples what is predicted at the control points."""
         rows = zip(predictions(heads, features), levels, self.spacings, strict=True)
         return [
-            backend.compiled(_at_control_points, shape=tuple(shape), level=level, spacing=spacing)(each)
+            backend.compiled(at_control_points, shape=tuple(shape), level=level, spacing=spacing)(each)
             for each, level, spacing in rows
         ]
 
@@ -62,7 +62,7 @@ class FreeForm(Output):
         return [ops.stop_gradient(each) * scale for each in values]
 
 
-def _at_control_points(field: Tensor, shape: tuple, level: int, spacing: tuple) -> Tensor:
+def at_control_points(field: Tensor, shape: tuple, level: int, spacing: tuple) -> Tensor:
     """Samples a prediction at a level, in voxels of full resolution, at the control points of a grid."""
     points = [control_positions(n, each) for n, each in zip(shape, spacing, strict=True)]
     # Voxel edges, not centres, coincide between levels.

@@ -27,7 +27,7 @@ class Described(RegistrationModel):
 
     def field(self, fixed: Tensor, moving: Tensor) -> dict:
         """Returns the network's field."""
-        described = backend.compiled(_descriptors)
+        described = backend.compiled(patch_descriptors)
         return self.network.field(described(fixed), described(moving))
 
     def inverse(self, prediction: Mapping[str, Tensor]) -> dict:
@@ -35,7 +35,7 @@ class Described(RegistrationModel):
         return self.network.inverse(prediction)
 
 
-def _descriptors(image: Tensor) -> Tensor:
+def patch_descriptors(image: Tensor) -> Tensor:
     """Returns descriptors of patches of three voxels, one voxel away, shape (B, *S, channels); 0 where it is flat."""
     # An earlier network learns from where the later ones end, not from what they saw.
     found, content = self_similarity(ops.stop_gradient(image), radius=1, dilation=1, floor=1e-2)

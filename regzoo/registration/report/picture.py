@@ -46,19 +46,19 @@ def picture(shown: Shown, path: Path) -> None:
     windows = [shown.window["fixed"], *[shown.window["moving"]] * (len(rows) - 1)]
     names = [*rows, *(_FIELD_ROWS if result.transform is not None else ())]
     names += ["expected\nerror"] if result.error is not None else []
-    caption, regions = _caption(shown), _regions(shown)
+    caption, regions = caption_lines(shown), filled_regions(shown)
     figure, axes = page_axes([view.extent(grid) for view in views], len(caption), names)
     for column, view in enumerate(views):
         cuts = [scaled(view.cut(image.array), *window) for image, window in zip(rows.values(), windows, strict=True)]
         for row, cut in enumerate(cuts):
             show(axes[row, column], cut, view, cmap="gray", vmin=0, vmax=1)
-        _draw_labels(axes[:, column], view, shown, regions)
+        draw_labels(axes[:, column], view, shown, regions)
         axes[0, column].set_title(f"{view.name}\n{view.left} left, {view.right} right", fontsize=10)
         if result.transform is not None:
             _draw_field(axes[len(rows) :, column], view, shown, cuts)
     if result.transform is not None:
         _draw_bars(figure, axes[len(rows) :, 0])
-    _draw_legend(figure, shown, regions)
+    draw_legend(figure, shown, regions)
     figure.text(0.02, 1 - 0.1 / figure.get_figheight(), "\n".join(caption), fontsize=10, va="top", linespacing=1.2)
     figure.savefig(path, format="png")
 
@@ -67,7 +67,7 @@ def _draw_field(axes: np.ndarray, view: Plane, shown: Shown, cuts: list[np.ndarr
     """Draws what a transform changes: the difference of the images, a grid, the volume."""
     for row, cut in enumerate(cuts[1:]):
         show(axes[row], cut - cuts[0], view, cmap="RdBu_r", vmin=-1, vmax=1)
-    _draw_grid(axes[2], view, shown.voxel_shift, shown.result.fixed.spacing)
+    draw_grid(axes[2], view, shown.voxel_shift, shown.result.fixed.spacing)
     volume = view.cut(shown.volume_change)
     show(axes[3], volume, view, cmap="PuOr", vmin=0, vmax=2)
     _outline(axes[3], volume <= 0, view, "red")
@@ -128,7 +128,7 @@ def _outline(axes: Axes, mask: np.ndarray, view: Plane, colour: str) -> None:
         axes.contour(mask, levels=[0.5], colors=colour, linewidths=0.8)
 
 
-def _regions(shown: Shown) -> dict[int, tuple]:
+def filled_regions(shown: Shown) -> dict[int, tuple]:
     """Returns the labels that are filled and their colours: none of a few labels, which are outlined."""
     labels = shown.result.moved_labels if shown.result.fixed_labels is None else shown.result.fixed_labels
     values = [] if labels is None else present(labels)
@@ -143,7 +143,7 @@ def _regions(shown: Shown) -> dict[int, tuple]:
     return dict(zip(largest, colormaps["Set1"].colors, strict=False))
 
 
-def _draw_labels(axes: np.ndarray, view: Plane, shown: Shown, regions: dict[int, tuple]) -> None:
+def draw_labels(axes: np.ndarray, view: Plane, shown: Shown, regions: dict[int, tuple]) -> None:
     """Draws each image's labels: a few as outlines, beside those of the fixed image, the largest of many filled."""
     result = shown.result
     rows = [result.fixed_labels, shown.labels_before, result.moved_labels]
@@ -181,7 +181,7 @@ def _fill(axes: Axes, cut: dict[int, np.ndarray], view: Plane, regions: dict[int
             show(axes, painted, view)
 
 
-def _draw_legend(figure: Figure, shown: Shown, regions: dict[int, tuple]) -> None:
+def draw_legend(figure: Figure, shown: Shown, regions: dict[int, tuple]) -> None:
     """Says what the colours of labels mean, at the foot of the page."""
     entries = [Patch(color=colour, label=f"label {value}") for value, colour in regions.items()]
     if not regions:
@@ -199,7 +199,7 @@ def _draw_legend(figure: Figure, shown: Shown, regions: dict[int, tuple]) -> Non
         figure.legend(handles=entries, facecolor="dimgray", labelcolor="white", **legend)
 
 
-def _draw_grid(axes: Axes, view: Plane, voxels: np.ndarray, spacing: np.ndarray) -> None:
+def draw_grid(axes: Axes, view: Plane, voxels: np.ndarray, spacing: np.ndarray) -> None:
     """Draws where a regular grid of the fixed image is sampled from, after the start's alignment."""
     across, up = view.cut(voxels[..., view.across]), view.cut(voxels[..., view.up])
     rows, columns = np.meshgrid(*(np.arange(n) for n in across.shape), indexing="ij")
@@ -213,7 +213,7 @@ def _draw_grid(axes: Axes, view: Plane, voxels: np.ndarray, spacing: np.ndarray)
     axes.set_aspect(view.aspect)
 
 
-def _caption(shown: Shown) -> list[str]:
+def caption_lines(shown: Shown) -> list[str]:
     """Returns the lines above the planes: who registered, what to watch for, the scores."""
     facts, result = shown.result.facts, shown.result
     start = words.STARTS.get(facts["start"], facts["start"])
@@ -231,7 +231,7 @@ def _caption(shown: Shown) -> list[str]:
         lines += [f"{row['name']}: {row['value']}" for row in words.field_rows(facts)[:2]]
     if result.transform is None:
         lines.append("No transform: labels predicted on the fixed image.")
-    regions, labels = _regions(shown), result.moved_labels if result.fixed_labels is None else result.fixed_labels
+    regions, labels = filled_regions(shown), result.moved_labels if result.fixed_labels is None else result.fixed_labels
     if regions:
         lines.append(f"Of {len(present(labels))} labels, the {len(regions)} largest are shown.")
     return lines
