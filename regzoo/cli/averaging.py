@@ -39,7 +39,7 @@ Symmetric = Annotated[
 ]
 Tolerance = Annotated[
     float,
-    typer.Option(metavar="VOXELS", help="Stop when the mean displacement, and what the maps changed, are no larger."),
+    typer.Option(metavar="VOXELS", help="Stop when the maps changed by no more since the round before, in the mean."),
 ]
 KeepIntensities = Annotated[
     bool,

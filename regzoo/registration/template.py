@@ -49,8 +49,8 @@ def template(
 
     In each round every image is registered to the average so far. D, the mean of the maps, leads each place of it to
     the middle of the places where the images have it. D's inverse brings maps and average there: the mean of the maps
-    then moves nothing, and each image is sampled once for the new average. Rounds go on until D, and what the maps
-    changed since the round before, are small. Maps are counted from how the images lay at the start, image centre on
+    then moves nothing, and each image is sampled once for the new average. Rounds go on until the maps change
+    little from one to the next. Maps are counted from how the images lay at the start, image centre on
     image centre or in scanner coordinates. The average is a plain mean; it is not sharpened.
 
     Args:
@@ -69,7 +69,7 @@ def template(
         symmetric: Whether left and right become the same: the average of the images and of their mirror images, the
             plane between the sides in the middle of the grid. It is for what compares left with right.
         rounds: Most rounds.
-        tolerance: What is small, in voxels, in the mean over the anatomy.
+        tolerance: What is small, in voxels: the mean over the anatomy and all maps.
         keep_intensities: Whether images are averaged as they are, as are those for a model that looks through a window
             (CT). Otherwise the 1st and 99th percentile of each, on the template's grid, become 0 and 1.
         moved: Whether each image is also written as it was averaged, on the template's grid.

@@ -57,8 +57,8 @@ class Template:
 
     def __repr__(self) -> str:
         rounds, count = self.facts["rounds"], len(self.facts["subjects"])
-        left = rounds[-1]["displacement"]["voxels"]
-        told = f"of {count} images: {len(rounds)} rounds, mean displacement {left:.3f} voxels"
+        change = rounds[-1]["change"]
+        told = f"of {count} images: {len(rounds)} rounds" + ("" if change is None else f", change {change:.3f} voxels")
         return f"<Template {self.image.grid.text()}, {told}>"
 
     @property
@@ -127,6 +127,12 @@ def _warnings(made: Made, options: dict) -> list[str]:
     if not made.settled:
         told = f"After {len(made.rounds)} rounds the template still changes by more than {options['tolerance']} voxels"
         doubts.append(f"{told}; --start OUT/template.nii.gz goes on from it.")
+    shift = made.rounds[-1]["displacement"]["voxels"]
+    if made.settled and shift > options["tolerance"]:
+        doubts.append(
+            f"Registered to the template, the images lie off by {shift:.2f} voxels in the mean, alike in each round: "
+            "so far errs the registration to an average. It is taken out of their maps, whose mean moves nothing."
+        )
     return doubts
 
 

@@ -4,13 +4,14 @@
 set's folder (images, labels, splits-clean.json) and OUT where templates go (those that are there are used again),
 prints of the brains of the first N (seven) test pairs
 
-- `mean`: the rounds of a template begun from their mean; and its mean displacement when all brains are registered to it
-  once more;
+- `mean`: the rounds of a template begun from their mean; its mean displacement when all brains are registered to it
+  once more, and that of the maps that came of it;
 - `dice`: Dice, both ways, of these pairs and of as many others, so that each brain is once fixed and once moving:
   through the template, from one brain to it and on to the other, and registered directly;
 - `starts`: the rounds of a template begun from one of the brains, and how far it is from the other: by registering one
   to the other, and by the maps to each brain, over the anatomy;
 - `symmetric`: the rounds with `--symmetric`, and how far its mirror image and that of the other are displaced to them;
+- `picture`: nothing, and draws the plain mean of the brains above their template (`picture.png`), as README shows it;
 - `ants`: of five brains, seconds and sharpness by regzoo and by ANTs (`build_template`, SyN, three iterations, its own
   sharpening or none), and Dice of their ten pairs through each template.
 
@@ -29,15 +30,17 @@ import numpy as np
 
 import regzoo
 from regzoo.registration.averages import anatomy
+from regzoo.registration.report.picture import page_axes, scaled, show
+from regzoo.registration.report.planes import planes
 from regzoo.registration.scores import Side, carried_back
 from regzoo.registration.template_files import Template
 from regzoo.world import metrics
-from regzoo.world.images import Image
+from regzoo.world.images import Grid, Image
 from regzoo.world.labels import shared_labels
 from regzoo.world.transforms import Transform
 
 MODEL, FEW = "brain-mr-dvf", 5
-KINDS = ("mean", "dice", "starts", "symmetric", "ants")
+KINDS = ("mean", "dice", "starts", "symmetric", "picture", "ants")
 
 
 def main() -> None:
@@ -110,6 +113,15 @@ class Brains:
         made = self.template("mean", self.names)
         total = sum(self.beyond_the_start(made.image, self.path(name)) for name in made.names)
         told("registered once more, mean displacement", np.linalg.norm(total / len(made.names), axis=-1))
+        grid, inside = made.image.grid, anatomy(made.image)
+        beyond = [made.transform(name).displacement(grid)[inside] - self.shift(name, grid) for name in made.names]
+        told(
+            "mean of the maps, its displacement", np.linalg.norm(np.mean(beyond, axis=0), axis=-1) / grid.spacing.mean()
+        )
+
+    def shift(self, name: str, grid: Grid) -> np.ndarray:
+        """Returns how far a brain's centre lies from that of a grid: where it was laid at the start."""
+        return Image.read(self.path(name)).grid.centre - grid.centre
 
     def dice(self) -> None:
         """Dice through the template, and directly."""
@@ -151,6 +163,20 @@ class Brains:
             told("  its mirror image on it", np.linalg.norm(self.beyond_the_start(image, mirror), axis=-1))
             apart = np.abs(image.array - mirror.array)[anatomy(image)]
             tell(f"  left and right differ by {apart.mean():.4g} in the mean, {apart.max():.4g} at most")
+
+    def picture(self) -> None:
+        """The plain mean and the template, three planes each."""
+        image = self.template("mean", self.names).image
+        brains = [Image.read(self.path(name)).array for name in self.names]  # of one grid, and so centre on centre
+        limits = [np.percentile(each, (1, 99)) for each in brains]
+        plain = np.mean([(each - low) / (high - low) for each, (low, high) in zip(brains, limits, strict=True)], axis=0)
+        views = planes(image.grid, [int(np.median(index)) for index in np.nonzero(anatomy(image))])
+        figure, axes = page_axes([view.extent(image.grid) for view in views], 0, ["plain mean", "template"])
+        for column, view in enumerate(views):
+            axes[0, column].set_title(f"{view.name}\n{view.left} left, {view.right} right", fontsize=10)
+            for row, array in enumerate((plain, image.array)):
+                show(axes[row, column], scaled(view.cut(array), 0, 1), view, cmap="gray", vmin=0, vmax=1)
+        figure.savefig(self.out / "picture.png", dpi=70, bbox_inches="tight")
 
     def ants(self) -> None:
         """Five brains by regzoo and by ANTs."""
