@@ -29,6 +29,8 @@ TIMEOUT = 20.0
 """Seconds without an answer after which a server counts as unreachable."""
 WAITS = (0.5, 2.0)
 """Seconds before a request is repeated that a server failed on."""
+_MOST = 1000
+"""Repositories of an owner that are asked for, and looked at."""
 _SPARE = 2**26
 """Bytes of a disk that a model leaves free."""
 _REFS = "refs.json"
@@ -76,9 +78,9 @@ def listing(owner: str) -> list[tuple[Card, Address]]:
         TransportError: If the server cannot be reached, or fails.
     """
     # Not HfApi.list_models, which waits for ever (huggingface_hub 2.4).
-    question = {"author": owner, "filter": "regzoo", "cardData": "true", "limit": "1000"}
+    question = {"author": owner, "filter": "regzoo", "cardData": "true", "limit": str(_MOST)}
     told = []
-    for item in _patiently(Address(owner), lambda: list(asked("GET", "/api/models", params=question).json())):
+    for item in _patiently(Address(owner), lambda: list(asked("GET", "/api/models", params=question).json()))[:_MOST]:
         with contextlib.suppress(InvalidError, AttributeError, TypeError):  # one that could not be pulled either
             values = (item.get("cardData") or {}).items()
             address = parse(f"hf://{item.get('id')}")

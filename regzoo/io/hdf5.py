@@ -67,10 +67,28 @@ def array(group: h5py.Group, key: str) -> h5py.Dataset:
     name = f"{Path(group.file.filename).name}: {key}"
     if not isinstance(found, h5py.Dataset):
         raise invalid(name, "an array", f"a {type(found).__name__}")
+    if found.dtype.subdtype or found.dtype.itemsize > _TEXT:
+        raise invalid(name, "an array of numbers or a text", f"values of {found.dtype.itemsize} bytes each")
     # A piece is read whole, however little of it is an array's.
     if found.chunks and math.prod(found.chunks) > 4 * max(math.prod(found.shape), _PIECE):
         raise invalid(name, "pieces no larger than the array", f"{found.chunks} of {found.shape}")
+    if found.chunks:
+        _check_pieces(name, found)
     return found
+
+
+def _check_pieces(name: str, found: h5py.Dataset) -> None:
+    """Refuses an array one of whose pieces lies nowhere in it, which would be read as zeros, or two at one place.
+
+    Checksums cover what is in a piece, and not where it belongs.
+    """
+    places: list[tuple[int, ...]] = []
+    found.id.chunk_iter(lambda piece: places.append(piece.chunk_offset))
+    for place in places:
+        if any(at % step or at >= size for at, step, size in zip(place, found.chunks, found.shape, strict=True)):
+            raise invalid(name, f"pieces of {found.chunks} within {found.shape}", f"one at {place}", "It is damaged.")
+    if len({*places}) < len(places):
+        raise invalid(name, "one piece at a place", "two", "It is damaged.")
 
 
 def held(found: h5py.Dataset) -> int:

@@ -555,6 +555,17 @@ class TestConfiguredHub:
         assert [model["source"] for model in models] == [f"{NAME}@{folder.name}", NAME]
         assert "dice 0.852 ± 0.020" in run("list")[1].splitlines()[-2]
 
+    def test_of_a_listing_no_more_is_looked_at_than_was_asked_for(self, monkeypatch):
+        class Endless:
+            def json(self):
+                return [{}] * 5000
+
+        seen = []
+        monkeypatch.setattr(remote, "asked", lambda *asked, **options: Endless())
+        monkeypatch.setattr(remote, "parse", lambda text: seen.append(text) or (_ for _ in ()).throw(InvalidError("")))
+        assert remote.listing("lab") == []
+        assert len(seen) == 1000
+
     def test_a_listing_that_does_not_come(self, server, monkeypatch):
         hub.pull(NAME)
         monkeypatch.setattr(remote, "TIMEOUT", 0.3)

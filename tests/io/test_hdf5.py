@@ -88,7 +88,7 @@ def test_a_field_that_was_never_written_takes_no_memory(tmp_path):
     ("shape", "kind", "message"),
     [
         ((2_000_000_000,), "i1", "one text"),
-        ((1,), "S2000000000", "one text"),
+        ((1,), "S2000000000", "numbers or a text"),
         ((300_000_000,), h5py.string_dtype("ascii"), "one text"),
     ],
 )
@@ -107,3 +107,35 @@ def test_a_piece_is_no_larger_than_its_array(tmp_path):
         file.create_dataset("a", shape=(4, 4, 4), maxshape=(None,) * 3, chunks=(512, 512, 64), compression=1)
     with pytest.raises(InvalidError, match="pieces no larger than the array"), hdf5.opened(tmp_path / "x.h5") as file:
         hdf5.array(file, "a")
+
+
+@pytest.mark.parametrize("options", [{"compression": "gzip"}, {"fletcher32": True}])
+def test_a_piece_that_lies_nowhere_in_the_array_is_refused(tmp_path, options):
+    """Its place, of 64 bits in the file's index, is under no checksum."""
+    array = np.arange(26 * 32 * 27, dtype=np.float32).reshape(26, 32, 27)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        found = file.create_dataset("x", data=array, chunks=(16, 16, 16), **options)
+        size = found.id.get_chunk_info(1).size
+    sound = (tmp_path / "a.h5").read_bytes()
+    place = np.array([0, 0, 16, 0], "<u8").tobytes()  # the second piece's, as the index tells it
+    assert sound.count(place) == 1
+    for damaged in ([0, 64, 16, 0], [0, 0, 17, 0], [0, 0, 0, 0]):
+        (tmp_path / "a.h5").write_bytes(sound.replace(place, np.array(damaged, "<u8").tobytes()))
+        with pytest.raises(InvalidError, match=r"a\.h5"):
+            Image.read(tmp_path / "a.h5" / "x")
+    assert size > 1000
+    (tmp_path / "a.h5").write_bytes(sound)
+    np.testing.assert_array_equal(Image.read(tmp_path / "a.h5" / "x").array, array)
+
+
+@pytest.mark.parametrize("key", ["Size", "Mapping"])
+@pytest.mark.parametrize("kind", ["S1000000", np.dtype(("f8", (100_000,))), h5py.vlen_dtype(np.float64)])
+def test_a_domain_of_other_than_numbers_is_refused_before_it_is_read(tmp_path, key, kind):
+    field = np.zeros((3, 3, 3, 3), np.float32)
+    Transform.from_field(field, Grid((3, 3, 3), np.eye(4))).save(tmp_path / "t.x5")
+    with h5py.File(tmp_path / "t.x5", "a") as file:
+        shape = file["TransformGroup/0/Domain"][key].shape
+        del file["TransformGroup/0/Domain"][key]
+        file["TransformGroup/0/Domain"].create_dataset(key, shape, kind)
+    with pytest.raises(InvalidError, match=r"an array of numbers or a text|not said in numbers"):
+        Transform.load(tmp_path / "t.x5")

@@ -48,6 +48,8 @@ def _step(group: h5py.Group, path: Path, taken: int) -> Step:
     if kind != ["nonlinear", "densefield", "displacements"] or "Domain" not in group:
         raise invalid(path.name, _KINDS, f"{' '.join(map(str, kind))} of shape {values.shape}")
     size, affine = (array(member(group, "Domain"), key) for key in ("Size", "Mapping"))
+    if any(each.dtype.kind not in "iuf" for each in (size, affine)):
+        raise ValueError("its domain is not said in numbers")
     if size.shape != (3,) or affine.shape != (4, 4) or values.shape != (*size[()].tolist(), 3):
         raise ValueError(f"its domain is not that of displacements of shape {values.shape}")
     check_voxels(path.name, values.shape[:3])
