@@ -252,6 +252,22 @@ def test_a_damaged_picture_is_refused(tmp_path, suffix):
             Image.read(path)
 
 
+def test_a_strip_of_a_tiff_is_read_to_its_checksum(tmp_path):
+    """Libtiff does not look at it, and gives other voxels of a damaged strip."""
+    path, pixels = tmp_path / "a.tif", np.random.default_rng(0).integers(0, 50, (64, 80)).astype("uint8")
+    PIL.fromarray(pixels).save(path, compression="tiff_adobe_deflate")
+    np.testing.assert_array_equal(Image.read(path).array[..., 0].T, pixels)
+    with PIL.open(path) as opened:
+        (start,), (size,) = opened.tag_v2[273], opened.tag_v2[279]
+    sound = path.read_bytes()
+    for place in np.random.default_rng(1).integers(0, 8 * size, 100):
+        data = bytearray(sound)
+        data[start + place // 8] ^= 1 << place % 8
+        path.write_bytes(data)
+        with pytest.raises(InvalidError, match=r"a\.tif is not a readable image, or it is damaged: "):
+            Image.read(path)
+
+
 @pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
 def test_a_file_that_cannot_be_written_whole_is_not_left(tmp_path, monkeypatch, suffix):
     path = write(tmp_path / f"a{suffix}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from regzoo.errors import InvalidError, invalid
 from regzoo.io.streams import RATIO
+from regzoo.io.volumes.tiff_strips import check_strips
 
 _LIMIT = 2**20
 """Bytes of text before the voxels."""
@@ -100,6 +101,7 @@ def picture(path: Path) -> Header:
         start = file.read(26)
     if start.startswith(b"\x89PNG") and start[25:] == b"\4":  # which ITK does not know
         raise invalid(path.name, "one number per voxel", "grey with transparency", "Convert it to grey.")
+    check_strips(path)
     return Header(path, 0, "", path.stat().st_size * RATIO, _PICTURE, picture=True)
 
 
