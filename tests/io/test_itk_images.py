@@ -252,6 +252,21 @@ def test_a_damaged_picture_is_refused(tmp_path, suffix):
             Image.read(path)
 
 
+@pytest.mark.parametrize("length", ["1", "{less}", "4x", "-5"])
+def test_a_metaimage_that_tells_of_fewer_compressed_bytes_is_refused(tmp_path, length):
+    """ITK inflates no more than it is told, and leaves the other voxels as they are."""
+    path = tmp_path / "a.mha"
+    noise = np.random.default_rng(0).integers(0, 200, (20, 20, 20)).astype("int16")
+    sitk.WriteImage(sitk.GetImageFromArray(noise), str(path), useCompression=True)
+    np.testing.assert_array_equal(Image.read(path).array.T, noise)
+    sound = path.read_bytes()
+    told = re.search(rb"CompressedDataSize = (\d+)", sound)
+    size = int(told[1])
+    path.write_bytes(sound.replace(told[0], b"CompressedDataSize = " + length.format(less=size - 1).encode(), 1))
+    with pytest.raises(InvalidError, match=r"a\.mha is not a readable image, or it is damaged: "):
+        Image.read(path)
+
+
 def test_a_strip_of_a_tiff_is_read_to_its_checksum(tmp_path):
     """Libtiff does not look at it, and gives other voxels of a damaged strip."""
     path, pixels = tmp_path / "a.tif", np.random.default_rng(0).integers(0, 50, (64, 80)).astype("uint8")

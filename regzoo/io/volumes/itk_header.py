@@ -3,8 +3,9 @@
 import gzip
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 from regzoo.errors import InvalidError, invalid
 from regzoo.io.streams import RATIO
@@ -36,6 +37,7 @@ class Header:
         most: The most bytes that they can be.
         remark: What the header leaves open of the geometry.
         picture: Whether it is one picture, without any geometry.
+        length: Bytes of the compressed voxels, as the header tells of them, and as ITK reads; None if it does not.
     """
 
     voxels: Path
@@ -44,19 +46,22 @@ class Header:
     most: int
     remark: str
     picture: bool = False
+    length: int | None = None
 
     def check(self, size: int) -> None:
         """Reads compressed voxels to their checksum, which ITK does not compare.
 
         Raises:
-            ValueError: If they are not of so many bytes.
+            ValueError: If they are not of so many bytes, or the header tells of too few compressed ones.
             Exception: Whatever decompression raises for damage.
         """
         if not self.packed:
             return
         with self.voxels.open("rb") as file:
             file.seek(self.start)
-            found = _zlib_size(file, size) if self.packed == "zlib" else _gzip_size(file, size)
+            found, read = _zlib_size(file, size) if self.packed == "zlib" else (_gzip_size(file, size), 0)
+        if self.length is not None and self.length < read:
+            raise ValueError(f"its header tells of {self.length} compressed bytes, its voxels are {read}")
         if found != size:
             raise ValueError(f"its header tells of {size} bytes, its voxels are {found} or more")
 
@@ -76,7 +81,9 @@ def meta(path: Path) -> Header:
     remark = (
         "" if re.search(r"(?im)^(TransformMatrix|Rotation|Orientation) *=", text) else _OPEN.format("TransformMatrix")
     )
-    return _header(voxels, start if voxels is path else 0, packed, raw, remark)
+    length = _value(text, r"CompressedDataSize *=")
+    header = _header(voxels, start if voxels is path else 0, packed, raw, remark)
+    return replace(header, length=int(length)) if packed and length else header
 
 
 def nrrd(path: Path) -> Header:
@@ -132,14 +139,15 @@ def _value(text: str, key: str) -> str:
     return match[1].strip() if match else ""
 
 
-def _zlib_size(file: object, size: int) -> int:
-    inflate, total = zlib.decompressobj(), 0
+def _zlib_size(file: IO[bytes], size: int) -> tuple[int, int]:
+    """Returns how many bytes are compressed there, and in how many."""
+    inflate, total, start = zlib.decompressobj(), 0, file.tell()
     while not inflate.eof and total <= size:
         data = inflate.unconsumed_tail or file.read(_CHUNK)
         if not data:
             raise EOFError("it is cut")
         total += len(inflate.decompress(data, _CHUNK))
-    return total
+    return total, file.tell() - start - len(inflate.unused_data or inflate.unconsumed_tail)
 
 
 def _gzip_size(file: object, size: int) -> int:
