@@ -1,13 +1,16 @@
 """push: a zoo entry becomes a repository on a hub, with a card that the hub's own pages understand."""
 
+import io
 import os
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from regzoo.errors import InvalidError, RegzooError, invalid
-from regzoo.hub import cards, lookup, remote, store
+from regzoo.hub import cards, guard, lookup, remote, store
 from regzoo.hub.address import Address, parse
+from regzoo.hub.guard import Answer
 from regzoo.io.yaml_json import dump_yaml
 from regzoo.schema.card import Card
 from regzoo.schema.licences import UNKNOWN, expected
@@ -102,7 +105,6 @@ def push(package: Package, private: bool) -> Address:
         RegzooError: If the hub cannot be reached, fails, or refuses access.
     """
     from huggingface_hub import CommitOperationAdd
-    from huggingface_hub.constants import HF_HUB_DISABLE_XET
 
     address, card = package.address, package.card
     _check_on_hub(package)
@@ -111,25 +113,27 @@ def push(package: Package, private: bool) -> Address:
         raise InvalidError(f"{address} holds another model, {there.id}. Choose another repository for {card.id}.")
     if there and there.version == card.version and not store.same_model(there, card):
         raise InvalidError(f"{address} holds other weights than this {card.id}. Give the new ones a new version.")
-    operations = [CommitOperationAdd(name, content) for name, content in package.files.items()]
-    with remote.reported(address, _PATIENCE):
+    # As buffers, for huggingface_hub sends bytes by hf_xet where it can, which goes where a server redirects it.
+    operations = [CommitOperationAdd(name, io.BytesIO(content)) for name, content in package.files.items()]
+
+    def commit() -> str:
         client = remote.client()
         if there is None:
             client.create_repo(address.repo, private=private, exist_ok=True)
-    try:
-        with remote.reported(address, _PATIENCE), warnings.catch_warnings(action="ignore", category=UserWarning):
-            commit = client.create_commit(
-                # Refused where someone else has pushed since.
-                address.repo,
-                operations,
-                commit_message=card.id,
-                parent_commit=head and head.commit,
-            )
-    except remote.TransportError as error:
-        if not HF_HUB_DISABLE_XET:
-            raise remote.TransportError(f"{error} If this hub has no xet store, set HF_HUB_DISABLE_XET=1.") from None
-        raise
-    return address.at(commit.oid)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
+            # Refused where someone else has pushed since.
+            return client.create_commit(
+                address.repo, operations, commit_message=card.id, parent_commit=head and head.commit
+            ).oid
+
+    with remote.reported(address, _PATIENCE):
+        return address.at(_within(package, commit))
+
+
+def _within(package: Package, call: Callable[[], Answer]) -> Answer:
+    """Asks, and gives up after as long as a package may take."""
+    most = _PATIENCE + guard.deadline(sum(package.sizes().values()))
+    return guard.within(str(package.address), most, call)
 
 
 def _derived(card: Card) -> dict:
@@ -179,7 +183,7 @@ def _check_on_hub(package: Package) -> None:
     question = {"content": package.files[cards.README].decode(), "repoType": "model"}
     with remote.reported(package.address, _PATIENCE):
         try:
-            remote.asked("POST", "/api/validate-yaml", json=question)
+            _within(package, lambda: remote.asked("POST", "/api/validate-yaml", json=question))
         except BadRequestError as error:
             told = " ".join(str(error.server_message or error).split())[:500]
             raise InvalidError(f"{package.address}: the hub does not take this card: {told}") from None

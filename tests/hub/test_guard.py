@@ -19,6 +19,7 @@ from regzoo.errors import RegzooError
 from regzoo.hub import TransportError, guard, remote
 from regzoo.hub.push import package, push
 
+PUSHES = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of huggingface_hub's own upload
 NAME, REPO = "hf://lab/lung-ct-ddf", "lab/lung-ct-ddf"
 
 
@@ -93,9 +94,19 @@ class TestToken:
         assert elsewhere.seen
         assert not [headers for headers in elsewhere.seen if "Authorization" in headers]
 
-    @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of huggingface_hub's own upload
-    def test_a_push_takes_no_token_elsewhere(self, server, elsewhere, monkeypatch):
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    @PUSHES
+    def test_a_push_asks_for_no_token_of_another_store(self, server, elsewhere):
+        def away(handler, kind, path):
+            return "xet" in path and not handler.reply(301, Location=f"{elsewhere.url}{handler.path}")
+
+        server.fault = away
+        address = push(package("entry", "hf://lab/another"), private=False)
+        assert hub.pull(str(address)).is_dir()
+        assert not [path for _, path in server.requests if "xet" in path]
+        assert elsewhere.seen == []
+
+    @PUSHES
+    def test_a_push_takes_no_token_elsewhere(self, server, elsewhere):
         batch = server.http.RequestHandlerClass.batch
 
         def with_verify(handler, asked):
@@ -215,6 +226,18 @@ class TestTime:
             hub.pull(NAME)
         assert time.monotonic() - started < 5
 
+    @PUSHES
+    @pytest.mark.parametrize("of", ["validate-yaml", "preupload", "batch"])
+    def test_a_push_that_is_answered_a_byte_at_a_time(self, server, monkeypatch, of):
+        monkeypatch.setattr(guard, "_DEADLINE", 0.5)
+        monkeypatch.setattr("regzoo.hub.push._PATIENCE", 1.0)
+        server.fault = dripping(False, of)
+        started = time.monotonic()
+        with pytest.raises(TransportError, match=r"did not finish its answer in [12] seconds\. Try again later\."):
+            push(package("entry", "hf://lab/another"), private=False)
+        assert time.monotonic() - started < 5
+        assert not server.refs.get("lab/another")
+
     def test_calls_that_each_end_in_time_end_together_too(self, server, monkeypatch):
         monkeypatch.setattr(guard, "_IN_ALL", 1.0)
         server.fault = lambda handler, kind, path: kind == "head" and time.sleep(0.4)
@@ -232,12 +255,15 @@ class TestTime:
         assert told == [sum(path.stat().st_size for path in hub.pull(NAME).iterdir() if path.name != "README.md")]
 
     @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process")
-    def test_ctrl_c_works_meanwhile(self, server, tmp_path):
+    @pytest.mark.parametrize(
+        ("command", "of"), [(("pull", NAME), REPO), (("push", "entry", "hf://lab/another"), "preupload")]
+    )
+    def test_ctrl_c_works_meanwhile(self, server, command, of):
         begun = threading.Event()
-        drip = dripping(True)
-        server.fault = lambda *arguments: begun.set() or drip(*arguments)
+        drip = dripping(True, of)
+        server.fault = lambda handler, kind, path: of in path and (begun.set() or drip(handler, kind, path))
         environment = os.environ | {"PYTHONPATH": str(Path(hub.__file__).parents[2])}
-        command = [sys.executable, "-m", "regzoo.cli", "pull", NAME]
+        command = [sys.executable, "-m", "regzoo.cli", *command]
         with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as client:
             assert begun.wait(60)
             time.sleep(0.5)
@@ -248,11 +274,11 @@ class TestTime:
             assert client.stderr.read() == "stopped\n"
 
 
-def dripping(in_headers):
+def dripping(in_headers, of=f"/api/models/{REPO}"):
     """Answers of a byte at a time, each soon enough for a timeout of silence."""
 
     def answer(handler, kind, path):
-        if kind != "info":
+        if of not in path:
             return False
         handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + (b"X-Long: " if in_headers else b"Content-Length: 9999\r\n\r\n"))
         for _ in range(1000):

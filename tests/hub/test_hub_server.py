@@ -585,8 +585,6 @@ class TestPush:
     @pytest.fixture(autouse=True)
     def token(self, server, monkeypatch):
         monkeypatch.setenv("HF_TOKEN", hub_server.TOKEN)
-        # What is left is what hubs other than Hugging Face's own speak: Git's protocol of large files.
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
 
     def test_weights_go_to_the_store_of_large_files_once(self, server, tmp_path):
         weights = (tmp_path / "entry" / "model.safetensors").read_bytes()
@@ -604,11 +602,6 @@ class TestPush:
         assert "\n" not in str(caught.value)
         assert "hf://lab/new" in str(caught.value)
         assert server.refs["lab/new"] == {}
-
-    def test_a_hub_without_xet_is_told_of(self, server, monkeypatch):
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
-        with pytest.raises(RegzooError, match="HF_HUB_DISABLE_XET=1"):
-            push(package("entry", "hf://lab/new"), private=False)
 
     def test_what_is_pushed_is_pulled(self, server, tmp_path):
         ready = package("entry", "hf://lab/new")
