@@ -15,24 +15,11 @@ from typing import Any, TypeAlias, TypeVar
 
 from regzoo import cache, installed
 from regzoo.errors import invalid
+from regzoo.hushed import hushed
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # not even its errors: those that matter are raised too
 
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides what a backend's C++ side says on import: TensorFlow reports its CPU features whatever its log level."""
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)
-
-
-with _quiet():
+with hushed():  # TensorFlow reports the processor's features whatever its log level
     try:
         import keras
     except ModuleNotFoundError as error:

@@ -109,7 +109,7 @@ def within(what: str, seconds: float, call: Callable[[], Answer]) -> Answer:
         except BaseException as error:  # noqa: BLE001 - raised again by the one who waits
             results.put((None, error))
 
-    threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True).start()
+    threading.Thread(target=contextvars.copy_context().run, args=(work,), name=what, daemon=True).start()
     begun, ends = time.monotonic(), _ends.get()
     end = min([begun + seconds, *(ends or ())])
     while time.monotonic() < end:

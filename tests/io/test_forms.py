@@ -81,3 +81,20 @@ def test_rounding_in_a_header_is_no_disagreement(tmp_path):
     assert Image.read(write(tmp_path / "x.nii", OBLIQUE, other, 2, 1)).remark == ""
     other[:3, 3] += 0.2
     assert "up to 0.381 mm apart" in Image.read(write(tmp_path / "x.nii", OBLIQUE, other, 2, 1)).remark
+
+
+@pytest.mark.parametrize(
+    ("place", "kind", "value", "words"),
+    [
+        (0, "<i", 349, "sizeof_hdr should be 348"),
+        (80, "<f", -1.2, "pixdim[1,2,3] should be positive; setting to abs of pixdim values"),
+        (252, "<h", 77, "qform_code 77 not valid; setting to 0"),
+    ],
+)
+def test_what_is_mended_of_a_header_is_said_of_its_file(tmp_path, capfd, place, kind, value, words):
+    path = write(tmp_path / "x.nii", PLAIN, PLAIN, 1, 1)
+    raw = bytearray(path.read_bytes())
+    struct.pack_into(kind, raw, place, value)
+    path.write_bytes(raw)
+    assert f"the header is faulty and was read so: {words}" in Image.read(path).remark
+    assert capfd.readouterr().err == ""

@@ -77,8 +77,7 @@ def _may_be_image(file: Path) -> bool:
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[Volume]:
-    with itk.told():
-        yield _volume(path.name, _ordered(path.name, [each for file in _chosen(path) for each in _slices(*file)]))
+    yield _volume(path.name, _ordered(path.name, [each for file in _chosen(path) for each in _slices(*file)]))
 
 
 def _chosen(path: Path) -> list[tuple[Path, object]]:
@@ -112,7 +111,7 @@ def _reader(file: Path) -> object:
         return itk.opened_by(_READER, file)
     except RegzooError:
         raise
-    except (RuntimeError, ValueError):
+    except ValueError:
         raise InvalidError(f"{file.name} is no readable slice. Mend it, or take it out of the folder.") from None
 
 
@@ -130,7 +129,7 @@ def _slices(file: Path, reader: object) -> list[Slice]:
     thickness = numbers(file.name, THICKNESS, _words(reader, THICKNESS))[0] if _text(reader, THICKNESS) else None
 
     def pixels() -> np.ndarray:  # by a reader of its own, for one that has read keeps what it read
-        return itk.simpleitk().GetArrayFromImage(itk.opened_by(_READER, file).Execute()).T.reshape(size[:2])
+        return itk.simpleitk().GetArrayFromImage(itk.pixels(itk.opened_by(_READER, file))).T.reshape(size[:2])
 
     axes = steps(file.name, turn, spacing)
     return [Slice(file.name, file, size[:2], itk.dtype_of(reader), place, axes, thickness, pixels)]

@@ -7,6 +7,8 @@ from nibabel.spatialimages import SpatialImage
 
 _FAR = 0.05
 """Voxels at a corner from which on two forms are two places; float32 and rounded quaternions stay far below."""
+REPAIRS = "repairs"
+"""Under this name an image's `extra` has what nibabel mended of its header when it read it."""
 _REPAIR = "Write it anew with one geometry: regzoo.Image.read(FILE).save(COPY)."
 
 
@@ -15,6 +17,11 @@ def remark(image: SpatialImage) -> str:
 
     ITK, and ANTs with it, takes the sform if its code is 1 or there is no other, else the qform (ITK 5.4, by trial).
     """
+    mended = "; ".join(image.extra.get(REPAIRS, ()))
+    return " ".join(filter(None, (mended and f"the header is faulty and was read so: {mended}.", _geometry(image))))
+
+
+def _geometry(image: SpatialImage) -> str:
     header = image.header
     if not hasattr(header, "get_sform") or not np.allclose(image.affine, header.get_best_affine()):
         return ""  # not NIfTI, or an image in memory, whose affine nibabel would save

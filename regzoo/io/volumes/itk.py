@@ -11,6 +11,7 @@ from types import ModuleType
 import numpy as np
 
 from regzoo.errors import invalid
+from regzoo.hushed import hushed
 from regzoo.io.extras import needed
 from regzoo.io.files import atomic_file
 from regzoo.io.lps import LPS
@@ -31,29 +32,50 @@ def simpleitk() -> ModuleType:
 
 @contextlib.contextmanager
 def told() -> Iterator[None]:
-    """Takes the places in ITK's source code and its pointers out of an error."""
-    try:
-        yield
-    except RuntimeError as error:
-        text = re.sub(r"\w+\(0x[0-9a-f]+\): *", "", str(error).split("ERROR: ")[-1])
-        raise ValueError(" ".join(text.split())) from error
+    """Takes the places in ITK's source code and its pointers out of an error, and its lines on standard error away.
+
+    Raises:
+        ValueError: With the reason.
+    """
+    with hushed() as said:
+        try:
+            yield
+        except RuntimeError as error:
+            text = str(error).split("ERROR: ")[-1]
+            # MetaIO says what is wrong there, and nothing of it in the error, which ends in C's last: "Success".
+            reason = said() if text.rstrip().endswith("Reason: Success.") else text
+            raise ValueError(" ".join(re.sub(r"\w+\(0x[0-9a-f]+\): *", "", reason).split())) from error
 
 
 def opened_by(name: str, path: Path) -> object:
-    """Returns SimpleITK's reader of a file by one of ITK's classes, with the header read."""
+    """Returns SimpleITK's reader of a file by one of ITK's classes, with the header read.
+
+    Raises:
+        ValueError: If ITK cannot.
+    """
     reader = simpleitk().ImageFileReader()
     reader.SetImageIO(name)
     reader.SetFileName(str(path))
-    reader.ReadImageInformation()
+    with told():
+        reader.ReadImageInformation()
     return reader
+
+
+def pixels(reader: object) -> object:
+    """Returns the image of SimpleITK that a reader reads.
+
+    Raises:
+        ValueError: If ITK cannot.
+    """
+    with told():
+        return reader.Execute()
 
 
 def _opener(name: str, header: Callable[[Path], itk_header.Header]) -> Callable:
     @contextlib.contextmanager
     def opened(path: Path) -> Iterator[Volume]:
         head = header(path)
-        with told():
-            yield _volume(opened_by(name, path), head)
+        yield _volume(opened_by(name, path), head)
 
     return opened
 
@@ -70,7 +92,7 @@ def _volume(reader: object, head: itk_header.Header) -> Volume:
         if volume is not None:
             reader.SetExtractSize((*shape[:3], 0))
             reader.SetExtractIndex((0, 0, 0, volume))
-        return _Pixels(reader.Execute(), bool(kind.shape))
+        return _Pixels(pixels(reader), bool(kind.shape))
 
     held = math.prod(shape) * kind.itemsize
     return Volume(shape, kind, LPS if head.picture else affine_of(reader), values, head.most, head.remark, held=held)

@@ -1,16 +1,18 @@
 """What the formats that nibabel reads share: its image classes as a `Volume`, over streams that are checked."""
 
 import contextlib
+import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from nibabel.fileholders import FileHolder
+from nibabel.imageglobals import LoggingOutputSuppressor, logger
 from nibabel.spatialimages import SpatialImage
 
 from regzoo.io.streams import Stream, most, opened
-from regzoo.io.volumes.forms import remark
+from regzoo.io.volumes.forms import REPAIRS, remark
 from regzoo.io.volumes.volume import Volume, sliced
 
 _MILLIMETRES = {"meter": 1e3, "micron": 1e-3}
@@ -28,12 +30,28 @@ def read_by(kind: type[SpatialImage], **files: Path) -> Iterator[SpatialImage]:
         streams = {name: stack.enter_context(opened(path)) for name, path in files.items()}
         holders = {name: FileHolder(str(files[name]), stream) for name, stream in streams.items()}
         # Tried on a stream, a memory map reads all of it before it fails.
-        image = kind.from_file_map(holders, mmap=not isinstance(streams["image"], Stream))
+        with _noted() as notes:
+            image = kind.from_file_map(holders, mmap=not isinstance(streams["image"], Stream))
+        image.extra[REPAIRS] = notes
         yield image
         end = image.dataobj.offset + math.prod(image.shape) * image.get_data_dtype().itemsize
         for stream in streams.values():
             if isinstance(stream, Stream):
                 stream.finish(end)
+
+
+@contextlib.contextmanager
+def _noted() -> Iterator[list[str]]:
+    """Gives what nibabel mends of a header, which it prints by itself and without the file's name."""
+    notes: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: notes.append(record.getMessage())
+    with LoggingOutputSuppressor():
+        logger.addHandler(handler)
+        try:
+            yield notes
+        finally:
+            logger.removeHandler(handler)
 
 
 def affine_of(image: SpatialImage) -> np.ndarray:
