@@ -41,4 +41,4 @@ def _place() -> BinaryIO:
 
 def _text(told: BinaryIO) -> str:
     told.seek(0)
-    return told.read(2**12).decode(errors="replace")
+    return told.read(2**20).decode(errors="replace")

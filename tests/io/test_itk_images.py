@@ -267,6 +267,50 @@ def test_a_metaimage_that_tells_of_fewer_compressed_bytes_is_refused(tmp_path, l
         Image.read(path)
 
 
+@pytest.mark.parametrize("key", [b"CompressedDataSizf", b"CompressedDataSize\x1d"])
+def test_a_metaimage_that_does_not_tell_is_refused(tmp_path, capfd, key):
+    """ITK then says that it cannot unpack the voxels, and gives others."""
+    path = tmp_path / "a.mha"
+    sitk.WriteImage(sitk.GetImageFromArray(np.arange(60, dtype="uint8").reshape(3, 4, 5)), path, useCompression=True)
+    path.write_bytes(path.read_bytes().replace(b"CompressedDataSize", key, 1))
+    with pytest.raises(InvalidError, match=r"a\.mha is not a readable image, or it is damaged: Uncompress failed"):
+        Image.read(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_metaimage_whose_header_is_damaged_has_a_reason_in_one_line(tmp_path, capfd):
+    path = tmp_path / "a.mha"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((3, 4, 5), "uint8")), path)
+    path.write_bytes(path.read_bytes().replace(b"DimSize", b"DimSiz_", 1))
+    with pytest.raises(InvalidError, match=r"it is damaged: DimSize required and not defined\."):
+        Image.read(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_chunk_of_a_png_is_read_to_its_checksum(tmp_path, capfd):
+    """Of those that are not pixels, libpng only warns."""
+    path = tmp_path / "a.png"
+    PIL.fromarray(np.arange(60, dtype="uint8").reshape(6, 10)).save(path, dpi=(100, 100))
+    sound = path.read_bytes()
+    assert Image.read(path).shape == (10, 6, 1)
+    place = sound.index(b"pHYs") + 6
+    path.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
+    with pytest.raises(InvalidError, match=r"a\.png is not a readable image, or it is damaged: .*CRC error"):
+        Image.read(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_itk_mends_of_a_header_is_said_of_its_file(tmp_path, capfd):
+    path, pixels = tmp_path / "a.tif", np.arange(60, dtype="uint8").reshape(6, 10)
+    PIL.fromarray(pixels).save(path, dpi=(100, 100))
+    (tag,) = re.findall(rb"\x1a\x01\x05\x00\x01\x00\x00\x00", path.read_bytes())  # XResolution, one fraction
+    path.write_bytes(path.read_bytes().replace(tag, tag[:4] + b"\x07" + tag[5:]))
+    image = Image.read(path)
+    np.testing.assert_array_equal(image.array[..., 0].T, pixels)
+    assert 'ITK says: TIFFFetchNormalTag: Incorrect count for "XResolution"' in image.remark
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_strip_of_a_tiff_is_read_to_its_checksum(tmp_path):
     """Libtiff does not look at it, and gives other voxels of a damaged strip."""
     path, pixels = tmp_path / "a.tif", np.random.default_rng(0).integers(0, 50, (64, 80)).astype("uint8")

@@ -31,19 +31,19 @@ def simpleitk() -> ModuleType:
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
-    """Takes the places in ITK's source code and its pointers out of an error, and its lines on standard error away.
+def _told() -> Iterator[Callable[[], list[str]]]:
+    """Takes the places in ITK's source code and its pointers out of an error; yields what gives the lines that it says.
 
     Raises:
         ValueError: With the reason.
     """
     with hushed() as said:
         try:
-            yield
+            yield lambda: said().splitlines()
         except RuntimeError as error:
             text = str(error).split("ERROR: ")[-1]
-            # MetaIO says what is wrong there, and nothing of it in the error, which ends in C's last: "Success".
-            reason = said() if text.rstrip().endswith("Reason: Success.") else text
+            # MetaIO says what is wrong there, and nothing of it in the error, which ends in C's last one.
+            reason = said() if "Reason: " in text and said() else text
             raise ValueError(" ".join(re.sub(r"\w+\(0x[0-9a-f]+\): *", "", reason).split())) from error
 
 
@@ -56,19 +56,34 @@ def opened_by(name: str, path: Path) -> object:
     reader = simpleitk().ImageFileReader()
     reader.SetImageIO(name)
     reader.SetFileName(str(path))
-    with told():
-        reader.ReadImageInformation()
+    _notes(reader)
     return reader
+
+
+def _notes(reader: object) -> list[str]:
+    """Returns the lines that ITK says while it reads a header.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    with _told() as said:
+        reader.ReadImageInformation()
+        return said()
 
 
 def pixels(reader: object) -> object:
     """Returns the image of SimpleITK that a reader reads.
 
     Raises:
-        ValueError: If ITK cannot.
+        ValueError: If ITK cannot, or says more than of the header: it goes on with voxels that it could not unpack.
     """
-    with told():
-        return reader.Execute()
+    known = _notes(reader)
+    with _told() as said:
+        image = reader.Execute()
+        more = [line for line in said() if line not in known]
+    if more:
+        raise ValueError(more[0])
+    return image
 
 
 def _opener(name: str, header: Callable[[Path], itk_header.Header]) -> Callable:
@@ -84,6 +99,9 @@ def _volume(reader: object, head: itk_header.Header) -> Volume:
     shape, kind = reader.GetSize(), dtype_of(reader)
     if 0 in shape:
         raise ValueError("its header tells of no voxels")
+    notes = _notes(reader)
+    if any("CRC error" in line for line in notes):  # of which PNG's library only warns
+        raise ValueError(notes[0])
     if head.picture and len(shape) > 2:
         raise invalid(head.voxels.name, "one picture", f"{shape[2]} pages", "Write them as one volume, .nrrd.")
 
@@ -95,7 +113,9 @@ def _volume(reader: object, head: itk_header.Header) -> Volume:
         return _Pixels(pixels(reader), bool(kind.shape))
 
     held = math.prod(shape) * kind.itemsize
-    return Volume(shape, kind, LPS if head.picture else affine_of(reader), values, head.most, head.remark, held=held)
+    said = f"the header is faulty, ITK says: {notes[0]}" if notes else ""
+    remark = " ".join(filter(None, (said, head.remark)))
+    return Volume(shape, kind, LPS if head.picture else affine_of(reader), values, head.most, remark, held=held)
 
 
 class _Pixels:
