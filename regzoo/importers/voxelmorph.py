@@ -19,6 +19,7 @@ import numpy as np
 from regzoo.errors import InvalidError, invalid
 from regzoo.hub import cards
 from regzoo.io.files import atomic_folder, sha256
+from regzoo.io.hdf5 import opened
 from regzoo.io.reading import check_file
 from regzoo.io.yaml_json import parse_json
 from regzoo.models import weights, zoo
@@ -121,14 +122,11 @@ def read(path: str | os.PathLike) -> Network:
     """
     path = Path(path)
     check_file(path)
-    try:
-        with h5py.File(path) as file:
-            layers = _layers(file, path.name)
-            config = _config(layers, path.name)
-            shape = tuple(layers[0].settings["batch_input_shape"][1:-1])
-            return Network(config, shape, _arrays(file, layers, config, path.name))
-    except (OSError, KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
-        raise InvalidError(f"{path.name} is not a whole Keras 2 model in HDF5: {error!r}") from None
+    with opened(path, "Keras 2 model in HDF5", texts=True) as file:
+        layers = _layers(file, path.name)
+        config = _config(layers, path.name)
+        shape = tuple(layers[0].settings["batch_input_shape"][1:-1])
+        return Network(config, shape, _arrays(file, layers, config, path.name))
 
 
 @dataclass(frozen=True)

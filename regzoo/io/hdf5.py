@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from regzoo.errors import invalid
+from regzoo.io.heaps import check_heaps
 from regzoo.io.pieces import filled
 from regzoo.io.reading import check_bytes, readable
 from regzoo.io.streams import RATIO
@@ -19,14 +20,22 @@ _PIECE, _TEXT = 2**20, 2**14
 
 
 @contextlib.contextmanager
-def opened(path: Path, kind: str = "HDF5 file") -> Iterator[h5py.File]:
+def opened(path: Path, kind: str = "HDF5 file", texts: bool = False) -> Iterator[h5py.File]:
     """Opens a file for reading.
+
+    Args:
+        path: The file.
+        kind: What it should be.
+        texts: Whether texts of any length are read, which is safe where they lie in whole heaps.
 
     Raises:
         InvalidError: If it is damaged, or damage is found in the block.
     """
-    with readable(path, kind), h5py.File(path) as file:
-        yield file
+    with readable(path, kind):
+        if texts:
+            check_heaps(path)
+        with h5py.File(path) as file:
+            yield file
 
 
 def keys(path: Path) -> list[str]:

@@ -413,7 +413,8 @@ def _checked_affine(what: str, affine: np.ndarray) -> np.ndarray:
         affine = np.zeros(0)
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
         raise invalid(what, "a finite (4, 4) matrix", np.array2string(affine.ravel(), max_line_width=10_000))
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    with np.errstate(over="ignore"):
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if spacing.min() < 1e-6 or abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-6:
         raise invalid(what, "a matrix that can be inverted", f"spacing {spacing.tolist()} mm", "Repair the header.")
     return affine

@@ -133,7 +133,7 @@ def test_other_files_are_named(tmp_path):
     with pytest.raises(MissingError, match=r"nothing\.h5 does not exist"):
         read(tmp_path / "nothing.h5")
     (tmp_path / "text.h5").write_text("no model")
-    with pytest.raises(InvalidError, match=r"^text\.h5 is not a whole Keras 2 model in HDF5"):
+    with pytest.raises(InvalidError, match=r"^text\.h5 is not a readable Keras 2 model in HDF5, or it is damaged"):
         read(tmp_path / "text.h5")
     with h5py.File(tmp_path / "weights.h5", "w") as file:
         file["a"] = 1

@@ -139,3 +139,29 @@ def test_a_domain_of_other_than_numbers_is_refused_before_it_is_read(tmp_path, k
         file["TransformGroup/0/Domain"].create_dataset(key, shape, kind)
     with pytest.raises(InvalidError, match=r"an array of numbers or a text|not said in numbers"):
         Transform.load(tmp_path / "t.x5")
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("suffix", [".x5", ".h5"])
+def test_texts_in_a_damaged_heap_are_refused(tmp_path, suffix, index):
+    """HDF5 2.1 never comes back from an object of its heap that takes no room."""
+    path = tmp_path / f"a{suffix}"
+    Transform.linear(np.diag([1.1, 1, 1, 1])).save(path)
+    assert Transform.load(path).matrix[0, 0] == pytest.approx(1.1)
+    data = bytearray(path.read_bytes())
+    start = data.index(b"GCOL") + 16
+    data[start : start + 2] = index.to_bytes(2, "little")
+    data[start + 8 : start + 16] = (0 if index == 0 else 2**64 - 16).to_bytes(8, "little")
+    path.write_bytes(data)
+    with pytest.raises(InvalidError, match=rf"^a\{suffix} is not a readable transform.*its heap of texts takes \d+ bytes of 4080"):
+        Transform.load(path)
+
+
+def test_a_heap_that_is_cut_or_of_another_length(tmp_path):
+    path = tmp_path / "a.x5"
+    Transform.linear(np.diag([1.1, 1, 1, 1])).save(path)
+    data = path.read_bytes()
+    start = data.index(b"GCOL") + 8
+    path.write_bytes(data[:start] + (2**40).to_bytes(8, "little") + data[start + 8 :])
+    with pytest.raises(InvalidError, match=f"its heap of texts has {2**40} bytes"):
+        Transform.load(path)

@@ -1,8 +1,8 @@
 """Damaged files of every format of images, labels, transforms, landmarks, surfaces, tables and weights, by both doors.
 
 Each ends in one RegzooError, or is read; bytes of a compressed stream are changed inside and outside the compression.
-`python tests/tools/fuzz_files.py [COUNT] [SEED]` prints how many there were, what became of them, every other error
-(and ends with 1 if there is one), the slowest, and the peak of memory.
+`python tests/tools/fuzz_files.py [COUNT] [SEED]` prints how many there were, what became of them, every other error and
+what libraries say on standard error (and ends with 1 if there is any), the slowest, and the peak of memory.
 """
 
 import bz2
@@ -12,6 +12,7 @@ import random
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from fuzz import check_command, mutated
 
 from regzoo.data.tables import read_pairs
 from regzoo.errors import RegzooError
+from regzoo.hushed import hushed
 from regzoo.io.landmarks import read_landmarks, write_points
 from regzoo.io.surfaces import read_surface
 from regzoo.io.volumes import FORMATS as IMAGES
@@ -204,15 +206,19 @@ def main(count: int, seed: int) -> int:
             path, kind = kinds[name]
             path.write_bytes(damaged(sound[name], path.suffix, draw))
             begun = time.perf_counter()
-            try:
-                ended[by_python(path, kind)][name] += 1
-                asked = command(path, kind, folder) if i // len(kinds) % EVERY == 0 else []
-                if asked:
-                    commands += 1
-                    check_command(asked, path.read_bytes())
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is what is looked for
-                cause = error.__cause__ or error
-                ended["foreign"][f"{name}: {type(cause).__name__}: {' '.join(str(cause).split())[:200]}"] += 1
+            with hushed() as said, warnings.catch_warnings():
+                warnings.simplefilter("always")
+                try:
+                    ended[by_python(path, kind)][name] += 1
+                    asked = command(path, kind, folder) if i // len(kinds) % EVERY == 0 else []
+                    if asked:
+                        commands += 1
+                        check_command(asked, path.read_bytes())
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is what is looked for
+                    cause = error.__cause__ or error
+                    ended["foreign"][f"{name}: {type(cause).__name__}: {' '.join(str(cause).split())[:200]}"] += 1
+                if said():
+                    ended["foreign"][f"{name} on standard error: {' '.join(said().split())[:200]}"] += 1
             slowest = max(slowest, (time.perf_counter() - begun, name))
             path.write_bytes(sound[name])
     status = Path("/proc/self/status").read_text()  # Linux counts KiB

@@ -55,7 +55,8 @@ def read(path: Path, lps: bool) -> Surface:
     system = re.search(r"(?im)^comment.*\bSPACE\s*=\s*(RAS|LPS)\s*$", "\n".join(header))
     sign = -1.0 if (system[1].upper() == "LPS" if system else lps) else 1.0
     rows, rest = (_bytes if order else _letters)(order, vertex, elements[1:], body)
-    points = np.stack([rows[name].astype(np.float64) for name in "xyz"], axis=-1)
+    with np.errstate(invalid="ignore"):  # which is refused later
+        points = np.stack([rows[name].astype(np.float64) for name in "xyz"], axis=-1)
 
     def write(other: Path, moved: np.ndarray) -> None:
         content = _content(header, order, rows, moved * (sign, sign, 1.0), rest)

@@ -15,13 +15,14 @@ from regzoo.io.lps import FLIP, LPS
 from regzoo.io.reading import check_voxels
 from regzoo.io.transforms.dicom_whole import check_whole
 from regzoo.io.transforms.step import Format, Step
-from regzoo.io.volumes.dicom_header import read_header
+from regzoo.io.volumes.dicom_header import quiet, read_header
 
 _MATRIX, _FIELD = "1.2.840.10008.5.1.4.1.1.66.1", "1.2.840.10008.5.1.4.1.1.66.3"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _IDENTICAL = 1e-9
 
 
+@quiet()
 def _read(path: Path) -> list[Step]:
     data = read_header(path)
     kind = data.get("SOPClassUID")

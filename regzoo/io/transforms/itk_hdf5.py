@@ -16,7 +16,7 @@ from regzoo.io.transforms.step import Format, Step, check_count
 
 
 def _read(path: Path) -> list[Step]:
-    with opened(path, "transform") as file:
+    with opened(path, "transform", texts=True) as file:
         records = _records(file)
     return steps(records, path.name)
 

@@ -1,6 +1,7 @@
 """ITK's transform files in MATLAB's format: .mat, as ANTs writes its affine ones."""
 
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +26,15 @@ def _read(path: Path) -> list[Step]:
     data = io.BytesIO(path.read_bytes())
     if matfile_version(data)[0] != 0:  # later ones are packed, as small as their maker likes
         raise invalid(path.name, "MATLAB's version 4, as ITK writes it", "a later one", "Write .h5.")
-    names = [name for name, *_ in whosmat(data)]  # in which a name may stand twice
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of numbers in an order that it does not know
+        names, arrays = [name for name, *_ in whosmat(data)], loadmat(data)  # in names one may stand twice
     kinds = [name for name in names if name != "fixed"]
     if len(kinds) != 1 or names.count("fixed") != 1:
         raise ValueError(f"expected a transform and 'fixed', received {', '.join(names) or 'nothing'}")
     if is_composite(kinds[0]):
         advice = "ITK writes only the last one into .mat. Write .h5."
         raise invalid(path.name, "one transform", "a composite of which some are lost", advice)
-    arrays = loadmat(data)
     return steps([Record(kinds[0], *(_numbers(arrays[name]) for name in (kinds[0], "fixed")))], path.name)
 
 

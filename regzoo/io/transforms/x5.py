@@ -15,7 +15,7 @@ _KINDS = "a matrix (linear) or a field (nonlinear, densefield, displacements)"
 
 
 def _read(path: Path) -> list[Step]:
-    with opened(path, "transform") as file:
+    with opened(path, "transform", texts=True) as file:
         if file.attrs.get("Format") != "X5":
             raise ValueError("its Format is not X5")
         groups, found = member(file, "TransformGroup"), {}

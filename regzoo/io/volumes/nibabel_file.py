@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,14 +43,17 @@ def read_by(kind: type[SpatialImage], **files: Path) -> Iterator[SpatialImage]:
 
 @contextlib.contextmanager
 def _noted() -> Iterator[list[str]]:
-    """Gives what nibabel mends of a header, which it prints by itself and without the file's name."""
+    """Gives what nibabel mends of a header, or warns of: it says it by itself, without the file's name."""
     notes: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: notes.append(record.getMessage())
     with LoggingOutputSuppressor():
         logger.addHandler(handler)
         try:
-            yield notes
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                yield notes
+            notes += [str(each.message) for each in caught]
         finally:
             logger.removeHandler(handler)
 
