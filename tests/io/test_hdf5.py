@@ -153,7 +153,7 @@ def test_texts_in_a_damaged_heap_are_refused(tmp_path, suffix, index):
     data[start : start + 2] = index.to_bytes(2, "little")
     data[start + 8 : start + 16] = (0 if index == 0 else 2**64 - 16).to_bytes(8, "little")
     path.write_bytes(data)
-    with pytest.raises(InvalidError, match=rf"^a\{suffix} is not a readable transform.*its heap of texts takes \d+ bytes of 4080"):
+    with pytest.raises(InvalidError, match=rf"^a\{suffix} is not .*its heap of texts takes \d+ bytes of 4080"):
         Transform.load(path)
 
 
