@@ -1,7 +1,9 @@
 """Images that ITK reads: each voxel where SimpleITK says it is; and what is refused of them."""
 
 import re
+import struct
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -311,13 +313,45 @@ def test_what_itk_mends_of_a_header_is_said_of_its_file(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_strip_of_a_tiff_is_read_to_its_checksum(tmp_path):
+def test_pages_that_follow_each_other_without_end_are_refused(tmp_path):
+    """Libtiff takes minutes, or never ends, to count them."""
+    path = tmp_path / "a.tif"
+    PIL.fromarray(np.zeros((6, 10), "uint8")).save(path)
+    data = bytearray(path.read_bytes())
+    (start,) = struct.unpack("<L", data[4:8])
+    (count,) = struct.unpack("<H", data[start : start + 2])
+    for place, words in ((start, "its pages have no end"), (2**31, "its directory is cut")):
+        struct.pack_into("<L", data, start + 2 + 12 * count, place)
+        path.write_bytes(data)
+        with pytest.raises(InvalidError, match=words):
+            Image.read(path)
+    path.write_bytes(data[:4] + bytes(4) + data[8:])
+    with pytest.raises(InvalidError, match="it has no page"):
+        Image.read(path)
+
+
+def big_tiff(path, pixels):
+    """Writes a TIFF of 64-bit places, one packed strip; returns where that starts and how long it is."""
+    (rows, columns), packed = pixels.shape, zlib.compress(pixels.tobytes())
+    tags = [(256, 3, columns), (257, 3, rows), (258, 3, 8), (259, 3, 8), (262, 3, 1), (273, 16, 16), (277, 3, 1)]
+    tags += [(278, 3, rows), (279, 16, len(packed))]
+    head = b"II+\0" + struct.pack("<HHQ", 8, 0, 16 + len(packed))
+    entries = b"".join(struct.pack("<HHQQ", tag, kind, 1, value) for tag, kind, value in tags)
+    path.write_bytes(head + packed + struct.pack("<Q", len(tags)) + entries + bytes(8))
+    return 16, len(packed)
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_a_strip_of_a_tiff_is_read_to_its_checksum(tmp_path, big):
     """Libtiff does not look at it, and gives other voxels of a damaged strip."""
     path, pixels = tmp_path / "a.tif", np.random.default_rng(0).integers(0, 50, (64, 80)).astype("uint8")
-    PIL.fromarray(pixels).save(path, compression="tiff_adobe_deflate")
+    if big:
+        start, size = big_tiff(path, pixels)
+    else:
+        PIL.fromarray(pixels).save(path, compression="tiff_adobe_deflate")
+        with PIL.open(path) as opened:
+            (start,), (size,) = opened.tag_v2[273], opened.tag_v2[279]
     np.testing.assert_array_equal(Image.read(path).array[..., 0].T, pixels)
-    with PIL.open(path) as opened:
-        (start,), (size,) = opened.tag_v2[273], opened.tag_v2[279]
     sound = path.read_bytes()
     for place in np.random.default_rng(1).integers(0, 8 * size, 100):
         data = bytearray(sound)
