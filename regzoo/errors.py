@@ -2,11 +2,16 @@
 
 import difflib
 import math
+import re
 from collections.abc import Iterable
 
 
 class RegzooError(Exception):
     """An error that is the user's to mend: one line, shown without a traceback by the command line."""
+
+    def __str__(self) -> str:
+        """Returns the message, a space in place of ends of lines and other control characters, which names may have."""
+        return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", " ", str(self.args[0])) if self.args else ""
 
 
 class InvalidError(RegzooError, ValueError):
@@ -15,10 +20,6 @@ class InvalidError(RegzooError, ValueError):
 
 class MissingError(RegzooError, FileNotFoundError):
     """A file or a name that is not there."""
-
-    def __str__(self) -> str:
-        """Returns the message; the base class would print an errno."""
-        return str(self.args[0])
 
 
 def invalid(what: str, expected: str, received: object, advice: str = "") -> InvalidError:

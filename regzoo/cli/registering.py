@@ -13,7 +13,7 @@ from regzoo.cli.door import typed
 from regzoo.cli.machine import Device, Threads, take
 from regzoo.cli.options import Dicom, Json, Output, Quiet, Volume
 from regzoo.cli.output import print_dicom, print_result, print_table, visible
-from regzoo.io.files import check_writable
+from regzoo.io.files import check_apart, check_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,7 +150,7 @@ def register(
     images = _read(fixed, fixed_volume), _read(moving, moving_volume)
     if model is None and method is None:
         raise _print_candidates(*images)
-    save = _saving(output, gif, dicom, images, typed(ctx))
+    save = _saving(ctx, output, gif, dicom, images)
     take(device, threads)
     with shown(quiet):
         result = regzoo.register(
@@ -184,10 +184,11 @@ def _read(file: Path, volume: int | None) -> "Image":
 
 
 def _saving(
-    output: Path, gif: bool, dicom: Path | None, images: "tuple[Image, Image]", command: str
+    ctx: typer.Context, output: Path, gif: bool, dicom: Path | None, images: "tuple[Image, Image]"
 ) -> "Callable[[Result], None]":
     """Checks where a result goes, and returns what saves it, as DICOM too if that is asked for."""
     check_writable(output, folder=True)
+    check_apart(output, [each for each in ctx.params.values() if isinstance(each, Path)])
     series = None
     if dicom is not None:
         from regzoo.world.dicom_results import DicomResult
@@ -198,7 +199,7 @@ def _saving(
         series = DicomResult(dicom, fixed.file, fixed.grid, moving)
 
     def save(result: "Result") -> None:
-        result.facts["command"] = command
+        result.facts["command"] = typed(ctx)
         result.save(output, gif=gif)
         if series is not None:
             series.save(result.moved, result.transform)

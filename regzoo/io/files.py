@@ -112,6 +112,22 @@ def check_writable(path: str | os.PathLike, *, folder: bool) -> None:
         raise InvalidError(f"'{path}' cannot be written ({error.strerror}). Choose another place.") from None
 
 
+def check_apart(folder: Path, files: Iterable[Path]) -> None:
+    """Refuses a folder for a result that would take the place of what it is made of.
+
+    Args:
+        folder: The folder.
+        files: What is read; what is no file of a result may lie there.
+
+    Raises:
+        InvalidError: If one of them has the name of a result's file there.
+    """
+    for file in files:
+        real = Path(os.path.realpath(file))
+        if real.parent == Path(os.path.realpath(folder)) and real.name in (*OWN, "error.nii.gz", "report.png"):
+            raise invalid("output", f"another folder than that of {file}, which is read", folder, "Choose another.")
+
+
 LISTING = "result.json"
 """What a result's folder has when it is whole: with the sha256 of each other file under `files`."""
 OWN = ("transform.nii.gz", "transform.tfm", "transform.h5", "moved.nii.gz", "moved_labels.nii.gz", "moved.csv")
@@ -130,6 +146,8 @@ def check_listed(path: Path) -> None:
     Raises:
         InvalidError: If it is another, or the list is damaged or was not finished.
     """
+    if path.is_symlink():
+        check_listed(path.resolve())
     listing = path.parent / LISTING
     if not os.path.lexists(listing):
         return

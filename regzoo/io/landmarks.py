@@ -19,6 +19,8 @@ from regzoo.io.reading import ROWS_LIMIT, check_table
 
 _WORDS = ("name", "label", "description", "desc")
 """Columns of words."""
+_HEADER, _COLUMNS = 1000, 1000
+"""Lines before the first point of a .fcsv file, and columns, at most."""
 _DIRECTIONS = ("nx", "ny", "nz", "ow", "ox", "oy", "oz")
 """Columns of directions, which a transform turns: they are not true of points that were moved."""
 _POINT = "Decimals are written with a point."
@@ -140,6 +142,8 @@ class _Table:
             raise InvalidError(f"{path.name} is not a readable CSV file: {error}.") from error
         if len(self._rows) > ROWS_LIMIT:
             raise invalid(self.name, f"at most {ROWS_LIMIT} rows", "more")
+        if len(self.header) > _COLUMNS:
+            raise invalid(self.name, f"at most {_COLUMNS} columns", len(self.header))
         self.names = [name.lower() for name in self.header]
         twice = next((name for name in self.names if name and self.names.count(name) > 1), None)
         if twice is not None:
@@ -163,7 +167,7 @@ class _Table:
     def _slicer_header(self, file: TextIO) -> list[str]:
         """Reads the lines before the first point; they name the columns and the system."""
         told = {}
-        while len(told) < 2:
+        while len(told) < 2 and self._head < _HEADER:
             line, self._head = file.readline(), self._head + 1
             match = re.match(r"#\s*(CoordinateSystem|columns)\s*=(.*)", line)
             if match and match[1] in told:
@@ -173,6 +177,8 @@ class _Table:
             elif not line.startswith("#"):
                 expected = "the lines '# CoordinateSystem = LPS' (or RAS) and '# columns = id,x,y,z,...' at its start"
                 raise invalid(self.name, expected, line.strip()[:80] or "none")
+        if len(told) < 2:
+            raise invalid(self.name, f"its two lines within the first {_HEADER}", "none of them" if not told else "one")
         if told["CoordinateSystem"] not in _SYSTEMS:
             raise invalid(f"{self.name}: CoordinateSystem", "RAS or LPS", told["CoordinateSystem"])
         self.sign = _SYSTEMS[told["CoordinateSystem"]]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from regzoo.errors import InvalidError
+from regzoo.io.reading import check_file
 
 _CHUNK = 2**20
 _MOST_AFTER = 2**20
@@ -83,7 +84,8 @@ class Stream(io.BufferedIOBase):
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """Opens a file for reading: as it is, or, where it is compressed, as a `Stream`."""
+    """Opens a file for reading: as it is, or, where it is compressed, as a `Stream`; refuses pipes and devices."""
+    check_file(path)
     with path.open("rb") as file:
         start = file.read(4)
         file.seek(0)

@@ -46,8 +46,11 @@ def read_text(path: str | os.PathLike, limit: int) -> str:
     """
     path = Path(path)
     check_file(path)
-    with path.open("rb") as file:
-        data = file.read(limit + 1)
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise InvalidError(f"{path} cannot be read ({error.strerror}).") from None
     if len(data) > limit:
         raise invalid(str(path), f"at most {limit // 1024} KiB", f"{path.stat().st_size // 1024} KiB")
     return decoded(data, str(path))
@@ -125,10 +128,10 @@ def _place(error: yaml.YAMLError) -> str:
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict:
-    twice = _repeated([key for key, _ in pairs])
-    if twice is not None:
-        raise ValueError(f"'{twice}' is given twice")
-    return dict(pairs)
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"'{_repeated([key for key, _ in pairs])}' is given twice")
+    return found
 
 
 def _repeated(keys: list[str]) -> str | None:

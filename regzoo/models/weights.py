@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from regzoo.errors import InvalidError, RegzooError, invalid
 from regzoo.io.files import atomic_file
+from regzoo.io.reading import check_bytes, check_file
 from regzoo.schema.card import WEIGHTS
 
 Source = str | os.PathLike | bytes
@@ -56,6 +57,9 @@ def read(source: Source, prefix: str = "", name: str = WEIGHTS) -> tuple[dict[st
         InvalidError: If it is not a whole safetensors file, or has a digest that is not its own.
     """
     name = name if isinstance(source, bytes) else Path(source).name
+    if not isinstance(source, bytes):
+        check_file(Path(source))
+        check_bytes(name, Path(source).stat().st_size)
     try:
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
         values, told = parse(data), _metadata(data)

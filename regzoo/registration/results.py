@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from regzoo import progress
-from regzoo.io.files import LISTING, atomic_folder, check_writable, digests
+from regzoo.io.files import LISTING, atomic_folder, check_apart, check_writable, digests
 from regzoo.registration.report.animation import animation
 from regzoo.registration.report.page import page
 from regzoo.registration.report.picture import picture
@@ -86,6 +86,7 @@ class Result:
         """
         folder = Path(folder)
         check_writable(folder, folder=True)
+        check_apart(folder, [each.file for each in (self.fixed, self.moving) if each.file])
         files = self._contents()
         with atomic_folder(folder, LISTING, _SOMETIMES) as path:
             for name, content in files.items():

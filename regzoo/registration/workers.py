@@ -15,6 +15,8 @@ from regzoo.registration.pairs import Asked, Pair, Row, done, failed
 
 PATIENCE = 300.0
 """Seconds to wait for a scheduler that went away; one that was never there gets a tenth."""
+GROWTH = 2**31
+"""Bytes by which a worker may have grown since its first pair: XLA never frees what it compiled for a shape."""
 _one_at_a_time = threading.Lock()
 """A worker may have several threads; a backend computes one pair on all of its own."""
 
@@ -106,9 +108,26 @@ def _absolute(pair: Pair) -> Pair:
 
 
 def register_here(asked: Asked, pair: Pair, model: str | None) -> tuple[Row, bool]:
-    """Registers a pair, on a worker."""
+    """Registers a pair, on a worker, which then has its process started anew if that has grown."""
     with _one_at_a_time:
-        return done(asked, pair, functools.partial(_loaded, model, asked.model and asked.model["sha256"]))
+        outcome = done(asked, pair, functools.partial(_loaded, model, asked.model and asked.model["sha256"]))
+        worker = _distributed().get_worker()
+        # Without a nanny nobody would start the next process.
+        if worker.nanny and _resident() > _first() + GROWTH:
+            worker.loop.add_callback(worker.close_gracefully, restart=True, reason="its memory has grown")
+        return outcome
+
+
+@functools.cache
+def _first() -> int:
+    return _resident()
+
+
+def _resident() -> int:
+    """Returns how many bytes of memory this process has."""
+    import psutil  # which Dask needs too
+
+    return psutil.Process().memory_info().rss
 
 
 @functools.lru_cache(maxsize=1)

@@ -7,8 +7,8 @@ SIGKILL and started again, onto a disk that has room for half of the results (a 
 made larger.
 It prints seconds, and how the last two differ from the first.
 
-`KERAS_BACKEND=tensorflow python tests/tools/cohorts.py memory [PAIRS]` prints the memory of one process over pairs of
-different shapes, for a model and for a method.
+`KERAS_BACKEND=tensorflow python tests/tools/cohorts.py memory [PAIRS]` prints the memory of the larger of two workers
+over pairs of different shapes, for a model and for a method.
 
 `KERAS_BACKEND=tensorflow python tests/tools/cohorts.py cost HIPPOCAMPUS [PAIRS]` prints what a pair takes, of the
 processor's time and of the disk, and what a hundred thousand of them would.
@@ -203,7 +203,7 @@ def cost(home: Path, data: Path, count: int) -> None:
 
 
 def memory(home: Path, count: int) -> None:
-    """Prints the memory of this process over pairs of random shapes."""
+    """Prints the memory of the larger of two workers over pairs of random shapes."""
     draw, shapes = random.Random(0), []
     for number in range(count):
         shapes.append(tuple(draw.randint(24, 48) for _ in range(3)))
@@ -212,16 +212,20 @@ def memory(home: Path, count: int) -> None:
     table = [{"fixed": home / f"{n}.nii.gz", "moving": home / f"{(n + 1) % count}.nii.gz"} for n in range(count)]
     for name, how in {"model": {"model": MODEL}, "method": {"method": "affine,dvf", "iterations": 2}}.items():
         seen = []
-        regzoo.cohort(table, home / name, progress=lambda _, seen=seen: seen.append(resident()), **how)
-        marks = [seen[i] for i in range(0, count, max(1, count // 10))]
-        tell(f"{name}: MB after each tenth of {count} pairs: {' '.join(f'{mark:.0f}' for mark in [*marks, seen[-1]])}")
+        regzoo.cohort(table, home / name, workers=2, progress=lambda _, seen=seen: seen.append(resident()), **how)
+        marks = [max(seen[i : i + count // 10]) for i in range(0, count, count // 10)]
+        tell(f"{name}: MB at most in each tenth of {count} pairs: {' '.join(f'{mark:.0f}' for mark in marks)}")
 
 
 def resident() -> float:
-    """Returns how many MB of memory this process has."""
+    """Returns how many MB of memory the largest of this process's own has."""
     import psutil
 
-    return psutil.Process().memory_info().rss / 1e6
+    found = [0.0]
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append(process.memory_info().rss / 1e6)
+    return max(found)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from regzoo.errors import InvalidError
 from regzoo.world.images import Grid
 from regzoo.world.transforms import Transform
 
+NIFTI_NAME, MATRIX_NAME = "regzoo.io.volumes.nifti.save", "regzoo.io.transforms.itk_mat.write"
 FLIP = np.array([-1, -1, 1.0])
 TURN = affine(rotation(0.2, -0.1, 0.3) * (1.1, 0.95, 1.05), (3, -2, 5))
 SHAPE = (14, 12, 10)
@@ -83,6 +84,27 @@ def test_the_inverse_of_the_pair_undoes_its_field_alone(tmp_path):
     moved = by_itk(there, points)
     assert np.linalg.norm(moved - points, axis=1).mean() > 0.5
     np.testing.assert_allclose(by_itk(back, moved), points, atol=0.05)
+
+
+@pytest.mark.parametrize("failing", [NIFTI_NAME, MATRIX_NAME])
+def test_a_pair_that_is_not_written_whole_leaves_no_older_file_beside_new_ones(tmp_path, monkeypatch, failing):
+    ours = field_and_matrix("oblique")
+    ours.save(tmp_path / "s", form="ants")
+    assert len([*tmp_path.iterdir()]) == 3
+
+    def full(*_arguments):
+        raise OSError
+
+    monkeypatch.setattr(failing, full)
+    with pytest.raises(OSError):  # noqa: PT011 - which has no words
+        ours.save(tmp_path / "s", form="ants")
+    assert [path.name for path in tmp_path.iterdir()] == (["s1Warp.nii.gz"] if failing == MATRIX_NAME else [])
+
+
+def test_a_matrix_alone_leaves_no_older_field_of_the_prefix(tmp_path):
+    field_and_matrix("oblique").save(tmp_path / "s", form="ants")
+    Transform.linear(TURN).save(tmp_path / "s", form="ants")
+    assert [path.name for path in tmp_path.iterdir()] == ["s0GenericAffine.mat"]
 
 
 def test_a_composite_is_read_by_itk_within_a_thousandth_of_a_millimetre(tmp_path):

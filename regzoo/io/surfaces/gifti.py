@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import math
+import warnings
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,10 +33,14 @@ def read(path: Path, _lps: bool) -> Surface:
     """Reads a surface, whose points are in RAS."""
     data = path.read_bytes()
     _check_arrays(path.name, data)
-    file = nibabel.gifti.GiftiImage.from_bytes(data)  # which cannot name other files
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of an array without numbers
+        file = nibabel.gifti.GiftiImage.from_bytes(data)  # which cannot name other files
     found = file.get_arrays_from_intent(_POINTS)
     if len(found) != 1 or found[0].data.ndim != 2 or found[0].data.shape[1] != 3:
         raise invalid(path.name, "a surface with one set of points", f"{len(found)} of them")
+    if found[0].data.dtype.kind not in "iuf":
+        raise invalid(path.name, "points in real numbers", found[0].data.dtype)
     _check_world(path, found[0])
     return Surface(found[0].data.astype(np.float64), lambda other, points: _write(other, points, file))
 

@@ -3,6 +3,7 @@
 A comment `SPACE=LPS` or `SPACE=RAS`, as Slicer writes it, says how a file counts.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,8 @@ from regzoo.io.surfaces.surface import Surface
 
 _HEADER = 2**16
 """Bytes before the vertices."""
+_ROWS, _CELL = 2**22, 32
+"""Vertices, faces and the like together, twenty times those of a cortex at 1 mm; letters of a number."""
 _TYPES = {
     **dict.fromkeys(("char", "int8"), "i1"),
     **dict.fromkeys(("uchar", "uint8"), "u1"),
@@ -80,6 +83,8 @@ def _parsed(header: Sequence[str]) -> tuple[str, list[_Element]]:
             elements[-1] = replace(elements[-1], properties=(*elements[-1].properties, (_TYPES[kind], length, name)))
     if order is None or any(each.count < 0 for each in elements):
         raise ValueError("its header tells of no format, or of fewer rows than none")
+    if sum(each.count for each in elements) > _ROWS:
+        raise ValueError(f"it has more than {_ROWS} vertices and faces")
     return order, elements
 
 
@@ -119,12 +124,18 @@ def _length(order: str, elements: list[_Element], data: bytes) -> int:
 
 def _letters(_order: str, vertex: _Element, others: list[_Element], body: bytes) -> tuple[np.ndarray, bytes]:
     """Returns the vertices as a table of texts, and what follows them."""
+    if body.count(b"\n") > 2 * _ROWS:
+        raise ValueError("it has more lines than its header tells of")
     lines = [line for line in body.decode("ascii").splitlines() if line.strip()]
     if len(lines) != vertex.count + sum(each.count for each in others):
         raise ValueError("it is cut, or longer than its header tells")
     cells = [line.split() for line in lines[: vertex.count]]
     if any(len(row) != len(vertex.properties) for row in cells):
         raise ValueError("a vertex has not the numbers that its header tells of")
+    if max(map(len, itertools.chain.from_iterable(cells)), default=0) > _CELL:
+        raise ValueError(f"a number of a vertex has more than {_CELL} letters")
+    if any("_" in line for line in lines[: vertex.count]):  # which Python takes within a number
+        raise ValueError("a vertex has a '_' within a number")
     rows = np.array([tuple(row) for row in cells], [(name, "U32") for _, _, name in vertex.properties])
     return rows, "".join(f"{line}\n" for line in lines[vertex.count :]).encode()
 

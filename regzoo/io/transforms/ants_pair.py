@@ -8,23 +8,30 @@ from regzoo.io.transforms import itk_mat
 from regzoo.io.transforms.nifti_field import NIFTI
 from regzoo.io.transforms.step import Format
 
+_MATRIX, _FIELD, _INVERSE = "0GenericAffine.mat", "1Warp.nii.gz", "1InverseWarp.nii.gz"
+
 
 def _write_matrix(matrix: np.ndarray, prefix: Path) -> None:
-    itk_mat.write(matrix, _named(prefix, "0GenericAffine.mat"))
+    _clear(prefix)
+    itk_mat.write(matrix, _named(prefix, _MATRIX))
 
 
 def _write_both(matrix: np.ndarray, vectors: np.ndarray, affine: np.ndarray, prefix: Path) -> None:
-    _write_matrix(matrix, prefix)
-    NIFTI.write_field(vectors, affine, _named(prefix, "1Warp.nii.gz"))
+    _clear(prefix)
+    NIFTI.write_field(vectors, affine, _named(prefix, _FIELD))
+    itk_mat.write(matrix, _named(prefix, _MATRIX))
+
+
+def _clear(prefix: Path) -> None:
+    """Removes older files of the prefix, for one that is left beside new ones would be taken for one of them."""
+    for name in (_MATRIX, _INVERSE, _FIELD):
+        _named(prefix, name).unlink(missing_ok=True)
 
 
 def _write_inverse(vectors: np.ndarray | None, affine: np.ndarray, prefix: Path) -> None:
-    """Writes the inverse of the field alone, on its grid, as ANTs does; without one, an older file goes."""
-    path = _named(prefix, "1InverseWarp.nii.gz")
-    if vectors is None:
-        path.unlink(missing_ok=True)
-    else:
-        NIFTI.write_field(vectors, affine, path)
+    """Writes the inverse of the field alone, on its grid, as ANTs does, if there is one."""
+    if vectors is not None:
+        NIFTI.write_field(vectors, affine, _named(prefix, _INVERSE))
 
 
 def _named(prefix: Path, name: str) -> Path:

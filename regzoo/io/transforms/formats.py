@@ -59,7 +59,8 @@ def read_transform(path: Path, images: Images | None = None) -> list[Step]:
         InvalidError: If it is a folder, damaged, of another format or of a kind that regzoo does not apply.
     """
     check_file(path)
-    form = fsl.FSL if fsl.is_fsl(path) else by_suffix(path.name, FORMATS)
+    with readable(path, "transform"):
+        form = fsl.FSL if fsl.is_fsl(path) else by_suffix(path.name, FORMATS)
     if form is None and is_dicom(path):
         form = dicom_registration.REGISTRATION
     if form is None:

@@ -145,7 +145,7 @@ def _opened(path: Path) -> Iterator[Volume]:
     if not (within or series):
         check_listed(path)
     # A damaged affine is refused by Grid.
-    with readable(path), np.errstate(invalid="ignore", over="ignore"), form.open(path) as file:
+    with readable(path), np.errstate(all="ignore"), form.open(path) as file:
         yield file
 
 

@@ -55,9 +55,22 @@ def opened_by(name: str, path: Path) -> object:
     """
     reader = simpleitk().ImageFileReader()
     reader.SetImageIO(name)
-    reader.SetFileName(str(path))
+    reader.SetFileName(_name(path))
     _notes(reader)
     return reader
+
+
+def _name(path: Path) -> str:
+    """Returns a path as SimpleITK takes it: of another, it ends the process.
+
+    Raises:
+        InvalidError: If it has bytes that are no UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise invalid("name of a file", "UTF-8", ascii(str(path)), "Rename it.") from None
+    return str(path)
 
 
 def _notes(reader: object) -> list[str]:
@@ -169,7 +182,7 @@ def save(image: object, affine: np.ndarray, path: Path) -> None:
     image.SetDirection(direction.ravel())
     with atomic_file(path) as temporary:
         try:
-            sitk.WriteImage(image, str(temporary), useCompression=True)
+            sitk.WriteImage(image, _name(temporary), useCompression=True)
         except RuntimeError:  # whose text has ITK's source files and no reason
             raise OSError(errno.EIO, "not written whole; is the disk full?", str(path)) from None
 

@@ -50,7 +50,9 @@ def check_strips(path: Path) -> None:
         size = os.fstat(file.fileno()).st_size
         first, *_ = _pages(file, form, size)
         tags = _tags(file, form, first, size)
-        if not {*tags.get(_COMPRESSION, ())} & {*_DEFLATE}:
+        if _COMPRESSION not in tags:  # which is required; without it libtiff takes packed strips for pixels
+            raise ValueError("its directory does not tell how it is packed")
+        if not {*tags[_COMPRESSION]} & {*_DEFLATE}:
             return
         places, sizes = (next((tags[tag] for tag in some if tag in tags), ()) for some in (_OFFSETS, _SIZES))
         if not places or len(places) != len(sizes) or sum(sizes) > size:
