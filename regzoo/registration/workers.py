@@ -111,11 +111,15 @@ def register_here(asked: Asked, pair: Pair, model: str | None) -> tuple[Row, boo
     """Registers a pair, on a worker, which then has its process started anew if that has grown."""
     with _one_at_a_time:
         outcome = done(asked, pair, functools.partial(_loaded, model, asked.model and asked.model["sha256"]))
-        worker = _distributed().get_worker()
-        # Without a nanny nobody would start the next process.
-        if worker.nanny and _resident() > _first() + GROWTH:
-            worker.loop.add_callback(worker.close_gracefully, restart=True, reason="its memory has grown")
+        with contextlib.suppress(ValueError):  # called by no worker of Dask
+            renew(_distributed().get_worker())
         return outcome
+
+
+def renew(worker: object) -> None:
+    """Has a worker's process end and another one start, if it has grown and Dask has a nanny that starts it."""
+    if worker.nanny and _resident() > _first() + GROWTH:
+        worker.loop.add_callback(worker.close_gracefully, restart=True, reason="its memory has grown")
 
 
 @functools.cache

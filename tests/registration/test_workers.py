@@ -157,6 +157,18 @@ def test_a_worker_that_finds_another_model_by_the_name_says_so(images, tmp_path)
 
 
 @pytest.mark.parametrize(
+    ("nanny", "growth", "ends"), [("tcp://x", -1, True), (None, -1, False), ("tcp://x", 2**40, False)]
+)
+def test_a_worker_that_has_grown_is_started_anew(monkeypatch, nanny, growth, ends):
+    monkeypatch.setattr(workers, "GROWTH", growth)
+    asked = []
+    loop = SimpleNamespace(add_callback=lambda call, **options: asked.append((call, options["restart"])))
+    worker = SimpleNamespace(nanny=nanny, loop=loop, close_gracefully="close")
+    workers.renew(worker)
+    assert asked == ([("close", True)] if ends else [])
+
+
+@pytest.mark.parametrize(
     ("given", "told"),
     [({"workers": 0}, "workers: expected a number"), ({"workers": 2, "scheduler": "tcp://x"}, "one of the two")],
 )
