@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from regzoo.world.images import Image
+    from regzoo.world.images import Grid, Image
     from regzoo.world.transforms import Transform
 
 commands = typer.Typer()
@@ -158,11 +158,33 @@ def _warp_image(
     else:  # as register does
         if _looks_like_labels(image.array):
             typer.echo("note: INPUT holds few different integers. If it is a label map, pass --labels.", err=True)
-        moved = mapping.apply_image(image, grid, outside=float(image.array.min()))
+        moved = _moved(image, mapping, grid)
     for save in saved:
         save(moved)
     beyond = 1 - mapping.covered(grid)
-    return told + [f"{100 * beyond:.2g} % of the reference's voxels lie {_beyond(mapping)}."] * (beyond > 0)
+    told += [f"{100 * beyond:.3g} % of the reference's voxels lie {_beyond(mapping)}."] * (beyond > 0)
+    return told + _missed(source, image, mapping, reference, grid)
+
+
+def _moved(image: "Image", mapping: "Transform", grid: "Grid") -> "Image":
+    """Moves an image; around it stands its lowest value, of a series that of each volume, as if it were alone."""
+    from regzoo.world.images import Image
+
+    lowest = image.array.min((0, 1, 2))
+    if (lowest == lowest.min()).all():
+        return mapping.apply_image(image, grid, outside=float(lowest.min()))
+    moved = mapping.apply_image(Image(image.array - lowest, image.affine), grid, outside=0.0)
+    return Image(moved.array + lowest, grid.affine)
+
+
+def _missed(source: Path, image: "Image", mapping: "Transform", reference: Path, grid: "Grid") -> list[str]:
+    """Says that nothing of an image comes to lie on the reference, seen at some thousands of its voxels."""
+    steps = (slice(None, None, max(1, size // 32)) for size in grid.shape)
+    places = mapping.apply_points(grid.coordinates()[tuple(steps)].reshape(-1, 3))
+    if image.grid.covers(places).any():
+        return []
+    expected = "Is this transform, in this direction, one between these two images, and is their geometry right?"
+    return [f"no voxel of {reference.name} shows anything of {source.name}. {expected}"]
 
 
 def _saver(source: Path, image: "Image", labels: bool, output: Path) -> "Callable[[Image], None]":

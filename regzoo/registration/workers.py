@@ -47,12 +47,18 @@ def on_workers(
         patience = PATIENCE / 10
         while left:
             with _client(distributed, address, patience) as client:
+                restarted = False
                 for name, outcome in _outcomes(distributed, client, asked, [*left.values()], model):
+                    if isinstance(outcome, BaseException) and restarted:
+                        continue  # asked for again, for that may be why its workers died
                     pair = left.pop(name)
                     if isinstance(outcome, BaseException):  # its worker died, several times
-                        outcome = failed(asked, pair, outcome), False
-                    row, before = outcome
+                        outcome = failed(asked, pair, outcome), False, None
+                    row, before, large = outcome
                     yield row | {"fixed": str(pair.files.fixed), "moving": str(pair.files.moving)}, before
+                    if large and left:  # the pair that it has begun meanwhile begins anew
+                        restarted = True
+                        client.restart_workers([large], raise_for_error=False)
             patience = PATIENCE
 
 
@@ -73,7 +79,7 @@ def _local(distributed: object, workers: int) -> Iterator[str]:
 
     shared = threads(max(1, processors() // workers))
     # No limit of memory: a worker above one is paused, and one pair alone would wait for ever.
-    settings = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
+    settings = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": "127.0.0.1:0"}
     with (
         dask.config.set({"distributed.nanny.pre-spawn-environ": shared}),
         distributed.LocalCluster(**settings, silence_logs=logging.CRITICAL) as cluster,
@@ -107,19 +113,16 @@ def _absolute(pair: Pair) -> Pair:
     return dataclasses.replace(pair, files=dataclasses.replace(pair.files, **paths))
 
 
-def register_here(asked: Asked, pair: Pair, model: str | None) -> tuple[Row, bool]:
-    """Registers a pair, on a worker, which then has its process started anew if that has grown."""
+def register_here(asked: Asked, pair: Pair, model: str | None) -> tuple[Row, bool, str | None]:
+    """Registers a pair, on a worker; the last of the outcome is the worker's address if its process has grown."""
     with _one_at_a_time:
         outcome = done(asked, pair, functools.partial(_loaded, model, asked.model and asked.model["sha256"]))
-        with contextlib.suppress(ValueError):  # called by no worker of Dask
-            renew(_distributed().get_worker())
-        return outcome
+        return *outcome, grown(_distributed().get_worker())
 
 
-def renew(worker: object) -> None:
-    """Has a worker's process end and another one start, if it has grown and Dask has a nanny that starts it."""
-    if worker.nanny and _resident() > _first() + GROWTH:
-        worker.loop.add_callback(worker.close_gracefully, restart=True, reason="its memory has grown")
+def grown(worker: object) -> str | None:
+    """Returns a worker's address if its process has grown since its first pair, and Dask has a nanny to restart it."""
+    return worker.address if _resident() > _first() + GROWTH and worker.nanny else None
 
 
 @functools.cache

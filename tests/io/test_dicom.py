@@ -88,7 +88,7 @@ def test_of_several_series_one_is_chosen(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (drop(2), r"expected a whole series, received 1 missing slices between 1\.2\.3\.4-\d\.dcm and"),
+        (drop(2), r"expected a whole series, received 1 missing slice between 1\.2\.3\.4-\d\.dcm and"),
         (setting(2, ImagePositionPatient=place(STEP)), "expected one slice at each place, received two"),
         (setting(2, ImagePositionPatient=place(2.4 * STEP)), "expected slices in equal steps on one"),
         (setting(2, ImagePositionPatient=place(2 * STEP, 3)), "expected slices in equal steps on one line"),

@@ -133,7 +133,7 @@ def turned(data):
     [
         (without(1, "PlanePositionSequence"), r"place of ct\.dcm frame 2: expected 3 numbers \(0020,0032\), rec"),
         (placed(2, *ORIGIN), r"one slice at each place, received two at one place \(ct\.dcm frame 1, ct\.dcm frame 3"),
-        (placed(4, -30, 20.5, 100.25 + 5 * STEP), "a whole series, received 1 missing slices between ct.dcm frame 4"),
+        (placed(4, -30, 20.5, 100.25 + 5 * STEP), "a whole series, received 1 missing slice between ct.dcm frame 4"),
         (turned, "slices of one size, orientation and spacing, received ct.dcm frame 1 and ct.dcm frame 3, which"),
         (lambda data: data.PerFrameFunctionalGroupsSequence.pop(), "the place of each of its 5 frames, .* places of 4"),
     ],

@@ -71,7 +71,7 @@ class Rounds:
     CancelledError = KeyError
 
     def __init__(self, *fates):
-        self.fates, self.asked = [*fates], []
+        self.fates, self.asked, self.restarted = [*fates], [], []
 
     def Client(self, address, timeout, set_as_default):
         self.asked.append(timeout)
@@ -84,7 +84,10 @@ class Rounds:
             self.handed.append(pair.name)
             return _Future(fates[pair.name], {"pair": pair.name, "status": "done"})
 
-        client = SimpleNamespace(submit=submit, loop=None)
+        def restart_workers(addresses, raise_for_error):
+            self.restarted += addresses
+
+        client = SimpleNamespace(submit=submit, loop=None, restart_workers=restart_workers)
         return _Closing(client)
 
     def as_completed(self, futures, loop):
@@ -93,10 +96,10 @@ class Rounds:
 
 class _Future:
     def __init__(self, status, row):
-        self.status, self.row = status, row
+        self.status, self.row, self.worker = status.replace("grown", "finished"), row, "w" * (status == "grown") or None
 
     def result(self):
-        return self.row, False
+        return self.row, False, self.worker
 
     def exception(self):
         return MemoryError("x")
@@ -135,6 +138,14 @@ def test_what_a_scheduler_forgot_is_asked_of_the_next_one(asked, monkeypatch):
     assert cluster.asked == [workers.PATIENCE / 10, workers.PATIENCE, workers.PATIENCE]
 
 
+def test_a_worker_that_has_grown_is_restarted_and_what_died_with_it_asked_for_again(asked, monkeypatch):
+    cluster = Rounds({"x": "grown", "y": "error", "z": "finished"}, {"y": "grown"})
+    monkeypatch.setattr(workers, "_distributed", lambda: cluster)
+    rows = [row for row, _ in workers.on_workers(asked, PAIRS, None, 1, "tcp://here")]
+    assert [(row["pair"], row["status"]) for row in rows] == [("x", "done"), ("z", "done"), ("y", "done")]
+    assert cluster.restarted == ["w"]  # not after the last pair
+
+
 def test_a_scheduler_that_does_not_answer(asked, monkeypatch):
     monkeypatch.setattr(workers, "_distributed", lambda: Rounds(None))
     with pytest.raises(InvalidError, match=r"scheduler that answers, received tcp://here\. What is done stays done"):
@@ -147,25 +158,22 @@ def test_without_dask_the_line_that_installs_it(asked, monkeypatch):
         [*workers.on_workers(asked, PAIRS, None, 2, None)]
 
 
-def test_a_worker_that_finds_another_model_by_the_name_says_so(images, tmp_path):
+def test_a_worker_that_finds_another_model_by_the_name_says_so(images, tmp_path, monkeypatch):
     model = {"name": "constant-ddf", "version": "3", "sha256": "0" * 64}
     asked = Asked(tmp_path, model, None, {"refine": 0})
     pair = Pair("b_to_a", PairFiles(images / "a.nii.gz", images / "b.nii.gz"))
-    row, _ = workers.register_here(asked, pair, str(images / "model"))
+    monkeypatch.setattr("distributed.get_worker", lambda: SimpleNamespace(nanny=None))
+    row, *_ = workers.register_here(asked, pair, str(images / "model"))
     assert row["status"] == "failed"
     assert row["message"].startswith("model: expected constant-ddf 3 0000")
 
 
 @pytest.mark.parametrize(
-    ("nanny", "growth", "ends"), [("tcp://x", -1, True), (None, -1, False), ("tcp://x", 2**40, False)]
+    ("nanny", "growth", "told"), [("tcp://n", -1, True), (None, -1, False), ("tcp://n", 2**40, False)]
 )
-def test_a_worker_that_has_grown_is_started_anew(monkeypatch, nanny, growth, ends):
+def test_a_worker_says_when_it_has_grown(monkeypatch, nanny, growth, told):
     monkeypatch.setattr(workers, "GROWTH", growth)
-    asked = []
-    loop = SimpleNamespace(add_callback=lambda call, **options: asked.append((call, options["restart"])))
-    worker = SimpleNamespace(nanny=nanny, loop=loop, close_gracefully="close")
-    workers.renew(worker)
-    assert asked == ([("close", True)] if ends else [])
+    assert workers.grown(SimpleNamespace(nanny=nanny, address="tcp://w")) == ("tcp://w" if told else None)
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,8 @@ def read(path: Path, _lps: bool) -> Surface:
         raise invalid(path.name, "a surface with one set of points", f"{len(found)} of them")
     if found[0].data.dtype.kind not in "iuf":
         raise invalid(path.name, "points in real numbers", found[0].data.dtype)
-    _check_world(path, found[0])
-    return Surface(found[0].data.astype(np.float64), lambda other, points: _write(other, points, file))
+    remark = _checked_world(path, found[0])
+    return Surface(found[0].data.astype(np.float64), lambda other, points: _write(other, points, file), remark)
 
 
 def _write(path: Path, points: np.ndarray, like: GiftiImage) -> None:
@@ -94,13 +94,19 @@ class _Arrays:
                 raise ValueError("an array unpacks to more than its header tells of")
 
 
-def _check_world(path: Path, array: GiftiDataArray) -> None:
-    """Refuses points that lie elsewhere than in the scanner's coordinates, as those of FreeSurfer's own surfaces do."""
+def _checked_world(path: Path, array: GiftiDataArray) -> str:
+    """Returns what a file leaves open of where its points lie.
+
+    Raises:
+        InvalidError: If that is elsewhere than in the scanner's coordinates, as with FreeSurfer's own surfaces.
+    """
     system = array.coordsys
-    if nibabel.nifti1.xform_codes.niistring[system.dataspace] == _SCANNER:
-        return
+    name = nibabel.nifti1.xform_codes.niistring[system.dataspace]
+    if name == _SCANNER:
+        return ""
     centre = [float(array.meta.get(f"VolGeomC_{axis}", 0)) for axis in "RAS"]
     moved = system.xform is not None and not np.allclose(system.xform, np.eye(4))
     if moved or any(centre):
         received = f"points in a system of their own, of which the scanner's is {'xform' if moved else centre} away"
         raise invalid(path.name, "points in scanner coordinates", received, "Convert it: mris_convert --to-scanner.")
+    return f"the file says of its points' system no more than {name}. regzoo takes RAS mm of the scanner."

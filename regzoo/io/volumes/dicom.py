@@ -89,7 +89,7 @@ def _chosen(path: Path) -> list[tuple[Path, object]]:
     if not found and not path.is_dir():
         raise MissingError(f"{path} does not exist.")
     if not found:
-        raise invalid(str(path), "an image file, or a folder with the slices of a DICOM series", "a folder without")
+        raise invalid(str(path), "an image file, or a folder with the slices of a DICOM series", "a folder without one")
     told = "; ".join(f"{uid} ({_described(each)})" for uid, each in found.items())
     if path.exists():
         if len(found) > 1:
@@ -179,7 +179,12 @@ def _check_steps(name: str, slices: list[Slice], heights: np.ndarray) -> None:
     between = f"between {slices[far].name} and {slices[far + 1].name}"
     missing = round(gaps[far] / usual) - 1
     if abs(gaps[far] - usual) > _APART * usual and missing > 0 and abs(gaps[far] / usual - missing - 1) < 0.1:
-        raise invalid(name, "a whole series", f"{missing} missing slices {between}", "Export the series again.")
+        raise invalid(
+            name,
+            "a whole series",
+            f"{missing} missing slice{'s' * (missing > 1)} {between}",
+            "Export the series again.",
+        )
     places = np.array([each.place for each in slices])
     even = places[0] + np.linspace(0, 1, len(places))[:, None] * (places[-1] - places[0])
     if np.linalg.norm(places - even, axis=1).max() > _APART * usual:

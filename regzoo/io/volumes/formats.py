@@ -47,7 +47,7 @@ def read_image(
     """
     with _opened(path) as file:
         array = checked_array(shown(path), file, labels=labels, volume=volume, series=series)
-        return array, _affine(file, spacing), file.remark
+        return array, _affine(file, spacing), "" if file.affine is None and spacing else file.remark
 
 
 def checked_array(

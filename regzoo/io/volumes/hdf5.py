@@ -29,8 +29,11 @@ def _open(path: Path) -> Iterator[Volume]:
         yield _volume(array(file, path.name))
 
 
+_OPEN = "an HDF5 dataset says nothing of millimetres. regzoo takes 1 mm a voxel, the axes to run along R, A, S."
+
+
 def _volume(found: h5py.Dataset) -> Volume:
-    return Volume(found.shape, found.dtype, None, sliced(found), most(found), order="C", held=held(found))
+    return Volume(found.shape, found.dtype, None, sliced(found), most(found), _OPEN, order="C", held=held(found))
 
 
 HDF5 = Format(_open)
