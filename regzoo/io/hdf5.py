@@ -121,11 +121,21 @@ def numbers(name: str, found: h5py.Dataset, dtype: np.dtype, taken: int = 0) -> 
     return filled(found, "C", dtype)
 
 
+def _told_length(found: h5py.Dataset) -> int:
+    """Returns how long a text of any length says that it is: HDF5 takes the memory before it looks for it."""
+    place = found.id.get_offset()
+    if place is None:  # no text that lies in one piece, as each program writes it
+        return _TEXT + 1
+    with Path(found.file.filename).open("rb") as file:
+        file.seek(place)
+        return int.from_bytes(file.read(4), "little")
+
+
 def text(group: h5py.Group, key: str) -> str:
     """Returns one text that a group holds itself under a key; errors as for `array`, and for anything else."""
     found = array(group, key)
     kind = h5py.check_string_dtype(found.dtype)
-    if math.prod(found.shape) != 1 or kind is None or (kind.length or 0) > _TEXT:
+    if math.prod(found.shape) != 1 or kind is None or (kind.length or _told_length(found)) > _TEXT:
         raise invalid(f"{Path(group.file.filename).name}: {key}", "one text", f"{found.shape} of {found.dtype}")
     value = np.atleast_1d(found[()])[0].decode()
     if len(value) > _TEXT:

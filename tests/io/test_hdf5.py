@@ -157,6 +157,18 @@ def test_texts_in_a_damaged_heap_are_refused(tmp_path, suffix, index):
         Transform.load(path)
 
 
+def test_a_text_that_says_it_is_huge_takes_no_memory(tmp_path):
+    path = tmp_path / "a.h5"
+    Transform.linear(np.diag([1.1, 1, 1, 1])).save(path)
+    with h5py.File(path) as file:
+        place = file["TransformGroup/0/TransformType"].id.get_offset()
+    data = path.read_bytes()
+    assert int.from_bytes(data[place : place + 4], "little") == len("AffineTransform_double_3_3")
+    path.write_bytes(data[:place] + (2**32 - 5).to_bytes(4, "little") + data[place + 4 :])
+    with pytest.raises(InvalidError, match="TransformType: expected one text"):
+        Transform.load(path)
+
+
 def test_a_heap_that_is_cut_or_of_another_length(tmp_path):
     path = tmp_path / "a.x5"
     Transform.linear(np.diag([1.1, 1, 1, 1])).save(path)
