@@ -46,10 +46,13 @@ def evaluate(
     record: Annotated[
         bool, typer.Option("--record", help="Write the figures of --split on the card too; MODEL is a folder.")
     ] = False,
+    no_reports: Annotated[
+        bool, typer.Option("--no-reports", help="Write no index.html and no report of each pair: some seconds a pair.")
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Register many pairs and score them. Prints a table over all pairs and writes a row for each."""
+    """Register many pairs and score them. Prints a table over all pairs, writes a row and a report for each."""
     if [pairs is not None, split is not None, check].count(True) != 1:
         raise typer.BadParameter("Give one of --pairs, --split and --check.")
     check_writable(output, folder=True)
@@ -59,7 +62,8 @@ def evaluate(
     if record and (split is None or entry.source != "folder"):
         raise typer.BadParameter("--record goes with --split and a model's folder, such as runs/x.")
     records = _pairs(entry, pairs, split, data)
-    found = regzoo.evaluate(entry, records, alignment=alignment, progress=None if quiet else _print_progress)
+    reports, hear = None if check or no_reports else output, None if quiet else _print_progress
+    found = regzoo.evaluate(entry, records, alignment=alignment, reports=reports, progress=hear)
     found.save(output)
     if record:
         found.record(entry.folder, split, f"regzoo evaluate {found.model['name']} --split {split} --data FOLDER")
@@ -74,7 +78,8 @@ def evaluate(
     if doubtful:
         typer.echo(f"warning: {doubtful} of {len(found.rows)} pairs have warnings; see scores.csv", err=True)
     if not quiet:
-        typer.echo(f"Written to {output}: scores.csv, summary.json", err=True)
+        pages = ", index.html" if reports else ""
+        typer.echo(f"Written to {output}: scores.csv, summary.json{pages}", err=True)
 
 
 def _pairs(entry: "hub.Entry", pairs: Path | None, split: str | None, data: Path | None) -> list:

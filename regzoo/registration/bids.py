@@ -14,7 +14,7 @@ from regzoo.io.files import LISTING, atomic_file, atomic_folder, check_writable
 from regzoo.io.tsv import write_tsv
 from regzoo.io.yaml_json import parse_json, read_text
 from regzoo.models import zoo
-from regzoo.registration.evaluation import figures
+from regzoo.registration.figures import figures
 from regzoo.registration.pairs import Row, in_words
 from regzoo.registration.register import register
 from regzoo.registration.results import Result

@@ -16,7 +16,11 @@ from regzoo.hub import cards
 from regzoo.io.files import atomic_file, atomic_folder
 from regzoo.io.yaml_json import parse_json, read_text
 from regzoo.models import zoo
+from regzoo.registration.figures import VOLUME, figures
+from regzoo.registration.pairs import pair_names
 from regzoo.registration.register import register
+from regzoo.registration.report.overview import NAME as INDEX
+from regzoo.registration.report.overview import overview
 from regzoo.schema.card import Score
 from regzoo.world.alignment import Alignment
 
@@ -113,12 +117,10 @@ class Evaluation:
         return list(dict.fromkeys(key for row in self.rows for key in row))
 
 
-_VOLUME = ("folds", "folded_volume", "sdlogj", "sdlogj_l2r", "squeezed", "stretched")
-"""What the field does to volume."""
 # The figures that a card shows: overlap and distances both ways, regularity, and the time.
 _ON_CARD = re.compile(
     rf"(dice|hd95)(_forward|_inverse|_\d+)?_after|tre(_inverse)?_after|centroid_after|inverse_residual|"
-    rf"{'|'.join(_VOLUME)}|network_seconds"
+    rf"{'|'.join(VOLUME)}|network_seconds"
 )
 _LABEL = re.compile(r"(dice|hd95)_\d+_after")
 _LABELS_ON_CARD = 16
@@ -158,6 +160,7 @@ def evaluate(
     pairs: str | os.PathLike | Sequence[PairFiles | Mapping[str, str | os.PathLike | None]],
     *,
     alignment: Alignment | None = None,
+    reports: str | os.PathLike | None = None,
     progress: Callable[[int, int, dict], None] | None = None,
 ) -> Evaluation:
     """Registers every pair and scores it.
@@ -167,6 +170,8 @@ def evaluate(
         pairs: A CSV file (see `read_pairs`), or its records; a record may be a dict whose keys are those of the CSV's
             header, with paths.
         alignment: How to start; None: as the model was trained.
+        reports: Folder for `index.html`, a page over all pairs, the worst first, and a folder with the report of each,
+            MOVING_to_FIXED; None: none. They take some seconds a pair.
         progress: Called after each pair with how many are done, how many there are, and the row.
 
     Returns:
@@ -188,45 +193,24 @@ def evaluate(
     """
     records = read_pairs(pairs) if isinstance(pairs, str | os.PathLike) else pair_records(pairs)
     model = zoo.load(model)
-    rows = []
-    for number, record in enumerate(records, start=1):
+    rows, listed = [], []
+    for number, (record, name) in enumerate(zip(records, pair_names(records), strict=True), start=1):
         try:
             result = register(model=model, alignment=alignment, error=False, **record.sources())
         except RegzooError as error:
             raise InvalidError(f"pair {number}, {record.moving} -> {record.fixed}: {error}") from error
         row = {"fixed": record.fixed.name, "moving": record.moving.name, **figures(result.facts)}
+        if reports is not None:
+            result.save_report(Path(reports) / name)
+            listed.append(row | {"pair": name, "status": "done", "warnings": len(result.facts["warnings"])})
         if number == 1 < len(records):  # while the network is compiled, its time says nothing of the others
             row = {key: value for key, value in row.items() if not key.endswith("_seconds")}
         rows.append(row)
         if progress:
             progress(number, len(records), rows[-1])
+    if reports is not None:
+        overview(listed, Path(reports) / INDEX)
     return Evaluation({"name": model.card.name, "version": model.card.version}, tuple(rows))
-
-
-def _ways(name: str) -> tuple[str, ...]:
-    """Names a figure, which is the mean of both ways, or for points that of the map; and the figure each way."""
-    return name, f"{name}_forward", f"{name}_inverse"
-
-
-def figures(facts: Mapping) -> dict[str, float]:
-    """Returns the figures of one registration, of what `result.json` holds, under flat names."""
-    row: dict[str, float] = {}
-    for when in ("before", "after"):
-        scores = facts["scores"][when]
-        if "ncc" in scores:
-            row[f"ncc_{when}"] = scores["ncc"]
-        for name in ("dice", "hd95", "centroid"):
-            row |= {f"{way}_{when}": scores[f"mean_{way}"] for way in _ways(name) if way in scores}
-            row |= {f"{name}_{label}_{when}": value for label, value in scores.get(name, {}).items()}
-        row |= {f"{way}_{when}": scores[way]["mean"] for way in _ways("tre") if way in scores}
-    row |= {key: value for key, value in facts.get("jacobian", {}).items() if key in _VOLUME}
-    if "inverse_residual" in scores:
-        row |= {"inverse_residual": scores["inverse_residual"]["mean"]}
-    error = facts.get("error")
-    row |= {"error": error["mean"], "error_bound": error["bound"]} if error else {}
-    seconds = facts["seconds"]
-    row |= {f"{step}_seconds": seconds[step] for step in ("network", "warp") if step in seconds}
-    return row | {"warnings": " ".join(facts["warnings"])}
 
 
 def _spread(values: np.ndarray) -> dict[str, float]:

@@ -12,7 +12,7 @@ from regzoo.io.files import LISTING, atomic_file, digests
 from regzoo.io.provenance import provenance
 from regzoo.io.yaml_json import parse_json, read_text
 from regzoo.models import RegistrationModel
-from regzoo.registration.evaluation import figures
+from regzoo.registration.figures import figures
 from regzoo.registration.register import register
 from regzoo.schema.result import ImageResult
 from regzoo.schema.strict import validate

@@ -92,14 +92,23 @@ class Result:
             for name, content in files.items():
                 content.save(path / name)
             with clock(self.facts["seconds"], "picture"):
-                shown = Shown(self)
-                picture(shown, path / "report.png")
-                page(shown, path / "report.html")
-                if gif:
-                    animation(shown, path / "report.gif")
+                self._draw(path, gif)
             text = json.dumps(plain(self.facts) | {"files": digests(path)}, indent=2, allow_nan=False) + "\n"
             (path / LISTING).write_text(text, encoding="utf-8")
         return folder
+
+    def save_report(self, folder: str | os.PathLike) -> Path:
+        """Writes report.png and report.html alone, which keep no image by itself; returns the folder."""
+        with atomic_folder(folder) as path:
+            self._draw(path, gif=False)
+        return Path(folder)
+
+    def _draw(self, path: Path, gif: bool) -> None:
+        shown = Shown(self)
+        picture(shown, path / "report.png")
+        page(shown, path / "report.html")
+        if gif:
+            animation(shown, path / "report.gif")
 
     def save_dicom(self, folder: str | os.PathLike) -> Path:
         """Writes the moved image as a DICOM series, and the transform as a registration object; extra `dicom`.

@@ -125,7 +125,15 @@ class TestModels:
         rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}
         assert rows["dice_1_after"] == ["0.75", "0", "0.75", "1"]
         assert rows["tre_after"][0] == "4"
-        assert {path.name for path in (files / "scores").iterdir()} == {"scores.csv", "summary.json"}
+        names = {"moving_to_fixed", "fixed_to_moving"}
+        written = {"scores.csv", "summary.json", "index.html"}
+        assert {path.name for path in (files / "scores").iterdir()} == written | names
+        for name in names:
+            assert {path.name for path in (files / "scores" / name).iterdir()} == {"report.png", "report.html"}
+        text = (files / "scores" / "index.html").read_text(encoding="utf-8")
+        assert all(f"{name}/report.html" in text and f"{name}/report.png" in text for name in names)
+        assert call("evaluate", str(home / "model"), *pairs, "-o", "bare", "--no-reports")[0] == 0
+        assert {path.name for path in (files / "bare").iterdir()} == {"scores.csv", "summary.json"}
         assert "1/2 moving.nii.gz -> fixed.nii.gz dice_before 0.625 dice_after 0.375" in err
 
     def test_evaluate_a_split_of_the_recipe(self, home, files):
