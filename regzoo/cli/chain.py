@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from regzoo.world.transforms import Transform
 
 HELP = (
-    "Transform file: .nii.gz, .nii, .h5, .tfm, .txt, .mat, .lta, .x5, .mha or .nrrd; [FILE,1] is its inverse, as ANTs "
-    "writes it. Of several, a point of fixed space goes through the first one first."
+    "Transform file: .nii.gz, .nii, .h5, .hdf5, .tfm, .txt, .mat, .lta, .x5, .mha, .mhd, .nrrd or .dcm; [FILE,1] is "
+    "its inverse, as ANTs writes it. Of several, a point of fixed space goes through the first one first."
 )
 
 

@@ -21,6 +21,14 @@ from regzoo.registration.results import Result
 
 VERSION = "1.10.0"
 """Of BIDS."""
+_NOT_OF_BIDS = "*.html\n*_xfm.h5\n*_xfm.json\ngroup_*.tsv\n"
+"""What a derivatives' folder has beside files that BIDS has rules for: transforms are a proposal (BEP 14) so far."""
+_README = """\
+Images registered to a template by regzoo: of each image, in its subject's folder, the image as it lies on the template
+(space-LABEL_desc-moved), the transform that moves it there (from-SUFFIX_to-LABEL_mode-image_xfm.h5, a file of ITK that
+ANTs reads too) with what was done and how well it fits in the JSON file beside it, and here a page to look at it
+(sub-LABEL_SUFFIX.html).
+"""
 _FACTS_LIMIT = 2**24
 _SUFFIX = re.compile(r"[A-Za-z0-9]+")
 
@@ -72,7 +80,7 @@ def participants(
         try:
             result = register(target, image, loaded, method=method)
             result.facts["command"] = command
-            _write(result, image.relative_to(dataset), output, suffix, space)
+            _write(result, dataset, image.relative_to(dataset), output, suffix, space)
         except Exception as error:  # noqa: BLE001 - whatever it is, the other subjects are to be registered
             row |= {"status": "failed", "message": in_words(error)}
         rows.append(row)
@@ -145,9 +153,20 @@ def _describe(dataset: Path, output: Path) -> None:
         "DatasetLinks": {"raw": dataset.absolute().as_uri()},
     }
     write_json(output / "dataset_description.json", facts)
+    for name, text in {".bidsignore": _NOT_OF_BIDS, "README": _README}.items():
+        with atomic_file(output / name) as file:
+            file.write_text(text, encoding="utf-8", newline="\n")
 
 
-def _write(result: Result, image: Path, output: Path, suffix: str, space: str) -> None:
+def _about(image: Path, space: str) -> dict[str, object]:
+    """Returns what BIDS wants to be told of a moved image; its skull is there unless its own JSON file says so."""
+    sidecar = image.with_name(f"{image.name.partition('.')[0]}.json")
+    told = parse_json(read_text(sidecar, _FACTS_LIMIT), str(sidecar)) if sidecar.is_file() else {}
+    words = f"{image.name}, sampled once on the grid of {space}"
+    return {"Description": words, "SkullStripped": told.get("SkullStripped") is True}
+
+
+def _write(result: Result, dataset: Path, image: Path, output: Path, suffix: str, space: str) -> None:
     """Writes what belongs to an image; the JSON file of the transform comes last: with it, the others are there."""
     if result.transform is None:
         raise InvalidError("A conditional model gives no transform. Choose a model that does.")
@@ -162,7 +181,7 @@ def _write(result: Result, image: Path, output: Path, suffix: str, space: str) -
         with atomic_folder(output / image.parent, f"{xfm}.json") as path:
             (path / f"{moved}.nii.gz").write_bytes((kept / "moved.nii.gz").read_bytes())
             result.transform.save(path / f"{xfm}.h5")
-            write_json(path / f"{moved}.json", common)
+            write_json(path / f"{moved}.json", common | _about(dataset / image, space))
             del facts["files"]  # their names are others here
             describe_xfm(path / f"{xfm}.h5", common | {"Regzoo": facts})
 

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,7 @@ def home(tmp_path_factory):
         path.parent.mkdir(parents=True)
         image.save(path)
     path.write_bytes(b"none")
+    (home / "raw" / "sub-01" / "anat" / "sub-01_run-2_T1w.json").write_text('{"SkullStripped": true}')
     return home
 
 
@@ -70,6 +73,8 @@ def test_names_and_what_they_hold(home, told):
     assert facts["Sources"] == ["bids:raw:sub-02/ses-a/anat/sub-02_ses-a_T1w.nii.gz"]
     assert (facts["From"], facts["To"]) == ("T1w", "Tiny")
     assert facts["Regzoo"]["inputs"]["moving"]["sha256"] == sha256(image.file)
+    about = [json.loads(path.read_text()) for path in sorted((home / "out").rglob("*_desc-moved_T1w.json"))]
+    assert [each["SkullStripped"] for each in about] == [True, False]
     description = json.loads((home / "out" / "dataset_description.json").read_text())
     assert description["DatasetType"] == "derivative"
     assert description["GeneratedBy"] == [{"Name": "regzoo", "Version": regzoo.__version__}]
@@ -111,3 +116,13 @@ def test_templates_by_file_and_by_label(home, tmp_path, monkeypatch):
     assert find_template("Tiny", "T1w") == (path, "Tiny")
     with pytest.raises(MissingError, match=r"no such file, and no tpl-Tiny_res-01_T2w\.nii\.gz in "):
         find_template(Path("Tiny"), "T2w")
+
+
+@pytest.mark.skipif(shutil.which("bids-validator-deno") is None, reason="needs pip install bids-validator-deno")
+def test_the_validator_of_bids_finds_no_error(home, told):
+    assert run("bids", str(home / "raw"), str(home / "out"), "group")[0] == 0
+    command = ["bids-validator-deno", str(home / "out"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    issues = json.loads(done.stdout)["issues"]["issues"]
+    assert [each["code"] for each in issues if each["severity"] == "error"] == []
+    assert any(each["severity"] == "warning" for each in issues)  # authors: it looked
