@@ -1,22 +1,23 @@
-"""What C and C++ libraries say on standard error, kept from the user."""
+"""What libraries say while a file is read, in C and C++ on standard error or as Python's warnings: kept, not shown."""
 
 import contextlib
 import os
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 _LOCK = threading.RLock()
-"""Two threads that each put back what they found would leave the stream of the second in place for good."""
+"""Two threads that each put back what they found would leave what the second one set in place for good."""
 
 
 @contextlib.contextmanager
 def hushed() -> Iterator[Callable[[], str]]:
-    """Keeps what is written on standard error meanwhile, by any thread; yields what gives it.
+    """Keeps what is written on standard error meanwhile, by any thread and by Python too; yields what gives it.
 
-    Only for calls of such a library: a warning of Python's would be lost.
+    Only for calls of a library in C or C++.
     """
     with _LOCK, _place() as told:
         try:
@@ -24,12 +25,22 @@ def hushed() -> Iterator[Callable[[], str]]:
         except OSError:  # a process without one
             yield str
             return
-        os.dup2(told.fileno(), 2)
         try:
+            os.dup2(told.fileno(), 2)
             yield lambda: _text(told)
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[list[str]]:
+    """Keeps Python's warnings meanwhile, of any thread; yields their texts, which are there at the end."""
+    texts: list[str] = []
+    with _LOCK, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield texts
+        texts += [str(each.message) for each in caught]
 
 
 def _place() -> BinaryIO:

@@ -2,8 +2,11 @@
 
 import os
 import threading
+import warnings
 
-from regzoo.hushed import hushed
+import pytest
+
+from regzoo.hushed import hushed, noted
 
 
 def test_what_is_written_is_given_and_not_shown(capfd):
@@ -50,3 +53,19 @@ def test_no_place_for_a_file(monkeypatch, capfd):
         os.write(2, b"lost\n")
         assert said() == ""
     assert capfd.readouterr().err == ""
+
+
+def test_warnings_of_threads_are_kept_and_shown_again_afterwards():
+    def work():
+        for _ in range(100):
+            with noted() as texts:
+                warnings.warn("mended", stacklevel=1)
+            assert "mended" in texts
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with pytest.warns(UserWarning, match="seen"):
+        warnings.warn("seen", stacklevel=1)

@@ -9,7 +9,7 @@ import regzoo
 from regzoo.cli.door import typed
 from regzoo.cli.options import Json, Output
 from regzoo.cli.output import print_result, print_table
-from regzoo.io.files import check_writable
+from regzoo.io.files import check_apart, check_writable
 
 commands = typer.Typer()
 
@@ -66,6 +66,7 @@ def register_points(
 ) -> None:
     """Register MOVING points to FIXED ones. Writes the transform (fixed to moving space), moved points and figures."""
     check_writable(output, folder=True)
+    check_apart(output, [fixed, moving, *(each for each in (fixed_points, moving_points) if each)])
     given = {"trim": trim, "max_distance": max_distance, "outliers": outliers, "beta": beta, "lam": lam}
     result = regzoo.register_points(
         fixed,

@@ -178,10 +178,20 @@ def _moved(image: "Image", mapping: "Transform", grid: "Grid") -> "Image":
 
 
 def _missed(source: Path, image: "Image", mapping: "Transform", reference: Path, grid: "Grid") -> list[str]:
-    """Says that nothing of an image comes to lie on the reference, seen at some thousands of its voxels."""
-    steps = (slice(None, None, max(1, size // 32)) for size in grid.shape)
-    places = mapping.apply_points(grid.coordinates()[tuple(steps)].reshape(-1, 3))
-    if image.grid.covers(places).any():
+    """Says that nothing of an image comes to lie on the reference."""
+    import numpy as np
+
+    def shows(*voxels: np.ndarray) -> bool:
+        """Tells whether one of these voxels shows the image, each axis' given by themselves."""
+        places = np.stack(np.meshgrid(*voxels, indexing="ij"), -1).reshape(-1, 3)
+        places = places @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+        return bool(image.grid.covers(mapping.apply_points(places)).any())
+
+    rows, *others = (np.arange(size) for size in grid.shape)
+    # Some of them tell at once of nearly all images, else plane by plane.
+    if shows(*(axis[:: max(1, len(axis) // 16)] for axis in (rows, *others))):
+        return []
+    if any(shows(rows[i : i + 1], *others) for i in rows):
         return []
     expected = "Is this transform, in this direction, one between these two images, and is their geometry right?"
     return [f"no voxel of {reference.name} shows anything of {source.name}. {expected}"]

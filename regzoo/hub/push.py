@@ -4,13 +4,11 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from regzoo.errors import InvalidError, RegzooError, invalid
 from regzoo.hub import cards, guard, lookup, remote, store
 from regzoo.hub.address import Address, parse
-from regzoo.hub.guard import Answer
 from regzoo.io.yaml_json import dump_yaml
 from regzoo.schema.card import Card
 from regzoo.schema.licences import UNKNOWN, expected
@@ -126,14 +124,12 @@ def push(package: Package, private: bool) -> Address:
                 address.repo, operations, commit_message=card.id, parent_commit=head and head.commit
             ).oid
 
-    with remote.reported(address, _PATIENCE):
-        return address.at(_within(package, commit))
-
-
-def _within(package: Package, call: Callable[[], Answer]) -> Answer:
-    """Asks, and gives up after as long as a package may take."""
     most = _PATIENCE + guard.deadline(sum(package.sizes().values()))
-    return guard.within(str(package.address), most, call)
+    try:
+        with remote.reported(address, _PATIENCE):
+            return address.at(guard.within(str(address), most, commit))
+    except remote.TransportError as error:
+        raise remote.TransportError(f"{error} Look there first: what was sent may have arrived.") from None
 
 
 def _derived(card: Card) -> dict:
@@ -183,7 +179,8 @@ def _check_on_hub(package: Package) -> None:
     question = {"content": package.files[cards.README].decode(), "repoType": "model"}
     with remote.reported(package.address, _PATIENCE):
         try:
-            _within(package, lambda: remote.asked("POST", "/api/validate-yaml", json=question))
+            most = _PATIENCE + guard.deadline()
+            guard.within(str(package.address), most, lambda: remote.asked("POST", "/api/validate-yaml", json=question))
         except BadRequestError as error:
             told = " ".join(str(error.server_message or error).split())[:500]
             raise InvalidError(f"{package.address}: the hub does not take this card: {told}") from None

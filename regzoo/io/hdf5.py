@@ -136,7 +136,11 @@ def text(group: h5py.Group, key: str) -> str:
     found = array(group, key)
     kind = h5py.check_string_dtype(found.dtype)
     if math.prod(found.shape) != 1 or kind is None or (kind.length or _told_length(found)) > _TEXT:
-        raise invalid(f"{Path(group.file.filename).name}: {key}", "one text", f"{found.shape} of {found.dtype}")
+        raise invalid(
+            f"{Path(group.file.filename).name}: {key}",
+            f"one text in one piece, of at most {_TEXT} letters",
+            f"{found.shape} of {found.dtype}",
+        )
     value = np.atleast_1d(found[()])[0].decode()
     if len(value) > _TEXT:
         raise invalid(f"{Path(group.file.filename).name}: {key}", f"at most {_TEXT} letters", len(value))

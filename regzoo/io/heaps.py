@@ -34,14 +34,14 @@ def _length(data: mmap.mmap) -> int:
 
 
 def _check(data: mmap.mmap, start: int, length: int) -> None:
-    head = 8 + length
-    size = int.from_bytes(data[start + 8 : start + head], "little")
+    head = 8 + -(-length // 8) * 8
+    size = int.from_bytes(data[start + 8 : start + 8 + length], "little")
     place, end = start + head, start + size
     if end > len(data):
         raise ValueError(f"its heap of texts has {size} bytes, of {len(data) - start}")
     while place + head <= end:  # what is too small for an object is free
         index = int.from_bytes(data[place : place + 2], "little")
-        taken = int.from_bytes(data[place + 8 : place + head], "little")
+        taken = int.from_bytes(data[place + 8 : place + 8 + length], "little")
         room = head + -(-taken // 8) * 8 if index else taken
         if not 0 < room <= end - place:
             raise ValueError(f"an object of its heap of texts takes {room} bytes of {end - place}")

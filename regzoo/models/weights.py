@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from regzoo.errors import InvalidError, RegzooError, invalid
 from regzoo.io.files import atomic_file
-from regzoo.io.reading import check_bytes, check_file
+from regzoo.io.reading import BYTES_LIMIT, check_file
 from regzoo.schema.card import WEIGHTS
 
 Source = str | os.PathLike | bytes
@@ -59,7 +59,8 @@ def read(source: Source, prefix: str = "", name: str = WEIGHTS) -> tuple[dict[st
     name = name if isinstance(source, bytes) else Path(source).name
     if not isinstance(source, bytes):
         check_file(Path(source))
-        check_bytes(name, Path(source).stat().st_size)
+        if Path(source).stat().st_size > BYTES_LIMIT:
+            raise invalid(name, f"at most {BYTES_LIMIT} bytes", Path(source).stat().st_size)
     try:
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
         values, told = parse(data), _metadata(data)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import regzoo
 from regzoo.cache import expanded
-from regzoo.errors import InvalidError, MissingError, invalid
+from regzoo.errors import InvalidError, MissingError, RegzooError, invalid
 from regzoo.io.bids_names import describe_xfm, write_json
 from regzoo.io.files import LISTING, atomic_file, atomic_folder, check_writable
 from regzoo.io.tsv import write_tsv
@@ -154,16 +154,29 @@ def _describe(dataset: Path, output: Path) -> None:
     }
     write_json(output / "dataset_description.json", facts)
     for name, text in {".bidsignore": _NOT_OF_BIDS, "README": _README}.items():
-        with atomic_file(output / name) as file:
-            file.write_text(text, encoding="utf-8", newline="\n")
+        if not (output / name).exists():  # one may be its owner's
+            with atomic_file(output / name) as file:
+                file.write_text(text, encoding="utf-8", newline="\n")
 
 
-def _about(image: Path, space: str) -> dict[str, object]:
-    """Returns what BIDS wants to be told of a moved image; its skull is there unless its own JSON file says so."""
-    sidecar = image.with_name(f"{image.name.partition('.')[0]}.json")
-    told = parse_json(read_text(sidecar, _FACTS_LIMIT), str(sidecar)) if sidecar.is_file() else {}
+def _about(dataset: Path, image: Path, suffix: str, space: str) -> dict[str, object]:
+    """Returns what BIDS wants to be told of a moved image; its skull is there unless a JSON file of its own says so.
+
+    That is the one beside it or, as BIDS has it inherit, one of its suffix alone in a folder above.
+    """
+    names = [image.with_name(f"{image.name.partition('.')[0]}.json")]
+    names += [folder / f"{suffix}.json" for folder in image.parents]
+    stripped = [told["SkullStripped"] for name in names if "SkullStripped" in (told := _told(dataset / name))]
     words = f"{image.name}, sampled once on the grid of {space}"
-    return {"Description": words, "SkullStripped": told.get("SkullStripped") is True}
+    return {"Description": words, "SkullStripped": stripped[:1] == [True]}
+
+
+def _told(sidecar: Path) -> dict:
+    """Returns what a JSON file says; nothing if it cannot be read, for the image can."""
+    try:
+        return parse_json(read_text(sidecar, _FACTS_LIMIT), str(sidecar))
+    except RegzooError:
+        return {}
 
 
 def _write(result: Result, dataset: Path, image: Path, output: Path, suffix: str, space: str) -> None:
@@ -181,7 +194,7 @@ def _write(result: Result, dataset: Path, image: Path, output: Path, suffix: str
         with atomic_folder(output / image.parent, f"{xfm}.json") as path:
             (path / f"{moved}.nii.gz").write_bytes((kept / "moved.nii.gz").read_bytes())
             result.transform.save(path / f"{xfm}.h5")
-            write_json(path / f"{moved}.json", common | _about(dataset / image, space))
+            write_json(path / f"{moved}.json", common | _about(dataset, image, suffix, space))
             del facts["files"]  # their names are others here
             describe_xfm(path / f"{xfm}.h5", common | {"Regzoo": facts})
 

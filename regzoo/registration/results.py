@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from regzoo import progress
+from regzoo.errors import invalid
 from regzoo.io.files import LISTING, atomic_folder, check_apart, check_writable, digests
 from regzoo.registration.report.animation import animation
 from regzoo.registration.report.page import page
@@ -99,9 +100,12 @@ class Result:
 
     def save_report(self, folder: str | os.PathLike) -> Path:
         """Writes report.png and report.html alone, which keep no image by itself; returns the folder."""
+        folder = Path(folder)
+        if (folder / LISTING).exists():
+            raise invalid("folder", "one without a result, whose files it lists", folder, "Choose another.")
         with atomic_folder(folder) as path:
             self._draw(path, gif=False)
-        return Path(folder)
+        return folder
 
     def _draw(self, path: Path, gif: bool) -> None:
         shown = Shown(self)

@@ -56,9 +56,11 @@ def on_workers(
                         outcome = failed(asked, pair, outcome), False, None
                     row, before, large = outcome
                     yield row | {"fixed": str(pair.files.fixed), "moving": str(pair.files.moving)}, before
-                    if large and left:  # the pair that it has begun meanwhile begins anew
+                    # The pair that it has begun meanwhile begins anew; a cluster's workers may work for others too.
+                    if large and left and not scheduler:
                         restarted = True
-                        client.restart_workers([large], raise_for_error=False)
+                        with contextlib.suppress(KeyError, OSError, RuntimeError, ValueError):  # it has gone by itself
+                            client.restart_workers([large], timeout=30, raise_for_error=False)
             patience = PATIENCE
 
 

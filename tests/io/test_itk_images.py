@@ -1,8 +1,10 @@
 """Images that ITK reads: each voxel where SimpleITK says it is; and what is refused of them."""
 
+import os
 import re
 import struct
 import sys
+import threading
 import zlib
 from pathlib import Path
 
@@ -375,3 +377,22 @@ def test_a_file_that_cannot_be_written_whole_is_not_left(tmp_path, monkeypatch, 
         Image(np.random.default_rng(0).random(SHAPE), WORLDS["oblique"]).save(path)
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
     assert path.read_bytes() == before
+
+
+def test_what_others_say_meanwhile_is_no_fault_of_the_image_and_is_not_lost(tmp_path, capfd):
+    path = write(tmp_path / "a.nrrd")
+    end = threading.Event()
+
+    def speak():
+        while not end.wait(0.001):
+            os.write(2, b"another thread\n")
+
+    thread = threading.Thread(target=speak)
+    thread.start()
+    try:
+        for _ in range(20):
+            assert Image.read(path).remark == ""
+    finally:
+        end.set()
+        thread.join()
+    assert set(capfd.readouterr().err.splitlines()) == {"another thread"}

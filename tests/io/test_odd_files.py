@@ -49,7 +49,7 @@ def test_weights_without_end_are_not_read(tmp_path):
         weights.read(tmp_path / "w.safetensors")
     with (tmp_path / "sparse").open("wb") as file:
         file.truncate(2**40)
-    with pytest.raises(InvalidError, match="sparse: expected a file that takes at most"):
+    with pytest.raises(InvalidError, match="sparse: expected at most"):
         weights.read(tmp_path / "sparse")
 
 
@@ -158,8 +158,8 @@ HEADER = (
     [
         (HEADER.format(1, "") + "1.00000000000000000000000000000000000000e2 2 3\n", "more than 32 letters"),
         (HEADER.format(1, "") + "1_0 2 3\n", "a '_' within a number"),
-        (HEADER.format(1, "element face 9999999\nproperty list uchar int v\n") + "1 2 3\n", "more than 4194304"),
-        (HEADER.format(1, "") + "1 2 3\n" + "\n" * 9_000_000, "more lines than its header tells of"),
+        (HEADER.format(1, "element face 99999999\nproperty list uchar int v\n") + "1 2 3\n", "more than 16777216"),
+        (HEADER.format(1, "") + "1 2 3\n" + "\n" * 34_000_000, "more lines than its header tells of"),
     ],
 )
 def test_a_ply_of_odd_numbers_or_too_many_rows_is_refused(tmp_path, text, words):

@@ -101,10 +101,12 @@ def test_a_pair_that_is_not_written_whole_leaves_no_older_file_beside_new_ones(t
     assert [path.name for path in tmp_path.iterdir()] == (["s1Warp.nii.gz"] if failing == MATRIX_NAME else [])
 
 
-def test_a_matrix_alone_leaves_no_older_field_of_the_prefix(tmp_path):
+def test_a_matrix_alone_goes_beside_no_older_field_of_the_prefix(tmp_path):
     field_and_matrix("oblique").save(tmp_path / "s", form="ants")
-    Transform.linear(TURN).save(tmp_path / "s", form="ants")
-    assert [path.name for path in tmp_path.iterdir()] == ["s0GenericAffine.mat"]
+    before = (tmp_path / "s0GenericAffine.mat").read_bytes()
+    with pytest.raises(InvalidError, match=r"prefix: expected one without a field, .* received .*s1Warp\.nii\.gz"):
+        Transform.linear(TURN).save(tmp_path / "s", form="ants")
+    assert (tmp_path / "s0GenericAffine.mat").read_bytes() == before
 
 
 def test_a_composite_is_read_by_itk_within_a_thousandth_of_a_millimetre(tmp_path):

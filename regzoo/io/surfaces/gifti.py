@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import copy
 import math
-import warnings
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ import numpy as np
 from nibabel.gifti.util import gifti_encoding_codes
 
 from regzoo.errors import invalid
+from regzoo.hushed import noted
 from regzoo.io.files import atomic_file
 from regzoo.io.numbers import whole
 from regzoo.io.reading import check_bytes
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _LARGEST_NUMBER = 8
 """Bytes, at most, of a number in an array."""
+_OPEN = "the file does not say in which system its points are. regzoo takes RAS mm of the scanner."
 _POINTS, _SCANNER = "NIFTI_INTENT_POINTSET", "NIFTI_XFORM_SCANNER_ANAT"
 
 
@@ -33,9 +34,10 @@ def read(path: Path, _lps: bool) -> Surface:
     """Reads a surface, whose points are in RAS."""
     data = path.read_bytes()
     _check_arrays(path.name, data)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # of an array without numbers
+    with noted() as warned:
         file = nibabel.gifti.GiftiImage.from_bytes(data)  # which cannot name other files
+    if any("no data" in text for text in warned):
+        raise ValueError("it has an array without numbers")
     found = file.get_arrays_from_intent(_POINTS)
     if len(found) != 1 or found[0].data.ndim != 2 or found[0].data.shape[1] != 3:
         raise invalid(path.name, "a surface with one set of points", f"{len(found)} of them")
@@ -109,4 +111,4 @@ def _checked_world(path: Path, array: GiftiDataArray) -> str:
     if moved or any(centre):
         received = f"points in a system of their own, of which the scanner's is {'xform' if moved else centre} away"
         raise invalid(path.name, "points in scanner coordinates", received, "Convert it: mris_convert --to-scanner.")
-    return f"the file says of its points' system no more than {name}. regzoo takes RAS mm of the scanner."
+    return _OPEN if name == "NIFTI_XFORM_UNKNOWN" else ""

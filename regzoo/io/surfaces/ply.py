@@ -17,8 +17,8 @@ from regzoo.io.surfaces.surface import Surface
 
 _HEADER = 2**16
 """Bytes before the vertices."""
-_ROWS, _CELL = 2**22, 32
-"""Vertices, faces and the like together, twenty times those of a cortex at 1 mm; letters of a number."""
+_ROWS, _LETTERS, _CELL = 2**24, 2**22, 32
+"""Vertices, faces and the like together, at most; vertices in letters; letters of a number."""
 _TYPES = {
     **dict.fromkeys(("char", "int8"), "i1"),
     **dict.fromkeys(("uchar", "uint8"), "u1"),
@@ -124,6 +124,8 @@ def _length(order: str, elements: list[_Element], data: bytes) -> int:
 
 def _letters(_order: str, vertex: _Element, others: list[_Element], body: bytes) -> tuple[np.ndarray, bytes]:
     """Returns the vertices as a table of texts, and what follows them."""
+    if vertex.count > _LETTERS:
+        raise ValueError(f"it has more than {_LETTERS} vertices in letters; write it in bytes")
     if body.count(b"\n") > 2 * _ROWS:
         raise ValueError("it has more lines than its header tells of")
     lines = [line for line in body.decode("ascii").splitlines() if line.strip()]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from regzoo.errors import invalid
 from regzoo.io.transforms import itk_mat
 from regzoo.io.transforms.nifti_field import NIFTI
 from regzoo.io.transforms.step import Format
@@ -12,7 +13,9 @@ _MATRIX, _FIELD, _INVERSE = "0GenericAffine.mat", "1Warp.nii.gz", "1InverseWarp.
 
 
 def _write_matrix(matrix: np.ndarray, prefix: Path) -> None:
-    _clear(prefix)
+    older = [path for name in (_FIELD, _INVERSE) if (path := _named(prefix, name)).exists()]
+    if older:  # which would be taken for a part of this transform
+        raise invalid("prefix", "one without a field, for this transform has none", older[0], "Choose another.")
     itk_mat.write(matrix, _named(prefix, _MATRIX))
 
 

@@ -1,12 +1,12 @@
 """ITK's transform files in MATLAB's format: .mat, as ANTs writes its affine ones."""
 
 import io
-import warnings
 from pathlib import Path
 
 import numpy as np
 
 from regzoo.errors import invalid
+from regzoo.hushed import noted
 from regzoo.io.files import atomic_file
 from regzoo.io.transforms import itk_linear
 from regzoo.io.transforms.itk_kinds import Record, is_composite, steps
@@ -26,9 +26,10 @@ def _read(path: Path) -> list[Step]:
     data = io.BytesIO(path.read_bytes())
     if matfile_version(data)[0] != 0:  # later ones are packed, as small as their maker likes
         raise invalid(path.name, "MATLAB's version 4, as ITK writes it", "a later one", "Write .h5.")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # of numbers in an order that it does not know
+    with noted() as warned:
         names, arrays = [name for name, *_ in whosmat(data)], loadmat(data)  # in names one may stand twice
+    if any("corrupt" in text for text in warned):
+        raise ValueError("its numbers are in an order that SciPy does not know")
     kinds = [name for name in names if name != "fixed"]
     if len(kinds) != 1 or names.count("fixed") != 1:
         raise ValueError(f"expected a transform and 'fixed', received {', '.join(names) or 'nothing'}")

@@ -1,12 +1,12 @@
 """The header of a DICOM file by pydicom, the extra `itk`; what it says of a person is told to nobody."""
 
 import contextlib
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from regzoo.errors import RegzooError, invalid
+from regzoo.hushed import noted
 from regzoo.io.extras import needed
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -65,6 +65,5 @@ def _is_whole(data: Any, size: int) -> bool:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Hides what pydicom warns of: it names values of the header, which may be those of a person."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with noted():
         yield

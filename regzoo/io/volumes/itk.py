@@ -4,6 +4,7 @@ import contextlib
 import errno
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,11 @@ from regzoo.io.lps import LPS
 from regzoo.io.volumes import itk_header
 from regzoo.io.volumes.volume import Format, Volume
 
+_VOICES = re.compile(
+    r"WARNING: In |\w+ \(0x[0-9a-f]+\): |Meta\w+: |Uncompress failed|.* required and not defined|libpng \w+: "
+    r"|_?TIFF\w+: |\[nrrd\]|LZW|ZIP|Deflate|JPEG|Fax|PackBits"
+)
+"""How lines begin that ITK, MetaIO, libpng, libtiff and NrrdIO say."""
 _TYPES = ("UInt8", "Int8", "UInt16", "Int16", "UInt32", "Int32", "UInt64", "Int64", "Float32", "Float64")
 
 
@@ -37,14 +43,25 @@ def _told() -> Iterator[Callable[[], list[str]]]:
     Raises:
         ValueError: With the reason.
     """
-    with hushed() as said:
-        try:
-            yield lambda: said().splitlines()
-        except RuntimeError as error:
-            text = str(error).split("ERROR: ")[-1]
-            # MetaIO says what is wrong there, and nothing of it in the error, which ends in C's last one.
-            reason = said() if "Reason: " in text and said() else text
-            raise ValueError(" ".join(re.sub(r"\w+\(0x[0-9a-f]+\): *", "", reason).split())) from error
+    others: list[str] = []
+    try:
+        with hushed() as said:
+
+            def lines() -> list[str]:
+                return [line for line in said().splitlines() if _VOICES.match(line)]
+
+            try:
+                yield lines
+            except RuntimeError as error:
+                text = str(error).split("ERROR: ")[-1]
+                # MetaIO says what is wrong there, and nothing of it in the error, which ends in C's last one.
+                reason = " ".join(lines()) if "Reason: " in text and lines() else text
+                raise ValueError(" ".join(re.sub(r"\w+\(0x[0-9a-f]+\): *", "", reason).split())) from error
+            finally:
+                others += [line for line in said().splitlines() if line and not _VOICES.match(line)]
+    finally:
+        for line in others:  # of other threads
+            sys.stderr.write(f"{line}\n")
 
 
 def opened_by(name: str, path: Path) -> object:
@@ -126,7 +143,7 @@ def _volume(reader: object, head: itk_header.Header) -> Volume:
         return _Pixels(pixels(reader), bool(kind.shape))
 
     held = math.prod(shape) * kind.itemsize
-    said = f"the header is faulty, ITK says: {notes[0]}" if notes else ""
+    said = f"the header is faulty, ITK says: {notes[0].rstrip('.')}." if notes else ""
     remark = " ".join(filter(None, (said, head.remark)))
     return Volume(shape, kind, LPS if head.picture else affine_of(reader), values, head.most, remark, held=held)
 

@@ -3,15 +3,15 @@
 import contextlib
 import logging
 import math
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from nibabel.fileholders import FileHolder
-from nibabel.imageglobals import LoggingOutputSuppressor, logger
+from nibabel.imageglobals import logger
 from nibabel.spatialimages import SpatialImage
 
+from regzoo.hushed import noted
 from regzoo.io.streams import Stream, most, opened
 from regzoo.io.volumes.forms import REPAIRS, remark
 from regzoo.io.volumes.volume import Volume, sliced
@@ -31,7 +31,7 @@ def read_by(kind: type[SpatialImage], **files: Path) -> Iterator[SpatialImage]:
         streams = {name: stack.enter_context(opened(path)) for name, path in files.items()}
         holders = {name: FileHolder(str(files[name]), stream) for name, stream in streams.items()}
         # Tried on a stream, a memory map reads all of it before it fails.
-        with _noted() as notes:
+        with _mended() as notes:
             image = kind.from_file_map(holders, mmap=not isinstance(streams["image"], Stream))
         image.extra[REPAIRS] = notes
         yield image
@@ -42,20 +42,22 @@ def read_by(kind: type[SpatialImage], **files: Path) -> Iterator[SpatialImage]:
 
 
 @contextlib.contextmanager
-def _noted() -> Iterator[list[str]]:
+def _mended() -> Iterator[list[str]]:
     """Gives what nibabel mends of a header, or warns of: it says it by itself, without the file's name."""
     notes: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: notes.append(record.getMessage())
-    with LoggingOutputSuppressor():
-        logger.addHandler(handler)
+
+    def keep(record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.WARNING:
+            notes.append(record.getMessage())
+        return record.levelno < logging.WARNING
+
+    with noted() as warned:
+        logger.addFilter(keep)
         try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                yield notes
-            notes += [str(each.message) for each in caught]
+            yield notes
         finally:
-            logger.removeHandler(handler)
+            logger.removeFilter(keep)
+    notes += warned
 
 
 def affine_of(image: SpatialImage) -> np.ndarray:
