@@ -220,7 +220,7 @@ def test_surfaces_in_other_coordinates_or_formats_are_refused(home):
     surface("shifted.surf.gii", given, "NIFTI_XFORM_TALAIRACH", np.diag([1.0, 1, 1.1, 1]))
     assert "expected points in scanner coordinates" in run("warp", "shifted.surf.gii", *options)[2]
     surface("plain.surf.gii", given, "NIFTI_XFORM_UNKNOWN")
-    assert run("warp", "plain.surf.gii", *options)[2].startswith("warning: plain.surf.gii: the file says of its")
+    assert run("warp", "plain.surf.gii", *options)[2].startswith("warning: plain.surf.gii: the file does not say")
     (home / "s.stl").write_text("solid\n")
     told = run("warp", "s.stl", *options)[2]
     assert told == ("error: s.stl: expected a surface (.gii or .ply), received 's.stl'. Convert it first.\n")

@@ -1,6 +1,7 @@
 """A cohort on several workers is the cohort of one."""
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -68,7 +69,7 @@ def test_two_processes_of_this_machine(images, tmp_path):
 class Rounds:
     """Stands for `distributed`: in each round, the pairs' fates by name; a client that it refuses fails."""
 
-    CancelledError = KeyError
+    CancelledError, gone = KeyError, False
 
     def __init__(self, *fates):
         self.fates, self.asked, self.restarted = [*fates], [], []
@@ -84,7 +85,9 @@ class Rounds:
             self.handed.append(pair.name)
             return _Future(fates[pair.name], {"pair": pair.name, "status": "done"})
 
-        def restart_workers(addresses, raise_for_error):
+        def restart_workers(addresses, timeout, raise_for_error):
+            if self.gone:
+                raise KeyError(addresses[0])
             self.restarted += addresses
 
         client = SimpleNamespace(submit=submit, loop=None, restart_workers=restart_workers)
@@ -139,11 +142,22 @@ def test_what_a_scheduler_forgot_is_asked_of_the_next_one(asked, monkeypatch):
 
 
 def test_a_worker_that_has_grown_is_restarted_and_what_died_with_it_asked_for_again(asked, monkeypatch):
-    cluster = Rounds({"x": "grown", "y": "error", "z": "finished"}, {"y": "grown"})
+    monkeypatch.setattr(workers, "_local", lambda *_: nullcontext("tcp://here"))
+    for scheduler, restarted in {None: ["w"], "tcp://there": []}.items():  # whose workers are others' too
+        fates = {"x": "grown", "y": "error" if restarted else "finished", "z": "finished"}
+        cluster = Rounds(fates, {"y": "grown"})
+        monkeypatch.setattr(workers, "_distributed", lambda cluster=cluster: cluster)
+        rows = [row for row, _ in workers.on_workers(asked, PAIRS, None, 1, scheduler)]
+        assert {(row["pair"], row["status"]) for row in rows} == {("x", "done"), ("z", "done"), ("y", "done")}
+        assert cluster.restarted == restarted  # not after the last pair
+
+
+def test_a_worker_that_is_gone_before_its_restart_stops_nothing(asked, monkeypatch):
+    cluster = Rounds({"x": "grown", "y": "finished", "z": "finished"})
+    cluster.gone = True
     monkeypatch.setattr(workers, "_distributed", lambda: cluster)
-    rows = [row for row, _ in workers.on_workers(asked, PAIRS, None, 1, "tcp://here")]
-    assert [(row["pair"], row["status"]) for row in rows] == [("x", "done"), ("z", "done"), ("y", "done")]
-    assert cluster.restarted == ["w"]  # not after the last pair
+    monkeypatch.setattr(workers, "_local", lambda *_: nullcontext("tcp://here"))
+    assert len([*workers.on_workers(asked, PAIRS, None, 1, None)]) == 3
 
 
 def test_a_scheduler_that_does_not_answer(asked, monkeypatch):

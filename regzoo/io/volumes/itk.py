@@ -20,8 +20,8 @@ from regzoo.io.volumes import itk_header
 from regzoo.io.volumes.volume import Format, Volume
 
 _VOICES = re.compile(
-    r"WARNING: In |\w+ \(0x[0-9a-f]+\): |Meta\w+: |Uncompress failed|.* required and not defined|libpng \w+: "
-    r"|_?TIFF\w+: |\[nrrd\]|LZW|ZIP|Deflate|JPEG|Fax|PackBits"
+    r"WARNING: In |\w+ \(0x[0-9a-f]+\): |Meta\w+: |Uncompress failed|.* required and not defined|.* defined prior to "
+    r"|\s*ideal = |libpng \w+: |_?TIFF\w+: |\[nrrd\]|LZW|ZIP|Deflate|JPEG|Fax|PackBits"
 )
 """How lines begin that ITK, MetaIO, libpng, libtiff and NrrdIO say."""
 _TYPES = ("UInt8", "Int8", "UInt16", "Int16", "UInt32", "Int32", "UInt64", "Int64", "Float32", "Float64")
