@@ -1,8 +1,10 @@
 """Runs the checks: style, rooms, and the tests under each backend; what a part took is printed.
 
-`python tests/run.py [--all] [pytest arguments]`: with `--all`, the tests marked slow follow.
+`python tests/run.py [--all] [pytest arguments]`: with `--all`, the tests marked slow follow; with
+`--slow-within MINUTES` they alone are run, under one backend after the other, of which none begins later than that.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -37,17 +39,28 @@ def test(backend: str, chosen: str, rest: list[str]) -> tuple[bool, float, str]:
     return run(f"{backend}, {chosen}", *command, KERAS_BACKEND=backend, PYTHONUTF8="1", **threads, **flags)
 
 
-def main(arguments: list[str]) -> int:
+def main() -> int:
+    started, parser = time.perf_counter(), argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--slow-within", type=float)
+    asked, rest = parser.parse_known_args()
+    alone, most = asked.slow_within is not None, 60 * (asked.slow_within or 0)
     # What is written without a look at backends runs under torch, which compiles nothing; later under TensorFlow too.
     chosen = {"torch": "not slow", "jax": "backend and not slow", "tensorflow": "backend and not slow"}
     later = {"torch": "slow", "jax": "backend and slow", "tensorflow": "(backend and slow) or not (backend or slow)"}
-    rest = [each for each in arguments if each != "--all"]
-    parts = [
-        run("style", str(BIN / "ruff"), "check", "."),
-        run("format", str(BIN / "ruff"), "format", "--check", "."),
-        run("rooms", str(BIN / "lint-imports"), "--no-cache"),
-        *(test(*part, rest) for kind in (chosen, later)[: 1 + ("--all" in arguments)] for part in kind.items()),
-    ]
+    parts = []
+    if not alone:
+        parts += [
+            run("style", str(BIN / "ruff"), "check", "."),
+            run("format", str(BIN / "ruff"), "format", "--check", "."),
+            run("rooms", str(BIN / "lint-imports"), "--no-cache"),
+            *(test(*part, rest) for part in chosen.items()),
+        ]
+    for part in later.items() if asked.all or alone else ():
+        if alone and time.perf_counter() - started > most:
+            print(f"left out, for there is no time: {', '.join(part)}")
+            continue
+        parts.append(test(*part, rest))
     for passed, seconds, name in parts:
         print(f"{'passed' if passed else 'FAILED'} {seconds:7.1f} s  {name}")
     print(f"       {sum(seconds for _, seconds, _ in parts):7.1f} s  in all")
@@ -55,4 +68,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
