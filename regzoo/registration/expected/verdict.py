@@ -82,7 +82,7 @@ def not_for(card: Card | None) -> list[str]:
     return [*own, "No diagnosis or treatment may rest on it alone."]
 
 
-_LOOK = "Open report.html: do edges of the fixed image and of the moved one run together where it matters to you?"
+_LOOK = "Do edges of the fixed image and of the moved one run together where it matters to you? The report shows them."
 
 
 def _amount(found: Expected) -> str:
