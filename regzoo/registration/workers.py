@@ -80,6 +80,7 @@ def _local(distributed: object, workers: int) -> Iterator[str]:
     import dask
 
     shared = threads(max(1, processors() // workers))
+    # Any free port of this machine alone: with None, Dask takes 8787, and warns where another cohort has it.
     # No limit of memory: a worker above one is paused, and one pair alone would wait for ever.
     settings = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": "127.0.0.1:0"}
     with (
