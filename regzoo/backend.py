@@ -106,6 +106,16 @@ def _loop(x: Tensor, *constants: Tensor, step: Callable, times: int) -> Tensor:
     return jax.lax.fori_loop(0, times, lambda _, y: step(y, *constants), x)
 
 
+def only_if(wanted: Tensor, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Returns `function(x)` where a scalar is true, and else `x`, without the work.
+
+    ONNX files, whose graph cannot depend on a value, do the work always.
+    """
+    if NAME == "torch" and torch.compiler.is_exporting():
+        return torch.where(wanted, function(x), x)
+    return keras.ops.cond(wanted, lambda: function(x), lambda: x)
+
+
 def value_and_grad(function: Callable) -> Callable:
     """Returns a function that gives the scalar `function(x)` and its gradient with respect to the tensor `x`."""
     if NAME == "jax":
@@ -129,9 +139,9 @@ def value_and_grad(function: Callable) -> Callable:
 def has_sampler(image: Tensor) -> bool:
     """Tells whether the backend samples an image (B, *S, C) by itself, faster than eight gathers and a sum.
 
-    PyTorch does, 2-D and 3-D images; but ONNX files, which it writes, hold gathers.
+    PyTorch does, 2-D and 3-D images.
     """
-    return NAME == "torch" and image.ndim in (4, 5) and not torch.compiler.is_exporting()
+    return NAME == "torch" and image.ndim in (4, 5)
 
 
 def linear_sample(image: Tensor, coordinates: Tensor, boundary: str) -> Tensor:
@@ -143,9 +153,8 @@ def linear_sample(image: Tensor, coordinates: Tensor, boundary: str) -> Tensor:
     if boundary == "zero":  # two voxels outside is as good as anywhere; `grid_sample` makes NaN of infinity
         coordinates = coordinates.clamp(-2, max(image.shape[1:-1]) + 1)
     # Edge to edge is -1 to 1 (for an axis of one voxel has no other length), and the last axis comes first.
-    places = torch.stack(
-        [(coordinates[..., d] * 2 + 1) / image.shape[d + 1] - 1 for d in reversed(range(dims))], dim=-1
-    )
+    size = torch.tensor(image.shape[1:-1], dtype=dtype, device=coordinates.device)
+    places = ((coordinates * 2 + 1) / size - 1).flip(-1)
     flat = places.reshape(places.shape[0], -1, *(1,) * (dims - 1), dims).expand(batch, *(-1,) * (dims + 1))
     source = image.to(dtype).movedim(-1, 1).expand(batch, *(-1,) * (dims + 1))
     padding = {"edge": "border", "zero": "zeros"}[boundary]
@@ -230,13 +239,38 @@ def write_onnx(model: keras.Model, batch: dict, names: list[str], path: str | os
             return tuple(prediction[name] for name in names)
 
     tensors = tuple(torch.from_numpy(value) for value in batch.values())
-    settings = {"input_names": list(batch), "output_names": names, "external_data": False, "verbose": False}
+    settings = {"input_names": list(batch), "output_names": names, "verbose": False}
+    # The exporter's own translation of the sampler is of ONNX 16, which has none of volumes.
+    settings |= {"opset_version": 20, "custom_translation_table": {torch.ops.aten.grid_sampler.default: _sampler()}}
+    settings["optimize"] = False  # of a pyramid it did not end in ten minutes: each rule looks at all nodes anew
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)  # it speaks of packages that the model does not use
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its own code
-            torch.onnx.export(Positional().eval(), tensors, path, dynamo=True, **settings)
+            program = torch.onnx.export(Positional().eval(), tensors, dynamo=True, **settings)
+            _simplify(program.model)
+            program.save(path, external_data=False)
     finally:
         logger.setLevel(level)
+
+
+def _sampler() -> Callable:
+    """Returns what makes ONNX's own sampler of `grid_sample`."""
+    from onnxscript import opset20
+
+    def sampler(image: Tensor, grid: Tensor, method: int, padding: int, align_corners: bool) -> Tensor:
+        names = {"mode": ("linear", "nearest", "cubic")[method], "padding_mode": ("zeros", "border")[padding]}
+        return opset20.GridSample(image, grid, align_corners=int(align_corners), **names)
+
+    return sampler
+
+
+def _simplify(program: object) -> None:
+    """Computes what is constant in an ONNX program and takes the biases away that the exporter adds to convolutions."""
+    from onnxscript import optimizer, rewriter
+    from onnxscript.rewriter.rules.common import remove_optional_bias_from_conv_rule
+
+    optimizer.fold_constants(program)
+    rewriter.rewrite(program, [remove_optional_bias_from_conv_rule])

@@ -221,7 +221,10 @@ class Turning:
         self.found = (places @ self.matrix[:, :-1].T + self.matrix[:, -1] - places) / factor
         self.found[nonsense] = 50
 
-    def ends_at(self, level, fixed, moving):
+    def features(self, *images):
+        return [images]
+
+    def ends_at(self, level, features):
         return tensor(self.found[None])
 
 
@@ -245,7 +248,7 @@ def test_a_start_is_the_matrix_nearest_to_a_coarse_field_where_there_is_somethin
     network = Turning(degrees, shape, factor, spacing, nonsense=slice(0, 2))
     fixed = np.ones((1, *shape, 1))
     fixed[:, :empty] = 0
-    found = array(NearestMatrix(network, [1], spacing).field(tensor(fixed), None)["matrix"])[0]
+    found = array(NearestMatrix(network, [1], spacing).field(tensor(fixed), tensor(fixed))["matrix"])[0]
     np.testing.assert_allclose(found, network.matrix if moves else np.eye(len(shape), len(shape) + 1), atol=0.05)
 
 
@@ -256,9 +259,12 @@ def test_starts_add_up_and_each_sees_the_image_as_moved_so_far():
     class Both:
         divisor = first.divisor
 
-        def ends_at(self, level, fixed, moving):
-            calls.append((level, moving))
-            return {2: first, 1: then}[level].ends_at(level, fixed, moving)
+        def features(self, *images):
+            return [images]
+
+        def ends_at(self, level, features):
+            calls.append((level, features[0][1]))
+            return {2: first, 1: then}[level].ends_at(level, features)
 
     moving = noise((24, 18), batch=1)["moving"]
     starts = NearestMatrix(Both(), [2, 1], (1.0, 1.0))
@@ -345,7 +351,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("kind", ["keras", "saved-model"])
+@pytest.mark.parametrize("kind", ["keras", "saved-model", "onnx"])
 @pytest.mark.slow
 def test_it_is_exported_like_every_other(folder, tmp_path, kind):
     if export._NEEDS.get(kind, backend.NAME) != backend.NAME:

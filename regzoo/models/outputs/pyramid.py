@@ -35,10 +35,10 @@ class PyramidModel(RegistrationModel):
         self.heads = [head(dims, each, dims, f"field{i}", bias=False) for i, each in enumerate(features, self.finest)]
         self.build()
 
-    def features(self, fixed: Tensor, moving: Tensor) -> list[tuple]:
-        """Returns the features of both images on each level, finest first; images are padded with 0 behind."""
-        images = stacked([ops.concatenate([fixed, moving], axis=0)], self.divisor)
-        return [ops.split(each, 2, axis=0) for each in self.encoder(images)]
+    def features(self, *images: Tensor) -> list[tuple]:
+        """Returns the features of images on each level, finest first; images are padded with 0 behind."""
+        batch = stacked([ops.concatenate(images, axis=0)], self.divisor)
+        return [ops.split(each, len(images), axis=0) for each in self.encoder(batch)]
 
     def seen(self, level: int, fixed: Tensor, moving: Tensor) -> Tensor:
         """Returns what the decoder of a level sees of a pair, and behind it of the pair exchanged."""
@@ -105,7 +105,8 @@ class PyramidDVF(PyramidModel):
 
         `maps` holds `a`, `a^-1`, `b` and `b^-1` in voxels of the level below, one behind the other: (B, *s, 4 * D).
         """
-        velocity, maps, coarse = self._down_to(self.finest, fixed, moving, self.mirrored)
+        images = [_both(each, ops.flip(each, axis=1)) if self.mirrored else each for each in (fixed, moving)]
+        velocity, maps, coarse = self._down_to(self.finest, self.features(*images), self.mirrored)
         ddf = self.full(self._map(self.finest, velocity, *maps[1:3]), fixed.shape[1:-1])
         return {"ddf": ddf, "velocity": velocity, "maps": ops.concatenate(coarse, axis=-1)}
 
@@ -116,17 +117,20 @@ class PyramidDVF(PyramidModel):
         ends = (_resized(each, velocity.shape[1:-1]) for each in (b_inverse, a))
         return {"ddf": self.full(self._map(self.finest, -velocity, *ends), prediction["ddf"].shape[1:-1])}
 
-    def ends_at(self, level: int, fixed: Tensor, moving: Tensor) -> Tensor:
-        """Returns the field that the levels down to one find, in voxels of that level, without the mirror image."""
-        velocity, maps, _ = self._down_to(level, fixed, moving, mirrored=False)
+    def ends_at(self, level: int, features: Sequence[tuple]) -> Tensor:
+        """Returns the field that the levels down to one find, in voxels of that level, without the mirror image.
+
+        Args:
+            level: The level.
+            features: Of both images, as `features` gives them.
+        """
+        velocity, maps, _ = self._down_to(level, features, mirrored=False)
         return self._map(level, velocity, *maps[1:3])
 
-    def _down_to(self, finest: int, fixed: Tensor, moving: Tensor, mirrored: bool) -> tuple[Tensor, list, list]:
+    def _down_to(self, finest: int, features: Sequence[tuple], mirrored: bool) -> tuple[Tensor, list, list]:
         """Returns the velocity of a level, and the four maps before it, at its resolution and as they were found."""
-        images = [stacked([each], self.divisor) for each in (fixed, moving)]
-        images = [_both(each, ops.flip(each, axis=1)) for each in images] if mirrored else images
         maps = coarse = velocity = below = None
-        for level, pair in _coarse_to_fine(self.features(*images), finest):
+        for level, pair in _coarse_to_fine(features, finest):
             if velocity is not None:
                 coarse = _bent(maps, *(self._half(level + 1, way * velocity) for way in (1, -1)))
                 maps = [_resized(each, pair[0].shape[1:-1]) for each in coarse]
