@@ -13,7 +13,7 @@ from regzoo.errors import InvalidError, invalid
 from regzoo.models import RegistrationModel
 from regzoo.registration.candidates import misfits
 from regzoo.registration.expected.evidence import Asked, lncc_residual
-from regzoo.registration.expected.passes import Remembered, differences, mirror_gain
+from regzoo.registration.expected.passes import Remembered, differences, mirror_gain, remaining
 from regzoo.registration.orientation import mirrored, shows_inside, turned_start
 from regzoo.registration.scores import Side, unscored
 from regzoo.registration.sides import open_geometry, twins
@@ -125,7 +125,9 @@ def asked_again(pair: NetworkPair) -> Asked:
 
     to_mm = (pair.moving_view.grid.affine[:3, :3]).T
     apart = [spatial_field(each, dims) @ to_mm for each in differences(batch, ddf, predict, axis)]
-    return replace(asked, differences=apart, mirror=mirror_gain(batch, ddf, predict, axis, residual))
+    left = spatial_field(remaining(batch, ddf, predict), dims) @ to_mm
+    mirror = mirror_gain(batch, ddf, predict, axis, residual)
+    return replace(asked, differences=apart, remaining=left, mirror=mirror)
 
 
 def undoubted_transform(pair: NetworkPair) -> Transform:

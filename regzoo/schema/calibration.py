@@ -1,24 +1,37 @@
 """What `error.json` says: how evidence without labels becomes an expected error in mm, of one model or of methods.
 
-Sums of tables, read by linear interpolation; each rises or stays, so that more of what speaks against a registration
-never makes it look better. `tests/tools/expected_error.py` fits them.
+Of a pair, forests of trees; of each voxel, sums of tables, read by linear interpolation, which rise or stay, so that
+more of what speaks against a place never makes it look better. `tests/tools/expected_error.py` fits them.
 """
 
 import itertools
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
 from regzoo.schema.strict import Strict
 
 ERROR = "error.json"
-ERROR_LIMIT = 2**18
+ERROR_LIMIT = 2**19
 LOOKS = 8
 """Figures of what an image looks like."""
 Numbers = Annotated[tuple[float, ...], Field(min_length=1, max_length=256)]
-BOTH = ("disagreement", "lncc", "mind", "stretch", "bending", "flatness", "unseen")
+T = TypeVar("T")
+Nodes = Annotated[tuple[T, ...], Field(min_length=1, max_length=1024)]
+BOTH = ("disagreement", "remaining", "lncc", "mind", "stretch", "bending", "flatness", "unseen")
 VOXEL = (*BOTH, "pair_log")
-PAIR = (*BOTH, "disagreement_most", "lncc_most", "turn", "scale", "shift", "mirror", "strange", "unlike")
+PAIR = (
+    *BOTH,
+    "disagreement_most",
+    "remaining_most",
+    "lncc_most",
+    "turn",
+    "scale",
+    "shift",
+    "mirror",
+    "strange",
+    "unlike",
+)
 """What there is of evidence, by `regzoo.registration.expected`; `pair_log` is what is expected of the pair."""
 
 
@@ -45,10 +58,50 @@ class Sum(Strict):
     tables: Annotated[dict[str, Table], Field(max_length=64)]
 
 
-class Amount(Strict):
+class Tree(Strict):
+    """Questions, each with where the next one stands: at node `i`, is evidence `asks[i]` at most `at[i]`?"""
+
+    asks: Nodes[str | None]
+    """None: it ends there."""
+    at: Nodes[float]
+    """Where it ends, what the tree says."""
+    below: Nodes[int]
+    above: Nodes[int]
+    """The next node, behind this one; 0 where it ends."""
+
+    @model_validator(mode="after")
+    def _ends(self) -> "Tree":
+        if len({len(each) for each in (self.asks, self.at, self.below, self.above)}) != 1:
+            raise ValueError("expected asks, at, below and above of one length")
+        for node, (name, *nexts) in enumerate(zip(self.asks, self.below, self.above, strict=True)):
+            if name is not None and not all(node < each < len(self.asks) for each in nexts):
+                raise ValueError(f"expected next nodes behind node {node}, below {len(self.asks)}, received {nexts}")
+        return self
+
+
+class Forest(Strict):
+    """The mean of what trees say."""
+
+    trees: Annotated[tuple[Tree, ...], Field(min_length=1, max_length=200)]
+
+    @property
+    def names(self) -> set[str]:
+        """The kinds of evidence that it looks at."""
+        return {name for tree in self.trees for name in tree.asks if name is not None}
+
+
+class VoxelAmount(Strict):
     """An error in mm from a sum: the logarithm of it, what is expected, and what 9 of 10 do not exceed."""
 
     log: Sum
+    expected: Table
+    bound: Table
+
+
+class PairAmount(Strict):
+    """The same from a forest."""
+
+    log: Forest
     expected: Table
     bound: Table
 
@@ -76,22 +129,26 @@ class Calibration(Strict):
     looks: Looks
     usual: dict[str, tuple[float, float]]
     """Of pairs that were not wrong, of each kind of evidence the median and what 95 of 100 do not exceed."""
-    voxel: Amount
-    pair: Amount
-    risk: Sum
-    """Log odds that a pair is wrong, among cases of which half are."""
+    voxel: VoxelAmount
+    pair: PairAmount
+    risk: Forest
+    """Share of the cases like a pair that are wrong, were half of all wrong: from 0 to 1."""
     look_from: float
     failed_from: float
-    """Log odds from which on a pair is to be looked at, and is called failed."""
+    """Risk from which on a pair is to be looked at, and is called failed."""
 
     @model_validator(mode="after")
     def _known(self) -> "Calibration":
-        looked_at = {"voxel": (self.voxel.log, VOXEL), "pair": (self.pair.log, PAIR), "risk": (self.risk, PAIR)}
+        looked_at = {
+            "voxel": (self.voxel.log.tables.keys(), VOXEL),
+            "pair": (self.pair.log.names, PAIR),
+            "risk": (self.risk.names, PAIR),
+        }
         for name, (found, known) in looked_at.items():
-            strange = sorted(set(found.tables) - set(known))
+            strange = sorted(set(found) - set(known))
             if strange:
-                raise ValueError(f"expected in {name} tables of {', '.join(known)}, received {strange[0]}")
-        missing = sorted(set(self.risk.tables) - set(self.usual))
+                raise ValueError(f"expected in {name} evidence of {', '.join(known)}, received {strange[0]}")
+        missing = sorted(self.risk.names - set(self.usual))
         if missing:
             raise ValueError(f"expected in usual what risk looks at, {missing[0]}")
         return self

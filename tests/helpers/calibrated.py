@@ -7,9 +7,12 @@ from regzoo.schema.calibration import ERROR, LOOKS, PAIR, Calibration
 
 
 def calibration(**changes):
-    """Expects as many mm as other answers differ by, twice that at most; log odds are the mm less 5."""
+    """Expects as many mm as other answers differ by, in steps of 0.1 mm for pairs, twice that at most.
+
+    The risk is a tenth of the mm.
+    """
     sums = {"offset": 0.0, "tables": {"disagreement": {"x": [0, 100], "y": [0, 100]}}}
-    amount = {"log": sums, "expected": {"x": [0, 100], "y": [0, 100]}, "bound": {"x": [0, 100], "y": [0, 200]}}
+    ends = {"expected": {"x": [0, 100], "y": [0, 100]}, "bound": {"x": [0, 100], "y": [0, 200]}}
     values = {
         "form": 1,
         "of": "constant-ddf@3",
@@ -19,13 +22,25 @@ def calibration(**changes):
         "failed": 5,
         "looks": {"middle": [0.5] * LOOKS, "spread": [1.0] * LOOKS},
         "usual": {name: [0.1, 0.2] for name in PAIR},
-        "voxel": amount,
-        "pair": amount,
-        "risk": sums | {"offset": -5.0},
-        "look_from": -1.0,
-        "failed_from": 1.0,
+        "voxel": {"log": sums} | ends,
+        "pair": {"log": stairs(0.1, 100)} | ends,
+        "risk": stairs(0.1, 100, 0.01),
+        "look_from": 0.4,
+        "failed_from": 0.6,
     }
     return Calibration.model_validate(values | changes)
+
+
+def stairs(width, steps, rise=None):
+    """Returns a forest of one tree that rounds the disagreement to a multiple of a width and says that times a rise."""
+    asks, at, below, above = [], [], [], []
+    for i in range(steps):
+        asks += ["disagreement", None]
+        at += [(i + 0.5) * width, i * (rise or width)]
+        below += [2 * i + 1, 0]
+        above += [2 * i + 2, 0]
+    tree = {"asks": [*asks, None], "at": [*at, steps * (rise or width)], "below": [*below, 0], "above": [*above, 0]}
+    return {"trees": [tree]}
 
 
 def calibrate(folder, **changes):

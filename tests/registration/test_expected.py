@@ -14,12 +14,12 @@ import regzoo
 from regzoo.errors import InvalidError
 from regzoo.hub import cards
 from regzoo.registration.expected.evidence import Asked, evidence, lncc_residual
-from regzoo.registration.expected.expectation import expected
-from regzoo.registration.expected.passes import Remembered, differences
+from regzoo.registration.expected.expectation import expected, forest_mean
+from regzoo.registration.expected.passes import Remembered, differences, remaining
 from regzoo.registration.expected.verdict import verdict
 from regzoo.registration.network import NetworkPair, asked_again
 from regzoo.registration.scores import Side
-from regzoo.schema.calibration import Calibration
+from regzoo.schema.calibration import Calibration, Forest
 from regzoo.schema.result import ImageResult
 from regzoo.world.images import Grid, Image
 from regzoo.world.transforms import Transform
@@ -53,19 +53,29 @@ def still(shift):
 
 def test_a_network_that_is_right_agrees_with_itself():
     batch = {"fixed": spot((9, 11, 6)), "moving": spot((11, 10, 7))}
-    shifted, turned, back = differences(batch, centres(batch)["ddf"], centres, axis=0)
-    assert np.abs(shifted).max() < 0.15  # of a voxel; the noise moves centres a little
+    changed, back = differences(batch, centres(batch)["ddf"], centres, axis=0)
     assert np.abs(back).max() < 0.01
-    assert np.abs(turned[0, 9, 11, 6]).max() < 0.15  # a shift is no turn: away from the spot it must differ
-    assert np.linalg.norm(turned[0, 9, 23, 6]) == pytest.approx(np.radians(7) * 12 * np.sqrt(2 / 3), rel=0.1)
+    assert np.abs(changed[0, 9, 11, 6]).max() < 0.2  # of a voxel; the noise moves centres a little
+    # A shift is no turn: away from the spot it must differ.
+    assert np.linalg.norm(changed[0, 9, 23, 6]) == pytest.approx(np.radians(7) * 12 * np.sqrt(2 / 3), rel=0.1)
+    assert np.abs(remaining(batch, centres(batch)["ddf"], centres)).max() < 0.05
 
 
 def test_a_network_that_does_not_look_differs_by_what_was_changed():
     batch = {"fixed": spot((9, 11, 6)), "moving": spot((11, 10, 7))}
-    predict = still((1.0, 0.5, -2.0))
-    shifted, _, back = differences(batch, predict(batch)["ddf"], predict, axis=1)
-    np.testing.assert_allclose(shifted[0, 3, 4, 5], 0.05 * np.array(CUBE), atol=1e-5)
-    np.testing.assert_allclose(back[0, 3, 4, 5], (2.0, 0.0, -4.0), atol=1e-5)  # along axis 1 mirrored, and so undone
+    predict = still((1.5, 0.5, -1.5))
+    ddf = predict(batch)["ddf"]
+    changed, back = differences(batch, ddf, predict, axis=1)
+    # From there it leads to the middle, about which the image was turned.
+    np.testing.assert_allclose(changed[0, 8, 11, 8], 0.05 * np.array(CUBE), atol=1e-5)
+    np.testing.assert_allclose(back[0, 3, 4, 5], (3.0, 0.0, -3.0), atol=1e-5)  # along axis 1 mirrored, and so undone
+    np.testing.assert_allclose(remaining(batch, ddf, predict), ddf)
+
+
+def test_what_remains_is_found_on_the_moved_image():
+    batch = {"fixed": spot((9, 11, 6)), "moving": spot((13, 11, 6))}
+    left = remaining(batch, still((3.0, 0, 0))(batch)["ddf"], centres)
+    np.testing.assert_allclose(left[0, 9, 11, 6], (1.0, 0, 0), atol=0.05)
 
 
 def test_the_same_question_is_asked_once():
@@ -81,9 +91,12 @@ def test_differences_are_in_millimetres(tmp_path):
     model = regzoo.load(constant_model(tmp_path / "still", (2.0, 2.5, -3.0)))
     image = blobs(Grid((20, 18, 16), affine(np.diag([-2, -2, 2]), (16, 12, 0))))
     asked = asked_again(NetworkPair(model, Side(image), Side(image), None, {}))
-    shifted, _, back = (each[8, 6, 6] for each in asked.differences)
-    np.testing.assert_allclose(shifted, 0.05 * np.array(SHAPE) * SPACING, atol=1e-5)
-    np.testing.assert_allclose(back, (0.0, 5.0, -6.0), atol=1e-5)  # mirrored along R
+    changed, back = asked.differences
+    ends = [slice(n // 2 - 1 - step, n // 2 + 1 - step) for n, step in zip(SHAPE, (1, 1, -1), strict=True)]
+    # These eight lead to around the middle, about which the image was turned.
+    np.testing.assert_allclose(changed[tuple(ends)].mean((0, 1, 2)), 0.05 * np.array(SHAPE) * SPACING, atol=1e-4)
+    np.testing.assert_allclose(back[8, 6, 6], (0.0, 5.0, -6.0), atol=1e-5)  # mirrored along R
+    np.testing.assert_allclose(asked.remaining[8, 6, 6], (2.0, 2.5, -3.0), atol=1e-5)
 
 
 # ---- evidence
@@ -109,8 +122,10 @@ def test_a_known_map_is_told_from_its_start(name):
 def test_disagreement_is_the_root_mean_square_in_mm():
     grid = Grid((20, 22, 14), AFFINES["anisotropic"])
     apart = [np.broadcast_to(np.float32(each), (*grid.shape, 3)) for each in ((3, 0, 0), (0, 0, 4), (0, 0, 0))]
-    found = evidence(Asked(blobs(grid), blobs(grid), differences=apart), Transform.identity(grid), Transform.identity())
+    asked = Asked(blobs(grid), blobs(grid), differences=apart, remaining=apart[1])
+    found = evidence(asked, Transform.identity(grid), Transform.identity())
     assert found.pair["disagreement"] == pytest.approx(np.sqrt(25 / 3), rel=1e-5)
+    assert found.pair["remaining"] == found.pair["remaining_most"] == pytest.approx(4, rel=1e-5)
 
 
 def test_images_that_match_leave_nothing_and_others_much():
@@ -138,7 +153,7 @@ def test_evidence_becomes_millimetres():
     assert found.facts["mean"] == pytest.approx(2.0, rel=1e-5)
     assert found.facts["p95"] == pytest.approx(2.0, rel=1e-5)
     assert found.facts["bound"] == pytest.approx(4.0, rel=1e-5)
-    assert found.facts["risk"] == pytest.approx(1 / (1 + np.exp(3)), rel=1e-4)
+    assert found.facts["risk"] == pytest.approx(0.2, rel=1e-4)
     np.testing.assert_allclose(found.error.array, 2.0, rtol=1e-5)
 
 
@@ -189,9 +204,36 @@ def test_tables_that_fall_are_refused():
     with pytest.raises(ValueError, match="expected y that rise"):
         Calibration.model_validate(values)
     values = calibration().model_dump()
-    values["risk"]["tables"] = {"colour": {"x": [0], "y": [0]}}
+    values["voxel"]["log"]["tables"] = {"colour": {"x": [0], "y": [0]}}
     with pytest.raises(ValueError, match="received colour"):
         Calibration.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"asks": ["colour", None, None]}, "received colour"),
+        ({"below": [0, 0, 0]}, "expected next nodes behind node 0"),
+        ({"above": [3, 0, 0]}, "expected next nodes behind node 0, below 3"),
+        ({"at": [0.5, 0]}, "of one length"),
+    ],
+)
+def test_trees_that_lead_nowhere_or_round_in_circles_are_refused(changes, message):
+    tree = {"asks": ["lncc", None, None], "at": [0.5, 0, 1], "below": [1, 0, 0], "above": [2, 0, 0]}
+    values = calibration().model_dump()
+    Calibration.model_validate(values | {"risk": {"trees": [tree]}})
+    with pytest.raises(ValueError, match=message):
+        Calibration.model_validate(values | {"risk": {"trees": [tree | changes]}})
+
+
+def test_a_forest_says_the_mean_of_its_trees():
+    one = {"asks": ["lncc", "mind", None, None, None], "at": [0.5, 2, 10, 20, 30]}
+    one |= {"below": [1, 2, 0, 0, 0], "above": [4, 3, 0, 0, 0]}
+    other = {"asks": [None], "at": [4], "below": [0], "above": [0]}
+    forest = Forest.model_validate({"trees": [one, other]})
+    ends = {(0.5, 2): 10, (0.4, 2.1): 20, (0.6, 0): 30}
+    for (lncc, mind), end in ends.items():
+        assert forest_mean(forest, {"lncc": lncc, "mind": mind}) == (end + 4) / 2
 
 
 @pytest.fixture(scope="module")

@@ -30,10 +30,10 @@ from regzoo.data.tables import PairFiles
 from regzoo.errors import RegzooError
 from regzoo.hub import cards
 from regzoo.registration.expected.evidence import Evidence, evidence
-from regzoo.registration.expected.expectation import PAIR, pair_evidence, read, total, voxel_mm
+from regzoo.registration.expected.expectation import PAIR, forest_mean, pair_evidence, read, total, voxel_mm
 from regzoo.registration.network import NetworkPair, asked_again, predicted_transform
 from regzoo.registration.sides import read_side
-from regzoo.schema.calibration import ERROR, Amount, Calibration, Looks, Sum, Table
+from regzoo.schema.calibration import ERROR, Calibration, Forest, Looks, PairAmount, Sum, Table, Tree, VoxelAmount
 from regzoo.schema.card import Card
 from regzoo.schema.recipe import Recipe
 from regzoo.training import recipe_data
@@ -50,6 +50,7 @@ COUNTS |= dict.fromkeys(("mirrored", "organ", "cropped", "blank", "noisy", "cont
 """Cases of each kind, beside all pairs that have labels and the near misses."""
 WRONG, GOOD = 5.0, 2.0  # mm
 SAMPLED = 1500  # voxels of a case
+TREES = 64  # of a forest
 VOXELS = 20_000  # of all cases, that are fitted on
 LEAST = 0.05  # mm that are added before a logarithm is taken
 ORGANS = ("brain-mr/images", "hippocampus-mr/images", "cardiac-acdc", "lung-ct/chest", "limb-ct-mr")
@@ -352,25 +353,20 @@ def pair_values(table: dict, looks: Looks) -> dict[str, np.ndarray]:
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
-def boosted(values: dict[str, np.ndarray], y: np.ndarray, odds: bool = False, least: int = 8) -> Sum:
+def boosted(values: dict[str, np.ndarray], y: np.ndarray, least: int = 200) -> Sum:
     """Fits stumps that only rise, by gradient boosting, and writes the sum of each kind of evidence as a table.
 
     Args:
         values: Evidence, name -> (N,).
-        y: What to fit, (N,): a logarithm, or with `odds` whether it is wrong.
-        odds: Whether log odds are fitted, right and wrong cases weighing alike.
+        y: What to fit, (N,).
         least: Cases beside each step.
     """
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from sklearn.ensemble import HistGradientBoostingRegressor
 
     x = np.stack(list(values.values()), axis=1)
     settings = {"max_leaf_nodes": 2, "learning_rate": 0.1, "max_iter": 120, "min_samples_leaf": least}
     settings |= {"l2_regularization": 1.0, "monotonic_cst": [1] * x.shape[1], "early_stopping": False, "max_bins": 64}
-    if odds:
-        model = HistGradientBoostingClassifier(class_weight="balanced", **settings).fit(x, y)
-        predict = model.decision_function
-    else:
-        predict = HistGradientBoostingRegressor(**settings).fit(x, y).predict
+    predict = HistGradientBoostingRegressor(**settings).fit(x, y).predict
     offset, tables = float(predict(x[:1])[0]), {}
     for column, name in enumerate(values):
         knots = np.unique(np.quantile(x[:, column], np.linspace(0, 1, 41)).round(5))
@@ -383,18 +379,53 @@ def boosted(values: dict[str, np.ndarray], y: np.ndarray, odds: bool = False, le
     return Sum(offset=round(offset, 5), tables=tables)
 
 
-def foretold(values: dict, y: np.ndarray, groups: np.ndarray, **settings: object) -> np.ndarray:
-    """Returns what a sum fitted on the other subjects says of each case."""
+def grown(values: dict[str, np.ndarray], y: np.ndarray) -> Forest:
+    """Grows a forest, of a logarithm or, for integers, of the share that is 1, were half of all.
+
+    On valid pairs of hippocampi, foretold from other subjects, the AUROC is .96; of sums of tables that rise .91.
+    """
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+    x = np.stack(list(values.values()), axis=1)
+    settings = {"n_estimators": TREES, "min_samples_leaf": 3, "random_state": 0}
+    if y.dtype.kind == "i":
+        model = RandomForestClassifier(class_weight="balanced", **settings).fit(x, y)
+    else:
+        model = RandomForestRegressor(max_features=0.4, **settings).fit(x, y)
+    return Forest(trees=[_tree(each.tree_, list(values)) for each in model.estimators_])
+
+
+def _tree(tree: object, names: list[str]) -> Tree:
+    ends, said = tree.children_left < 0, tree.value[:, 0, -1]  # of two classes the second, of one value that
+    return Tree(
+        asks=[None if end else names[i] for end, i in zip(ends, tree.feature, strict=True)],
+        at=np.where(ends, said, tree.threshold).round(5).tolist(),
+        below=np.where(ends, 0, tree.children_left).tolist(),
+        above=np.where(ends, 0, tree.children_right).tolist(),
+    )
+
+
+def said(fitted: Forest | Sum, values: dict[str, np.ndarray]) -> np.ndarray:
+    """Returns what a forest or a sum says of cases."""
+    if isinstance(fitted, Sum):
+        return total(fitted, values)
+    return np.array(
+        [forest_mean(fitted, dict(zip(values, row, strict=True))) for row in zip(*values.values(), strict=True)]
+    )
+
+
+def foretold(learn: Callable, values: dict, y: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Returns what is said of each case by what was learned on the other subjects."""
     from sklearn.model_selection import GroupKFold
 
     found = np.zeros(len(y))
     for train, test in GroupKFold(5).split(y, y, groups):
-        fitted = boosted({k: v[train] for k, v in values.items()}, y[train], **settings)
-        found[test] = total(fitted, {k: v[test] for k, v in values.items()})
+        fitted = learn({k: v[train] for k, v in values.items()}, y[train])
+        found[test] = said(fitted, {k: v[test] for k, v in values.items()})
     return found
 
 
-def amount(log: Sum, told: np.ndarray, error: np.ndarray) -> Amount:
+def amount(told: np.ndarray, error: np.ndarray) -> dict[str, Table]:
     """Returns tables from what was foretold to the mean of the true error and to what 9 of 10 do not exceed."""
     from sklearn.isotonic import IsotonicRegression
 
@@ -404,9 +435,7 @@ def amount(log: Sum, told: np.ndarray, error: np.ndarray) -> Amount:
     mean = IsotonicRegression().fit(told, error).predict(x)
     high = np.maximum.accumulate([np.quantile(error[each], min(1, 0.9 * (1 + 1 / len(each)))) for each in groups])
     table = {"expected": mean, "bound": np.maximum(high, mean)}
-    return Amount(
-        log=log, **{k: Table(x=x.round(5).tolist(), y=np.asarray(v).round(4).tolist()) for k, v in table.items()}
-    )
+    return {k: Table(x=x.round(5).tolist(), y=np.asarray(v).round(4).tolist()) for k, v in table.items()}
 
 
 def fit(name: str, table: dict, data: str, command: str) -> Calibration:
@@ -417,21 +446,21 @@ def fit(name: str, table: dict, data: str, command: str) -> Calibration:
     looks = Looks(middle=np.median(seen, axis=0).round(5).tolist(), spread=spread.round(5).tolist())
     values, subjects = pair_values(table, looks), table["subject"]
     wrong = table["wrong"].astype(int)
-    odds = foretold(values, wrong, subjects, odds=True)
+    risk = foretold(grown, values, wrong, subjects)
     finite = np.isfinite(table["error"])
     some, error = {key: array[finite] for key, array in values.items()}, table["error"][finite]
     told = np.full(len(finite), np.nan)
-    told[finite] = foretold(some, np.log(error + LEAST), subjects[finite])
-    pair = amount(boosted(some, np.log(error + LEAST)), told[finite], error)
+    told[finite] = foretold(grown, some, np.log(error + LEAST), subjects[finite])
+    pair = PairAmount(log=grown(some, np.log(error + LEAST)), **amount(told[finite], error))
     few = slice(None, None, max(1, len(table["voxel_error"]) // VOXELS))
     voxels = dict(zip(table["voxel_names"].tolist(), table["voxel_values"][few].T, strict=True))
     voxels[PAIR] = told[table["voxel_case"][few]]
     true, groups = table["voxel_error"][few], subjects[table["voxel_case"][few]]
     log = np.log(true + LEAST)
-    voxel = amount(boosted(voxels, log, least=200), foretold(voxels, log, groups, least=200), true)
-    right = wrong == 0
-    failed_from = float(np.quantile(odds[right], 0.98))
-    look_from = min(float(np.quantile(odds[~right], 0.02)), failed_from)
+    voxel = VoxelAmount(log=boosted(voxels, log), **amount(foretold(boosted, voxels, log, groups), true))
+    good = (wrong == 0) & ~(table["error"] > GOOD)
+    failed_from = max(0.5, float(np.quantile(risk[good], 0.98)))
+    look_from = min(float(np.quantile(risk[wrong == 1], 0.02)), failed_from)
     return Calibration(
         form=1,
         of=cards.read(hub.resolve(name)).id,
@@ -440,17 +469,19 @@ def fit(name: str, table: dict, data: str, command: str) -> Calibration:
         cases=len(wrong),
         failed=int(wrong.sum()),
         looks=looks,
-        usual={key: tuple(np.quantile(array[right], (0.5, 0.95)).round(4).tolist()) for key, array in values.items()},
+        usual={
+            key: tuple(np.quantile(array[wrong == 0], (0.5, 0.95)).round(4).tolist()) for key, array in values.items()
+        },
         voxel=voxel,
         pair=pair,
-        risk=boosted(values, wrong, odds=True),
+        risk=grown(values, wrong),
         look_from=round(look_from, 3),
         failed_from=round(failed_from, 3),
     )
 
 
 def auroc(wrong: np.ndarray, right: np.ndarray) -> float:
-    """Returns how often a wrong case has higher odds than a right one."""
+    """Returns how often a wrong case has a higher risk than a right one."""
     if not len(wrong) or not len(right):
         return np.nan
     return float(np.mean((wrong[:, None] > right) + 0.5 * (wrong[:, None] == right)))
@@ -467,12 +498,12 @@ class Held:
         """Asks the calibration."""
         table, known = self.table, self.calibration
         values = pair_values(table, known.looks)
-        log = total(known.pair.log, values)
+        log = said(known.pair.log, values)
         mean = read(known.pair.expected, log)
         voxels = dict(zip(table["voxel_names"].tolist(), table["voxel_values"].T, strict=True))
         voxels[PAIR] = log[table["voxel_case"]]
         found = {"mean": mean, "bound": np.maximum(mean, read(known.pair.bound, log))}
-        found |= {"odds": total(known.risk, values), "wrong": table["wrong"].astype(bool)}
+        found |= {"risk": said(known.risk, values), "wrong": table["wrong"].astype(bool)}
         found |= {"voxel_mean": voxel_mm(voxels, known.voxel), "voxel_bound": voxel_mm(voxels, known.voxel, bound=True)}
         self.__dict__.update(found)
 
@@ -502,16 +533,16 @@ class Held:
 
     def verdicts(self) -> Iterator[tuple[str, str, str]]:
         """Yields what is said of what is wrong."""
-        odds, wrong, kind = self.odds, self.wrong, self.table["kind"]
+        risk, wrong, kind = self.risk, self.wrong, self.table["kind"]
         error = self.table["error"]
-        yield f"AUROC for wrong ({wrong.sum()} of {len(wrong)})", f"{auroc(odds[wrong], odds[~wrong]):.3f}", "0.95"
-        failed, look = (odds >= each for each in (self.calibration.failed_from, self.calibration.look_from))
+        yield f"AUROC for wrong ({wrong.sum()} of {len(wrong)})", f"{auroc(risk[wrong], risk[~wrong]):.3f}", "0.95"
+        failed, look = (risk >= each for each in (self.calibration.failed_from, self.calibration.look_from))
         look = look | failed | (self.bound > WRONG)
         for name in dict.fromkeys(kind.tolist()):
             chosen = (kind == name) & wrong
             if chosen.any():
                 held = ", never fitted on" if name in HELD_OUT else ""
-                told = f"{auroc(odds[chosen], odds[~wrong]):.3f}"
+                told = f"{auroc(risk[chosen], risk[~wrong]):.3f}"
                 called = f"called failed {failed[chosen].mean():.2f}, failed or look {look[chosen].mean():.2f}"
                 yield f"AUROC for {name}{held} ({chosen.sum()} wrong of {(kind == name).sum()}); {called}", told, "0.85"
         good = ~wrong & ~(error > GOOD)

@@ -53,7 +53,9 @@ class NearestMatrix(RegistrationModel):
         def further(matrix: Tensor) -> Tensor:
             for level in self.levels[1:]:
                 moved = backend.compiled(warp)(moving, as_prediction(matrix, shape)["ddf"])
-                pairs = [(still, *other) for (still, _), other in zip(images, self.network.features(moved), strict=True)]
+                pairs = [
+                    (still, *other) for (still, _), other in zip(images, self.network.features(moved), strict=True)
+                ]
                 matrix = matrix_product(matrix, self._nearest(fixed, level, pairs))
             return matrix
 

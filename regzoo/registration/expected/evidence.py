@@ -31,6 +31,7 @@ class Asked:
         moving: In [0, 1], on a grid of its own.
         dims: 2 where slices were registered, each alone.
         differences: Of other answers for the same pair, (I, J, K, 3) in mm.
+        remaining: How the moved image would be moved still, (I, J, K, 3) in mm; None: not at all.
         mirror: By how much the moving image's mirror image leaves less of a residual (LNCC) than itself.
         anatomy: Where the anatomy is, bool; None: where the fixed image is not dark.
     """
@@ -39,6 +40,7 @@ class Asked:
     moving: Image
     dims: int = 3
     differences: Sequence[np.ndarray] = ()
+    remaining: np.ndarray | None = None
     mirror: float = 0.0
     anatomy: np.ndarray | None = None
 
@@ -75,9 +77,10 @@ def evidence(asked: Asked, transform: Transform, start: Transform) -> Evidence:
         start: What it started from.
 
     Returns:
-        Of each voxel: `disagreement`, how far the other answers lie from this one, mm; `lncc` and `mind`, how little
-        the images match there, 0 to 1; `stretch`, `|log J|`; `bending`, mm that no linear map explains; `flatness`,
-        how little structure the fixed image has; `unseen`, 1 where the moving image shows nothing. Of the pair: means
+        Of each voxel: `disagreement`, how far the other answers lie from this one, mm; `remaining`, how far it would be
+        moved once more, mm; `lncc` and `mind`, how little the images match there, 0 to 1; `stretch`, `|log J|`;
+        `bending`, mm that no linear map explains; `flatness`, how little structure the fixed image has; `unseen`, 1
+        where the moving image shows nothing. Of the pair: means
         of these inside the anatomy and what else there is.
     """
     grid, inside = asked.fixed.grid, asked.inside
@@ -88,7 +91,8 @@ def evidence(asked: Asked, transform: Transform, start: Transform) -> Evidence:
     pair, bent = _linear_figures(points, start, asked, inside)
     stretch = np.abs(np.log(np.clip(central_determinant(vectors, grid), 0.05, 20)))
     voxels = {
-        "disagreement": _soft(_apart(asked), asked.dims),
+        "disagreement": _soft(_apart(asked, asked.differences), asked.dims),
+        "remaining": _soft(_apart(asked, [] if asked.remaining is None else [asked.remaining]), asked.dims),
         "lncc": lncc_residual(asked.fixed.array, moved, asked.dims),
         "mind": _mind_residual(asked.fixed.array, moved, asked.dims),
         "stretch": _soft(stretch, asked.dims),
@@ -97,7 +101,8 @@ def evidence(asked: Asked, transform: Transform, start: Transform) -> Evidence:
         "unseen": unseen.astype("float32"),
     }
     pair |= {name: float(values[inside].mean()) for name, values in voxels.items()}
-    pair["disagreement_most"] = float(np.percentile(voxels["disagreement"][inside], 95))
+    for name in ("disagreement", "remaining"):
+        pair[f"{name}_most"] = float(np.percentile(voxels[name][inside], 95))
     pair["lncc_most"] = float(np.percentile(voxels["lncc"][inside], 90))
     pair["mirror"] = asked.mirror
     return Evidence(asked, voxels, pair, np.stack([looks(asked.fixed.array), looks(asked.moving.array)]))
@@ -137,9 +142,9 @@ def _mind_residual(fixed: np.ndarray, moved: np.ndarray, dims: int) -> np.ndarra
     return found[0] if dims == 3 else np.moveaxis(found, 0, 2)
 
 
-def _apart(asked: Asked) -> np.ndarray:
-    """Returns the root mean square of the differences, mm."""
-    squares = [np.sum(each.astype("float32") ** 2, axis=-1) for each in asked.differences]
+def _apart(asked: Asked, differences: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns the root mean square of differences, mm."""
+    squares = [np.sum(each.astype("float32") ** 2, axis=-1) for each in differences]
     return np.sqrt(np.mean(squares, axis=0)) if squares else np.zeros(asked.fixed.shape, "float32")
 
 

@@ -1,4 +1,4 @@
-"""Evidence in, millimetres out: an expected error of each voxel and of the pair, by the tables of a calibration."""
+"""Evidence in, millimetres out: an expected error of each voxel and of the pair, by a calibration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from regzoo.registration.expected.evidence import Evidence
-from regzoo.schema.calibration import Amount, Calibration, Looks, Sum, Table
+from regzoo.schema.calibration import Calibration, Forest, Looks, Sum, Table, Tree, VoxelAmount
 from regzoo.world.images import Grid, Image, resample
 
 PAIR = "pair_log"
@@ -22,14 +22,12 @@ class Expected:
     Args:
         error: Of each voxel, mm, on the grid on which the images were compared.
         facts: `mean` and `p95` inside the anatomy, `bound` (9 of 10 pairs have a smaller mean error), all mm; `risk`.
-        log_odds: That the pair is wrong.
         pair: The evidence of the pair.
         inside: Where the anatomy is, bool.
     """
 
     error: Image
     facts: dict[str, float | str]
-    log_odds: float
     pair: dict[str, float]
     inside: np.ndarray
 
@@ -44,22 +42,21 @@ def expected(found: Evidence, calibration: Calibration) -> Expected:
 
     Args:
         found: The evidence.
-        calibration: Its tables, of the model or method that registered.
+        calibration: Of the model or method that registered.
     """
     pair, inside = pair_evidence(found.pair, found.looks, calibration.looks), found.asked.inside
-    log = total(calibration.pair.log, pair)
+    log = forest_mean(calibration.pair.log, pair)
     mean, bound = (float(read(table, log)) for table in (calibration.pair.expected, calibration.pair.bound))
     voxels = voxel_mm(found.voxels | {PAIR: np.full(inside.shape, log, "float32")}, calibration.voxel)
     voxels = voxels * (mean / max(float(voxels[inside].mean()), 1e-6))  # map and figures tell one story
-    odds = float(total(calibration.risk, pair))
     facts = {
         "mean": mean,
         "p95": float(np.percentile(voxels[inside], 95)),
         "bound": max(mean, bound),
-        "risk": float(1 / (1 + np.exp(-odds))),
+        "risk": forest_mean(calibration.risk, pair),
         "calibration": calibration.of,
     }
-    return Expected(Image(voxels.astype("float32"), found.asked.fixed.affine), facts, odds, pair, inside)
+    return Expected(Image(voxels.astype("float32"), found.asked.fixed.affine), facts, pair, inside)
 
 
 def pair_evidence(pair: Mapping[str, float], looks: np.ndarray, known: Looks) -> dict[str, float]:
@@ -76,9 +73,21 @@ def pair_evidence(pair: Mapping[str, float], looks: np.ndarray, known: Looks) ->
     return {**pair, "strange": float(strange.max()), "unlike": float(unlike)}
 
 
-def voxel_mm(voxels: Mapping[str, np.ndarray], amount: Amount, bound: bool = False) -> np.ndarray:
+def voxel_mm(voxels: Mapping[str, np.ndarray], amount: VoxelAmount, bound: bool = False) -> np.ndarray:
     """Returns the expected error of each voxel in mm, or what 9 of 10 voxels do not exceed."""
     return read(amount.bound if bound else amount.expected, total(amount.log, voxels))
+
+
+def forest_mean(forest: Forest, values: Mapping[str, float]) -> float:
+    """Returns the mean of what the trees of a forest say of the values."""
+    return float(np.mean([_end(tree, values) for tree in forest.trees]))
+
+
+def _end(tree: Tree, values: Mapping[str, float]) -> float:
+    node = 0
+    while (name := tree.asks[node]) is not None:
+        node = tree.below[node] if values[name] <= tree.at[node] else tree.above[node]
+    return tree.at[node]
 
 
 def total(summed: Sum, values: Mapping[str, np.ndarray | float]) -> np.ndarray | float:

@@ -1,7 +1,7 @@
 """A network asked again about a pair that was changed a little, and each known change undone in its answer.
 
 Where a network is sure, it gives the same map for the same two images shifted, turned, mirrored, exchanged, brighter or
-noisier; where it guesses, the maps differ.
+noisier; where it guesses, the maps differ. And what it has brought together, it would not move again.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class Remembered:
 def differences(
     batch: Mapping[str, np.ndarray], ddf: np.ndarray, predict: Callable[[Mapping], Mapping], axis: int
 ) -> list[np.ndarray]:
-    """Returns how the maps for changed pairs differ from the map, in three passes of the network.
+    """Returns how the maps for changed pairs differ from the map, in two passes of the network.
 
-    The moving image shifted, and both images made noisier; the moving image turned, and the images made brighter and
-    darker; both images mirrored and exchanged.
+    The moving image shifted and turned, one image brighter, the other darker, and both noisier; both images mirrored
+    and exchanged.
 
     Args:
         batch: `fixed` and `moving`, (B, *S, 1), in [0, 1].
@@ -62,16 +62,25 @@ def differences(
         Differences in voxels of the moving image, or, of the exchanged pair, of the fixed one; (B, *S, D) each.
     """
     fixed, moving = batch["fixed"], batch["moving"]
-    random = np.random.default_rng(0)
-    noisy = [_clipped(each + random.normal(0, _NOISE, each.shape)) for each in (fixed, moving)]
-    dims, shape = ddf.shape[-1], np.array(fixed.shape[1:-1])
-    shift = _about_middle(np.eye(dims), _SHIFT * shape, shape)
-    turn = _about_middle(_turn(dims), np.zeros(dims), shape)
-    return [
-        _undone(ddf, predict, noisy[0], noisy[1], shift),
-        _undone(ddf, predict, fixed**_BRIGHTER, moving**_DARKER, turn),
-        _exchanged(ddf, predict, fixed, moving, axis),
-    ]
+    random, dims, shape = np.random.default_rng(0), ddf.shape[-1], np.array(fixed.shape[1:-1])
+    one, two = (
+        _clipped(image**exponent + random.normal(0, _NOISE, image.shape))
+        for image, exponent in ((fixed, _BRIGHTER), (moving, _DARKER))
+    )
+    matrix = _about_middle(_turn(dims), _SHIFT * shape, shape)
+    return [_undone(ddf, predict, one, two, matrix), _exchanged(ddf, predict, fixed, moving, axis)]
+
+
+def remaining(batch: Mapping[str, np.ndarray], ddf: np.ndarray, predict: Callable[[Mapping], Mapping]) -> np.ndarray:
+    """Returns how the network would still move the moved image, (B, *S, D) in voxels; one pass.
+
+    Args:
+        batch: As for `differences`, and so the next two.
+        ddf: The map.
+        predict: The network.
+    """
+    moved = ops.convert_to_numpy(warp(batch["moving"], ddf))
+    return ops.convert_to_numpy(predict({"fixed": batch["fixed"], "moving": moved})["ddf"])
 
 
 def _undone(

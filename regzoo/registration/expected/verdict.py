@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from regzoo.registration.expected.expectation import Expected, read
+from regzoo.registration.expected.expectation import Expected, forest_mean
 from regzoo.schema.calibration import Calibration
 from regzoo.schema.card import Card
 from regzoo.world.matrices import map_points
@@ -20,6 +20,8 @@ _SAYS = {
         "Asked again about these images, a little shifted, turned, mirrored or noisier, the model gave answers that "
         "differ by {0:.1f} mm on average (usual: {1:.1f} mm)."
     ),
+    "remaining": "Asked to go on from its own result, the model would move it by {0:.1f} mm more (usual: {1:.1f} mm).",
+    "remaining_most": "In places it would move its own result by {0:.1f} mm more (usual: {1:.1f} mm).",
     "disagreement_most": "In places such answers differ by {0:.1f} mm (usual: {1:.1f} mm).",
     "lncc": "The images match badly after it: {0:.0%} of the local structure does not agree (usual: {1:.0%}).",
     "lncc_most": "In places nothing matches after it: {0:.0%} of the structure does not agree (usual: {1:.0%}).",
@@ -65,9 +67,9 @@ def verdict(found: Expected | None, calibration: Calibration | None, against: Se
 
 
 def _word(found: Expected, calibration: Calibration, against: Sequence[str]) -> str:
-    if found.log_odds >= calibration.failed_from:
+    if found.facts["risk"] >= calibration.failed_from:
         return "failed"
-    doubtful = found.log_odds >= calibration.look_from or found.facts["bound"] > _WRONG or against
+    doubtful = found.facts["risk"] >= calibration.look_from or found.facts["bound"] > _WRONG or against
     return "look" if doubtful else "good"
 
 
@@ -95,12 +97,12 @@ def _amount(found: Expected) -> str:
 
 
 def _unusual(found: Expected, calibration: Calibration) -> list[str]:
-    """Says what of the evidence is unusual, what weighs most first."""
+    """Says what of the evidence is unusual, what weighs most first: by how much less the risk were, were it usual."""
     weights = {}
-    for name, table in calibration.risk.tables.items():
+    for name in calibration.risk.names:
         usual, most = calibration.usual[name]
         if found.pair[name] > most:
-            weights[name] = float(read(table, found.pair[name]) - read(table, usual))
+            weights[name] = found.facts["risk"] - forest_mean(calibration.risk, found.pair | {name: usual})
     names = sorted((name for name in weights if weights[name] > 0), key=lambda name: -weights[name])
     taken = [name for name in names if not (name.endswith("_most") and name.removesuffix("_most") in names)]
     return [_said(name, found.pair[name], calibration.usual[name][0]) for name in taken[:_REASONS]]
