@@ -10,6 +10,7 @@ from regzoo import hub
 from regzoo.cli.machine import Device, Threads, take
 from regzoo.cli.options import Data, Json, Model, Output, Quiet, Start
 from regzoo.cli.output import print_json, print_table
+from regzoo.cli.registering import FailOn, NoError, check_fail_on, fail
 from regzoo.errors import invalid
 from regzoo.io.files import check_writable
 
@@ -49,12 +50,17 @@ def evaluate(
     no_reports: Annotated[
         bool, typer.Option("--no-reports", help="Write no index.html and no report of each pair: some seconds a pair.")
     ] = False,
+    no_error: NoError = False,
+    fail_on: FailOn = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Register many pairs and score them. Prints a table over all pairs, writes a row and a report for each."""
     if [pairs is not None, split is not None, check].count(True) != 1:
         raise typer.BadParameter("Give one of --pairs, --split and --check.")
+    check_fail_on(fail_on, no_error)
+    if fail_on and (check or record):
+        raise typer.BadParameter("--check and --record give no verdicts. Leave --fail-on out.")
     check_writable(output, folder=True)
     entry = hub.take(model)
     if check:
@@ -63,7 +69,8 @@ def evaluate(
         raise typer.BadParameter("--record goes with --split and a model's folder, such as runs/x.")
     records = _pairs(entry, pairs, split, data)
     reports, hear = None if check or no_reports else output, None if quiet else _print_progress
-    found = regzoo.evaluate(entry, records, alignment=alignment, reports=reports, progress=hear)
+    error = not (no_error or check or record)
+    found = regzoo.evaluate(entry, records, alignment=alignment, error=error, reports=reports, progress=hear)
     found.save(output)
     if record:
         found.record(entry.folder, split, f"regzoo evaluate {found.model['name']} --split {split} --data FOLDER")
@@ -71,15 +78,18 @@ def evaluate(
     if check:
         _print_check(found.check(scores), as_json)
     elif as_json:
-        print_json({"model": found.model, "pairs": len(found.rows), "summary": summary})
+        print_json({"model": found.model, "pairs": len(found.rows), "summary": summary, "verdicts": found.verdicts()})
     else:
         print_table([{"figure": key, **_numbers(values)} for key, values in summary.items()])
+        if told := ", ".join(f"{count} {word}" for word, count in found.verdicts().items()):
+            typer.echo(f"verdicts: {told}")
     doubtful = sum(bool(row["warnings"]) for row in found.rows)
     if doubtful:
         typer.echo(f"warning: {doubtful} of {len(found.rows)} pairs have warnings; see scores.csv", err=True)
     if not quiet:
         pages = ", index.html" if reports else ""
         typer.echo(f"Written to {output}: scores.csv, summary.json{pages}", err=True)
+    fail([row.get("verdict") for row in found.rows], fail_on)
 
 
 def _pairs(entry: "hub.Entry", pairs: Path | None, split: str | None, data: Path | None) -> list:

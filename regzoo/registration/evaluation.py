@@ -16,6 +16,7 @@ from regzoo.hub import cards
 from regzoo.io.files import atomic_file, atomic_folder
 from regzoo.io.yaml_json import parse_json, read_text
 from regzoo.models import zoo
+from regzoo.registration.expected.verdict import VERDICTS
 from regzoo.registration.figures import VOLUME, figures
 from regzoo.registration.pairs import pair_names
 from regzoo.registration.register import register
@@ -25,7 +26,7 @@ from regzoo.schema.card import Score
 from regzoo.world.alignment import Alignment
 
 _HEADLINES = ("dice_after", "tre_after", "ncc_after")
-_WORDS = ("fixed", "moving", "warnings")  # columns that are no figures
+_WORDS = ("fixed", "moving", "warnings", "verdict")  # columns that are no figures
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Evaluation:
 
     Args:
         model: Name and version of the model.
-        rows: One record a pair: file names, scores before and after, Jacobian figures, seconds, warnings.
+        rows: One record a pair: file names, scores before and after, Jacobian figures, expected error and verdict,
+            seconds, warnings.
     """
 
     model: dict
@@ -51,6 +53,11 @@ class Evaluation:
         numbers = {key: [row[key] for row in self.rows if key in row] for key in self._keys() if key not in _WORDS}
         return {key: _spread(np.array(values, dtype=float)) for key, values in numbers.items()}
 
+    def verdicts(self) -> dict[str, int]:
+        """Returns how many pairs have each verdict, the best first; none where no error was asked for."""
+        words = [row.get("verdict") for row in self.rows]
+        return {word: words.count(word) for word in VERDICTS if word in words}
+
     def save(self, folder: str | os.PathLike) -> Path:
         """Writes scores.csv (one row a pair) and summary.json; both appear together."""
         with atomic_folder(folder) as path:
@@ -59,6 +66,7 @@ class Evaluation:
                 table.writeheader()
                 table.writerows(self.rows)
             facts = {"model": self.model, "pairs": len(self.rows), "summary": self.summary()}
+            facts["verdicts"] = self.verdicts()
             (path / "summary.json").write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         return Path(folder)
 
@@ -160,6 +168,7 @@ def evaluate(
     pairs: str | os.PathLike | Sequence[PairFiles | Mapping[str, str | os.PathLike | None]],
     *,
     alignment: Alignment | None = None,
+    error: bool = True,
     reports: str | os.PathLike | None = None,
     progress: Callable[[int, int, dict], None] | None = None,
 ) -> Evaluation:
@@ -170,7 +179,10 @@ def evaluate(
         pairs: A CSV file (see `read_pairs`), or its records; a record may be a dict whose keys are those of the CSV's
             header, with paths.
         alignment: How to start; None: as the model was trained.
-        reports: Folder for `index.html`, a page over all pairs, the worst first, and a folder with the report of each,
+        error: Whether an error is expected of each result, and a verdict given, by a model that can. Its network is
+            asked four times more for it.
+        reports: Folder for `index.html`, a page over all pairs, the worst first by verdict, expected error and score,
+            and a folder with the report of each,
             MOVING_to_FIXED; None: none. They take some seconds a pair.
         progress: Called after each pair with how many are done, how many there are, and the row.
 
@@ -196,10 +208,12 @@ def evaluate(
     rows, listed = [], []
     for number, (record, name) in enumerate(zip(records, pair_names(records), strict=True), start=1):
         try:
-            result = register(model=model, alignment=alignment, error=False, **record.sources())
+            result = register(model=model, alignment=alignment, error=error, **record.sources())
         except RegzooError as error:
             raise InvalidError(f"pair {number}, {record.moving} -> {record.fixed}: {error}") from error
         row = {"fixed": record.fixed.name, "moving": record.moving.name, **figures(result.facts)}
+        if "verdict" in result.facts:
+            row["verdict"] = result.facts["verdict"]
         if reports is not None:
             result.save_report(Path(reports) / name)
             listed.append(row | {"pair": name, "status": "done", "warnings": len(result.facts["warnings"])})

@@ -330,3 +330,25 @@ def test_cohorts_have_verdicts_and_sort_by_them(pair, tmp_path):
     again = regzoo.cohort(records, tmp_path / "out", pair / "model")
     assert again.kept == 2
     assert nibabel.load(tmp_path / "out" / "moving_to_fixed" / "error.nii.gz").shape == (20, 18, 16)
+
+
+def test_evaluate_has_verdicts_sorts_by_them_and_exits_by_them(pair, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = ["fixed,moving", *(f"{pair / 'fixed.nii.gz'},{pair / name}.nii.gz" for name in ("fixed", "moving"))]
+    (tmp_path / "pairs.csv").write_text("\n".join(lines), encoding="utf-8")
+    files = ("evaluate", str(pair / "model"), "--pairs", "pairs.csv", "-o", "scores")
+    code, out, _ = run(*files)
+    assert code == 0
+    assert "verdicts: 2 " in out
+    rows = (tmp_path / "scores" / "scores.csv").read_text(encoding="utf-8").splitlines()
+    assert {"error", "error_bound", "verdict"} <= set(rows[0].split(","))
+    summary = json.loads((tmp_path / "scores" / "summary.json").read_text(encoding="utf-8"))
+    assert sum(summary["verdicts"].values()) == 2
+    assert "Expected error: " in (tmp_path / "scores" / "index.html").read_text(encoding="utf-8")
+    failing = calibrate(constant_model(tmp_path / "failing"), failed_from=-20, look_from=-30)
+    found = run("evaluate", str(failing), *files[2:], "--no-reports", "--fail-on", "failed")
+    assert (found[0], "verdicts: 2 failed" in found[1]) == (3, True)
+    code, out, _ = run("evaluate", str(failing), *files[2:], "--no-reports", "--no-error")
+    assert (code, "verdicts" in out) == (0, False)
+    code, _, err = run("evaluate", str(failing), "--check", "--fail-on", "look")
+    assert (code, "give no verdicts" in err) == (2, True)
