@@ -4,6 +4,7 @@ import itertools
 
 from keras import ops
 
+from regzoo import backend
 from regzoo.backend import Tensor
 
 
@@ -38,15 +39,20 @@ def correlations(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
     Source: Dosovitskiy et al., FlowNet, 2015, eq. 1.
     """
-    there = [ops.mean(first * window, axis=-1) for window in _windows(second)]
+    dims = len(first.shape) - 2
+    places = [(0, *place, 0) for place in itertools.product(range(3), repeat=dims)]
+    there = backend.each(_compared, places, first, _framed(second))
     # second(x) first(x + d) is what the voxel x + d of the first image found at -d.
-    back = [window[..., -1 - i] for i, window in enumerate(_windows(ops.stack(there, axis=-1)))]
-    return ops.stack(there, axis=-1), ops.stack(back, axis=-1)
+    padded, shape = _framed(there), first.shape[1:-1]
+    windows = [[slice(None), *(slice(i, i + n) for i, n in zip(place[1:-1], shape, strict=True))] for place in places]
+    back = [padded[(*window, -1 - i)] for i, window in enumerate(windows)]
+    return there, ops.stack(back, axis=-1)
 
 
-def _windows(x: Tensor) -> list:
-    """Returns `x(. + d)` for each d of {-1, 0, 1}^D, 0 outside."""
-    shape = x.shape[1:-1]
-    padded = ops.pad(x, [(0, 0), *[(1, 1)] * len(shape), (0, 0)])
-    starts = itertools.product(range(3), repeat=len(shape))
-    return [padded[(slice(None), *(slice(i, i + n) for i, n in zip(start, shape, strict=True)))] for start in starts]
+def _framed(x: Tensor) -> Tensor:
+    return ops.pad(x, [(0, 0), *[(1, 1)] * (len(x.shape) - 2), (0, 0)])
+
+
+def _compared(place: Tensor, first: Tensor, framed: Tensor) -> Tensor:
+    """Returns the mean product with the window that begins at a place, one value for each voxel."""
+    return ops.mean(first * ops.slice(framed, place, ops.shape(first)), axis=-1)

@@ -44,7 +44,7 @@ class PyramidModel(RegistrationModel):
         """Returns what the decoder of a level sees of a pair, and behind it of the pair exchanged."""
         ways = [[fixed, moving], [moving, fixed]]
         if level >= self.correlated:
-            found = backend.compiled(correlations)(fixed, moving)
+            found = correlations(fixed, moving)
             ways = [[*way, each] for way, each in zip(ways, found, strict=True)]
         return [ops.concatenate(way, axis=-1) for way in ways]
 
