@@ -8,9 +8,12 @@ import numpy as np
 from keras import ops
 
 from regzoo import backend, progress
+from regzoo.backend import Tensor
 from regzoo.classical.pyramid import Pair, level_grid
 from regzoo.models import output_of
+from regzoo.models.outputs.output import Output
 from regzoo.models.trainable import Trainable
+from regzoo.ops.fields import compose
 from regzoo.schema.losses import LOSSES, WindowTerm
 from regzoo.schema.outputs import OutputConfig
 from regzoo.world.images import Grid
@@ -50,11 +53,15 @@ class Descent:
             objective: Image and label losses.
             iterations: Most steps of a level; it ends early once its loss no longer falls.
         """
-        linear, tail = start.matrix, Transform()
+        linear, tail, given = start.matrix, Transform(), None
         if self.output.is_linear:
             pair = pair.shared_view()
-        if linear is None or pair.in_volume:  # the moving image is seen through what comes before
-            pair, linear, tail = pair.seen_through(start), np.eye(4), start
+        if linear is None or pair.in_volume:
+            linear, tail = np.eye(4), start
+            if self.output.is_linear or pair.in_volume:  # the moving image is seen through what comes before
+                pair = pair.seen_through(start)
+            else:
+                given = start
         windows = [name for name, entry in LOSSES["image"].items() if issubclass(entry.config, WindowTerm)]
         images = {
             name: {"size": self.window} | terms if name in windows else terms
@@ -66,7 +73,7 @@ class Descent:
             finer = level_grid(pair.fixed.grid, factor)
             if grid is not None and finer.same_as(grid):
                 continue
-            before, model, grid = model, self._model(pair, finer), finer
+            before, model, grid = model, self._model(pair, finer, given), finer
             if before is not None and not self.output.is_linear:
                 model.continue_from(before)
             with progress.part(i, len(self.factors)):
@@ -75,7 +82,8 @@ class Descent:
                 linear = linear @ _world(model, grid)  # the next level starts from here, with zeros
         if self.output.is_linear:
             return Transform.linear(linear).then(tail), levels
-        ddf = ops.convert_to_numpy(model.field(None, None)["ddf"])[0]
+        found = model.field(None, None)
+        ddf = ops.convert_to_numpy(found.get("dense", found["ddf"]))[0]
         return pair.field(ddf, grid).then(Transform.linear(linear)).then(tail), levels
 
     def _deformation(self, pair: Pair) -> dict[str, dict]:
@@ -87,9 +95,29 @@ class Descent:
         share = max(pair.compared, 1e-3)
         return {name: {**terms, "weight": terms["weight"] / share} for name, terms in self.deformation.items()}
 
-    def _model(self, pair: Pair, grid: Grid) -> Trainable:
+    def _model(self, pair: Pair, grid: Grid, given: Transform | None) -> Trainable:
         spacing = tuple(float(each) for each in grid.spacing[: pair.dims])
-        return Trainable(output_of(self.output, pair.dims, spacing), grid.shape[: pair.dims])
+        output, shape = output_of(self.output, pair.dims, spacing), grid.shape[: pair.dims]
+        return Trainable(output, shape) if given is None else Before(output, shape, pair.voxels(given, grid))
+
+
+class Before(Trainable):
+    """A registration by its weights, and then by a map that is given, so that the moving image is sampled once.
+
+    Args:
+        output: What the weights mean.
+        shape: Spatial shape of the fixed image.
+        given: What comes behind it, (*S, D) in voxels.
+    """
+
+    def __init__(self, output: Output, shape: Sequence[int], given: np.ndarray) -> None:
+        super().__init__(output, shape)
+        self.given = ops.convert_to_tensor(given[None])
+
+    def field(self, fixed: Tensor, moving: Tensor) -> dict:
+        """Returns `ddf` of both, and `dense`, what the weights mean."""
+        own = super().field(fixed, moving)["ddf"]
+        return {"ddf": backend.compiled(compose)(self.given, own), "dense": own}
 
 
 def descend(model: Trainable, batch: Mapping, objective: Mapping, rate: float, iterations: int) -> dict:

@@ -103,7 +103,5 @@ def refine(fixed: Image, moving: Image, start: Transform, guidance: Guidance | N
     """
     guidance = guidance or Guidance()
     pair = guidance.pair(fixed, moving, start)
-    # Through `start` even where it is linear: the loss before is then that of `start`, at the first step's zeros.
-    seen = pair.seen_through(start)
-    found, (level,) = _REFINEMENT(seen, Transform(), guidance.objective, guidance.iterations)
-    return Transform(found.then(start).steps, fixed.grid), level
+    found, (level,) = _REFINEMENT(pair, start, guidance.objective, guidance.iterations)
+    return Transform(found.steps, fixed.grid), level

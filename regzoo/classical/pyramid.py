@@ -11,6 +11,7 @@ from regzoo.world.matrices import map_points
 from regzoo.world.transforms import Transform
 
 _VOXELS = 600_000  # of the finest level; more detail than that costs more time than it gives accuracy
+_NEARLY = 1.05  # times the image's own spacing: to resample it for so little would only blur it
 _LEAST = 12  # voxels along the longest axis of the coarsest level
 _LATTICE = 17  # points along each axis of the fixed image by which is found what both images show
 
@@ -116,6 +117,11 @@ class Pair:
         array = array if image.channels else array[..., None]
         return (array[:, :, 0] if self.dims == 2 else array)[None].astype("float32")
 
+    def voxels(self, transform: Transform, grid: Grid) -> np.ndarray:
+        """Returns a transform as a field in voxels of a grid, (*S, D); the other way round than `field`."""
+        ddf = transform.displacement(grid) @ np.linalg.inv(grid.affine[:3, :3]).T
+        return (ddf[:, :, 0, :2] if self.dims == 2 else ddf).astype("float32")
+
     def field(self, ddf: np.ndarray, grid: Grid) -> Transform:
         """Returns a field (*S, D) in voxels of a grid as a transform."""
         if self.dims == 2:
@@ -126,12 +132,13 @@ class Pair:
 def level_grid(grid: Grid, factor: float) -> Grid:
     """Returns a coarser grid over the same region, with voxels as equal in mm as whole numbers of them allow.
 
-    The finest (`factor` 1) has the grid's own spacing, or a larger one where there are more than 600,000 voxels.
+    The finest (`factor` 1) has the grid's own spacing, or a larger one where there are more than about 600,000 voxels.
     """
     extent = grid.spacing * grid.shape
     long = np.array(grid.shape) > 1
     even = float(np.prod(extent[long]) / _VOXELS) ** (1 / max(1, long.sum()))
-    finest = max(even, float(grid.spacing[long].min(initial=np.inf)) if long.any() else 0.0)
+    own = float(grid.spacing[long].min(initial=np.inf)) if long.any() else 0.0
+    finest = own if even < _NEARLY * own else even
     return coarsened(grid, min(finest * factor, extent.max() / _LEAST))
 
 

@@ -552,6 +552,7 @@ class Held:
             "0.05",
         )
         yield f"the same, called look ({good.sum()})", f"{(look & ~failed)[good].mean():.3f}", ""
+        yield f"wrong pairs ({wrong.sum()}) called good", f"{(~look)[wrong].mean():.3f}", ""
         told = f"{failed[~wrong].mean():.3f}"
         yield f"pairs that are not wrong ({(~wrong).sum()}), near misses too, called failed", told, ""
 
