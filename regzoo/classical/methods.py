@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from regzoo import progress
+from regzoo import backend, progress
 from regzoo.classical.convex import convex
 from regzoo.classical.demons import demons
 from regzoo.classical.descent import Descent
@@ -47,6 +47,7 @@ METHODS: dict[str, Method] = {
 _REFINEMENT = Descent(DVFConfig(level=1), {"gradient": {"weight": 4.0}}, 0.1, (1,), _NEAR)
 
 
+@backend.float32()
 def optimise(
     fixed: Image, moving: Image, start: Transform, methods: Sequence[str], guidance: Guidance | None = None
 ) -> tuple[Transform, list[dict]]:
@@ -87,6 +88,7 @@ def optimise(
     return Transform(found.steps, fixed.grid), done
 
 
+@backend.float32()
 def refine(fixed: Image, moving: Image, start: Transform, guidance: Guidance | None = None) -> tuple[Transform, dict]:
     """Improves a transform on its pair ("instance optimisation") by a velocity field before it.
 
