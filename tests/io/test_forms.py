@@ -1,6 +1,7 @@
 """Headers that leave the geometry open: what is taken, what ITK takes, and that it is said in words."""
 
 import struct
+import warnings
 
 import nibabel
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 import SimpleITK as sitk
 from worlds import affine, rotation
 
-from regzoo.world.images import Image
+from regzoo.world.images import Grid, Image
+from regzoo.world.transforms import Transform
 
 PLAIN = affine(np.diag([1.5, 1.2, 2.0]), (-30, -20, -25))
 OBLIQUE = affine(rotation(0.3, -0.2, 0.4) * (1.5, 1.2, 2.0), (10, -40, 30))
@@ -98,3 +100,34 @@ def test_what_is_mended_of_a_header_is_said_of_its_file(tmp_path, capfd, place, 
     path.write_bytes(raw)
     assert f"the header is faulty and was read so: {words}" in Image.read(path).remark
     assert capfd.readouterr().err == ""
+
+
+def test_a_sheared_header_is_told_of_and_others_are_not(tmp_path):
+    sheared = PLAIN @ np.array([[1, 0.1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    array = np.random.default_rng(0).random((5, 6, 7)).astype("float32")
+    for name, geometry, said in (("a", sheared, True), ("b", OBLIQUE, False), ("c", -PLAIN, False)):
+        image = nibabel.Nifti1Image(array, geometry)
+        image.set_sform(geometry, 1)
+        image.header["qform_code"] = 0
+        nibabel.save(image, tmp_path / f"{name}.nii")
+        assert ("not at right angles" in Image.read(tmp_path / f"{name}.nii").remark) == said
+    with pytest.raises(RuntimeError, match="orthonormal"):
+        sitk.ReadImage(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize(("scode", "qcode", "said"), [(2, 1, "ITK and ANTs take the qform"), (1, 0, None)])
+def test_what_the_header_of_a_field_leaves_open_is_told(tmp_path, scode, qcode, said):
+    path = tmp_path / "field.nii"
+    Transform.from_voxel_ddf(np.zeros((5, 6, 7, 3), "float32"), Grid((5, 6, 7), OBLIQUE)).save(path)
+    image = nibabel.load(path)
+    image = nibabel.Nifti1Image(np.asarray(image.dataobj), OBLIQUE, image.header)
+    image.set_sform(OBLIQUE, scode)
+    image.set_qform(PLAIN, qcode)
+    nibabel.save(image, path)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        Transform.load(path)
+    assert [str(each.message) for each in told if said and said in str(each.message)] == [
+        str(each.message) for each in told
+    ]
+    assert bool(told) == bool(said)

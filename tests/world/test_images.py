@@ -351,6 +351,16 @@ class TestRead:
         one = Image.read(write(tmp_path / "b.nii.gz", soft[..., :1]), labels=True)
         np.testing.assert_array_equal(one.array, soft[..., :1])
 
+    def test_label_maps_one_after_another_are_no_channels(self, tmp_path):
+        maps = np.random.default_rng(0).integers(0, 4, (*SHAPE, 3)).astype(np.uint8)
+        path = write(tmp_path / "series.nii.gz", maps)
+        with pytest.raises(InvalidError, match=r"series\.nii\.gz: .*received whole numbers up to 3"):
+            Image.read(path, labels=True)
+        np.testing.assert_array_equal(Image.read(path, labels=True, volume=1).array, maps[..., 1])
+        for masks in (maps > 1, (maps > 1) * np.uint8(255)):
+            found = Image.read(write(tmp_path / "masks.nii.gz", masks.astype(np.uint8)), labels=True)
+            np.testing.assert_array_equal(found.array, masks)
+
     def test_volume(self, tmp_path):
         array = noise((*SHAPE, 3))
         path = write(tmp_path / "cine.nii.gz", array)

@@ -21,6 +21,7 @@ def _read(path: Path) -> list[Step]:
         check_voxels(path.name, file.shape)
         check_size(path.name, file.shape, file.dtype, file.most, "transform")
         check_bytes(path.name, 12 * math.prod(file.shape) + file.held)
+        file.tell(path.name)
         vectors = filled(file.values(None), file.order, np.dtype(np.float32))
     return [(np.multiply(vectors, FLIP, out=vectors), file.affine)]
 

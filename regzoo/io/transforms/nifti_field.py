@@ -31,6 +31,7 @@ def _field(path: Path, file: SpatialImage) -> Step:
     check_voxels(path.name, file.shape[:3])
     check_size(path.name, file.shape, file.get_data_dtype(), most(path), "transform")
     volume = volume_of(file, path)
+    volume.tell(path.name)
     check_bytes(path.name, 4 * math.prod(file.shape))
     vectors = filled(volume.values(None), volume.order, np.dtype(np.float32))[:, :, :, 0]
     if vectors.shape[2] == 2 and (vectors[:, :, 0] == vectors[:, :, 1]).all():  # one slice; see _write

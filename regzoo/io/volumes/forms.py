@@ -7,6 +7,8 @@ from nibabel.spatialimages import SpatialImage
 
 _FAR = 0.05
 """Voxels at a corner from which on two forms are two places; float32 and rounded quaternions stay far below."""
+_SKEW = 1e-3
+"""Cosine between two axes from which on they are sheared; float32 and rounding stay far below."""
 REPAIRS = "repairs"
 """Under this name an image's `extra` has what nibabel mended of its header when it read it."""
 _REPAIR = "Write it anew with one geometry: regzoo.Image.read(FILE).save(COPY)."
@@ -34,7 +36,7 @@ def _geometry(image: SpatialImage) -> str:
             f"there. {_REPAIR}"
         )
     if scode == 0 or qcode == 0:
-        return ""
+        return _sheared(image.affine)
     apart = _apart(sform, qform, image.shape)
     if apart < _FAR * np.linalg.norm(sform[:3, :3], axis=0).min():
         return ""
@@ -44,6 +46,19 @@ def _geometry(image: SpatialImage) -> str:
     return (
         f"{start}regzoo takes the sform; ITK and ANTs take the qform, where transform files move the image wrongly. "
         f"{_REPAIR}"
+    )
+
+
+def _sheared(affine: np.ndarray) -> str:
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if not (lengths > 0).all():
+        return ""  # no image, which its reader will say
+    axes = affine[:3, :3] / lengths
+    if np.abs(axes.T @ axes - np.eye(3)).max() < _SKEW:
+        return ""
+    return (
+        "the axes of the header are not at right angles (sheared). ITK and ANTs open no such file, nor a field that is "
+        "written in NIfTI on its grid; write the transform as .h5."
     )
 
 

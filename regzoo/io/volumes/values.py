@@ -46,6 +46,7 @@ def label_array(name: str, file: Volume, volume: int | None, shape: tuple[int, .
         array = _floats(name, file, volume)
         if not all(np.isfinite(piece).all() for piece in _slabs(array)):
             raise _not_finite(name)
+        _check_shares(name, array)
         return array.reshape(shape, order=file.order)
     try:
         return _Integers(name, file, volume).array.reshape(shape, order=file.order)
@@ -53,6 +54,15 @@ def label_array(name: str, file: Volume, volume: int | None, shape: tuple[int, .
         if len(file.shape) == 4 and file.shape[3] == 1:  # the only channel
             return _floats(name, file, volume).reshape((*shape, 1), order=file.order)
         raise invalid(name, "integer labels", f"values between integers such as {error.value:.9g}") from None
+
+
+def _check_shares(name: str, array: np.ndarray) -> None:
+    """Refuses what are label maps one after another, whose numbers would be blended into other labels."""
+    high = max(float(piece.max()) for piece in _slabs(array))
+    whole = high > 1 and all(np.all(piece == np.rint(piece)) for piece in _slabs(array))
+    if whole and not all(np.isin(piece, (0, high)).all() for piece in _slabs(array)):
+        advice = "Of a series of label maps, give one volume; of probabilities, shares from 0 to 1."
+        raise invalid(name, "one channel per label, as shares of it", f"whole numbers up to {high:g}", advice)
 
 
 class _Fractional(Exception):

@@ -1,5 +1,6 @@
 """What every format of images gives: the header of one file, and a way to its voxels."""
 
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -36,6 +37,11 @@ class Volume:
     step: tuple[float, str] | None = None
     order: Order = "F"
     held: int = 0
+
+    def tell(self, name: str) -> None:
+        """Warns of what the header leaves open, for a file whose reader has no place to keep it."""
+        if self.remark:
+            warnings.warn(f"{name}: {self.remark}", stacklevel=4)
 
 
 def sliced(voxels: Voxels) -> Callable[[int | None], Voxels]:
