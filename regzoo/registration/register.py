@@ -16,7 +16,17 @@ from regzoo.registration.network import NetworkPair, asked_again, predicted_labe
 from regzoo.registration.orientation import still_turned
 from regzoo.registration.report.words import done
 from regzoo.registration.results import Result, clock
-from regzoo.registration.scores import Side, doubts, in_view, label_doubts, over_same_labels, overlap, score, unscored
+from regzoo.registration.scores import (
+    Side,
+    doubts,
+    in_view,
+    label_doubts,
+    mean_dice,
+    over_same_labels,
+    overlap,
+    score,
+    unscored,
+)
 from regzoo.registration.sides import (
     Points,
     check_overlap,
@@ -301,7 +311,13 @@ def _refined(
     """Improves what a model or a method found on this pair."""
     with clock(seconds, "refinement"):
         transform, done = classical.refine(fixed.image, moving.image, found.transform, guidance)
-    return replace(found, transform=transform, facts=found.facts | {"loss": guidance.loss, "refinement": done})
+    facts = found.facts | {"loss": guidance.loss, "refinement": done}
+    if fixed.labels and moving.labels and shared_labels(fixed.labels, moving.labels):
+        before, after = (mean_dice(fixed, moving, each) for each in (found.transform, transform))
+        if after < before:
+            told = f"Refinement made labels overlap less: mean Dice {before:.3f} to {after:.3f}. Leave it out."
+            facts["warnings"] = [*facts["warnings"], told]
+    return replace(found, transform=transform, facts=facts)
 
 
 def _result(fixed: Side, moving: Side, found: _Found, seconds: dict[str, float], only_if_better: bool) -> Result:

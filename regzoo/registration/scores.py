@@ -140,6 +140,14 @@ def overlap(fixed: Image, moved: Image, labels: list[int]) -> dict:
     return found | {f"mean_{name}": _mean(values) for name, values in known.items()}
 
 
+def mean_dice(fixed: Side, moving: Side, transform: Transform) -> float:
+    """Returns the mean Dice of the labels that both sides have, of which there are some, moved by a transform."""
+    labels = shared_labels(fixed.labels, moving.labels)
+    moved = transform.apply_labels(moving.labels, fixed.image.grid)
+    found = (metrics.dice(*maps, chosen.values()) for chosen, *maps in _integer_maps(fixed.labels, moved, labels))
+    return _mean([value for dice in found for value in dice.values()])
+
+
 def _integer_maps(fixed: Image, moved: Image, labels: list[int]) -> Iterator[tuple]:
     """Yields labels with their value in two maps of integers, and these: one pair of maps, or one a channel."""
     if fixed.channels is None:

@@ -3,7 +3,7 @@
 import re
 
 UNKNOWN = (None, "unknown", "other")
-_COPYLEFT = re.compile(r"(a|l)?gpl-|.*rail|.*-sa-")
+_COPYLEFT = re.compile(r"((a|l)?gpl|osl|eupl)(-|$)|.*rail|.*-sa(-|$)")
 """Licences that a model made from one must have itself, or a later version of it."""
 
 

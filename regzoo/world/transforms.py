@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from regzoo.errors import invalid
 from regzoo.io import transforms
 from regzoo.world import transform_files
-from regzoo.world.images import Grid, Image, Outside, sample_matrix, sample_points
+from regzoo.world.images import Grid, Image, Outside, Source, sample_matrix, sample_points
 from regzoo.world.jacobians import central_determinant
 from regzoo.world.matrices import about, checked_matrix, map_points
 
@@ -313,11 +313,11 @@ class Transform:
             points = step.invert_points(points)
         return points
 
-    def apply_image(self, moving: Image, grid: Grid, *, order: int = 1, outside: Outside = 0.0) -> Image:
+    def apply_image(self, moving: Source, grid: Grid, *, order: int = 1, outside: Outside = 0.0) -> Image:
         """Returns `moved(x) = moving(T(x))` on `grid`; the moving image is sampled once, from its own voxels.
 
         Args:
-            moving: Image, shape (I, J, K) or (I, J, K, C).
+            moving: Image, shape (I, J, K) or (I, J, K, C), or what `Image.of` makes one of.
             grid: Where to sample, usually the fixed image's grid.
             order: 1 linear, 0 nearest.
             outside: A value that stands around the image and is blended linearly with it, or `"edge"`.
@@ -325,15 +325,17 @@ class Transform:
         Returns:
             The moved image. Where T maps voxels on voxels it is a bit-exact copy.
         """
-        matrix = self.matrix
+        moving, matrix = moving if isinstance(moving, Image) else Image.of(moving, "moving"), self.matrix
         if matrix is not None:
             to_voxel = np.linalg.solve(moving.affine, matrix @ grid.affine)
             return Image(sample_matrix(moving.array, to_voxel, grid.shape, order, outside), grid.affine)
         slabs = [sample_points(moving, mapped, order, outside) for _, mapped in self._slabs(grid)]
         return Image(np.concatenate(slabs), grid.affine)
 
-    def apply_labels(self, moving_labels: Image, grid: Grid) -> Image:
+    def apply_labels(self, moving_labels: Source, grid: Grid) -> Image:
         """Moves labels: nearest for a map of integers (I, J, K), linear for one channel per label (I, J, K, C)."""
+        if not isinstance(moving_labels, Image):
+            moving_labels = Image.of(moving_labels, "moving_labels", labels=True)
         nearest = moving_labels.channels is None
         if nearest and moving_labels.array.dtype.kind not in "biu":
             raise invalid("labels", "integers, or one channel per label", f"type {moving_labels.array.dtype}")

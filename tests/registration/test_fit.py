@@ -8,6 +8,7 @@ from worlds import affine
 import regzoo
 from regzoo.registration.fit import Fit, fit, fit_doubts
 from regzoo.world.images import Grid, Image
+from regzoo.world.transforms import Transform
 
 GRID = Grid((30, 28, 26), affine(np.diag([2.0, 2.0, 2.5]), (-30, -28, -32)))
 
@@ -69,3 +70,19 @@ def test_the_start_is_kept_if_asked(tmp_path):
     np.testing.assert_allclose(kept.moved.array, kept.fixed.array, atol=1e-5)
     better = regzoo.register(texture((2, 0, 0)), texture(), model, only_if_better=True)
     np.testing.assert_allclose(better.transform.displacement(GRID)[15, 14, 13], (2, 0, 0), atol=1e-3)
+
+
+def test_a_refinement_that_parts_labels_is_told_of(tmp_path, monkeypatch):
+    model = regzoo.load(constant_model(tmp_path / "moves", (2, 0, 0)))
+    labels = {name: texture(shift) for name, shift in (("fixed_labels", (2, 0, 0)), ("moving_labels", (0, 0, 0)))}
+    labels = {name: Image((each.array > 2.5).astype("uint8"), GRID.affine) for name, each in labels.items()}
+    pair = (texture((2, 0, 0)), texture(), model)
+
+    done = {"voxels": [1, 1, 1], "iterations": 1, "before": 1.0, "after": 0.5, "converged": True}
+    for away, said in ((Transform.linear(affine(np.eye(3), (0, 4, 0)), GRID), True), (Transform.identity(GRID), False)):
+        monkeypatch.setattr(
+            "regzoo.registration.register.classical.refine",
+            lambda fixed, moving, start, guidance, away=away: (away.then(start), done),
+        )
+        found = regzoo.register(*pair, refine=1, **labels).facts["warnings"]
+        assert any(each.startswith("Refinement made labels overlap less: mean Dice 0.9") for each in found) == said

@@ -29,6 +29,10 @@ REFUSED = [
     ("cc-by-nd-4.0", "cc-by-nd-4.0", "no model that starts from it"),
     ("cc-by-nd-4.0", None, "no model that starts from it"),
     ("agpl-3.0", "apache-2.0", "agpl-3.0, or a later version of it"),
+    ("gpl", "mit", "gpl, or a later version of it"),
+    ("lgpl", "mit", "lgpl, or a later version of it"),
+    ("osl-3.0", "mit", "osl-3.0, or a later version of it"),
+    ("eupl-1.1", "mit", "eupl-1.1, or a later version of it"),
     ("openrail", "mit", "openrail, or a later version of it"),
     ("cc-by-sa-4.0", "unknown", "cc-by-sa-4.0"),
 ]
