@@ -24,15 +24,18 @@ RECIPE_LIMIT = 64 * 1024
 
 
 class Training(Strict):
-    """Optimiser and schedule."""
+    """Optimiser and schedule; the run is given steps or minutes."""
 
-    steps: Annotated[int, Field(ge=1, le=10_000_000)]
-    """Over which the learning rate's schedule goes."""
+    steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """Over which the learning rate's schedule goes; null: it goes over `minutes`."""
+    minutes: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    """Over which the schedule goes instead, and all else that the run does: reading, validation, writing."""
     stop_after: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Steps after which the run ends although its schedule goes on; null: with the schedule."""
     batch_size: Annotated[int, Field(ge=1, le=256)] = 2
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 6e-4
     warmup: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Steps over which the learning rate rises from 0."""
     schedule: Literal["cosine", "constant"] = "cosine"
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share that a running average of the weights keeps in each step; it, not the last step, is scored. 0: none."""
@@ -44,13 +47,26 @@ class Training(Strict):
     """Places in the row of networks, counted from 0, of those that keep the weights of their parent."""
 
     @property
-    def end(self) -> int:
-        """The step after which the run ends."""
-        return min(self.steps, self.stop_after or self.steps)
+    def end(self) -> int | None:
+        """The step after which the run ends; None: it is given minutes."""
+        return self.stop_after if self.stop_after and self.stop_after < self.steps else self.steps
+
+    @property
+    def length(self) -> str:
+        """How long the run is, such as `9000 steps` or `30 min`."""
+        return f"{self.steps} steps" if self.steps else f"{self.minutes:g} min"
+
+    @model_validator(mode="after")
+    def _is_given_steps_or_minutes(self) -> "Training":
+        if (self.steps is None) == (self.minutes is None):
+            raise ValueError(f"expected steps or minutes, received {'both' if self.steps else 'neither'}. Give one")
+        if self.minutes and self.stop_after:
+            raise ValueError(f"stop_after: expected null in a run of minutes, received {self.stop_after}")
+        return self
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> "Training":
-        if self.warmup >= self.steps:
+        if self.steps and self.warmup >= self.steps:
             raise ValueError(f"warmup ({self.warmup}) must be below steps ({self.steps})")
         return self
 
@@ -92,7 +108,7 @@ class Recipe(Strict):
 
     def __repr__(self) -> str:
         parent = f" from {self.parent}" if self.parent else ""
-        return f"<Recipe {self.name}@{self.version}{parent}: {self.data.kind} data, {self.training.steps} steps>"
+        return f"<Recipe {self.name}@{self.version}{parent}: {self.data.kind} data, {self.training.length}>"
 
     def __str__(self) -> str:
         return repr(self)

@@ -2,19 +2,19 @@
 
 import csv
 import math
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import keras
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from regzoo.errors import InvalidError
 from regzoo.io.files import atomic_file
 from regzoo.models import weights
 from regzoo.schema.recipe import Training
+from regzoo.training.minutes import Clock
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -23,11 +23,12 @@ class Checkpoint(keras.callbacks.Callback):
     Args:
         path: The checkpoint, a safetensors file of model, optimiser and best weights.
         score: Gives the validation figures; the first is the one to choose by, as `score.better(new, old)` says.
+        clock: Goes on from the seconds of the checkpoint.
     """
 
-    def __init__(self, path: Path, score: Callable[[], dict[str, float]]) -> None:
+    def __init__(self, path: Path, score: Callable[[], dict[str, float]], clock: Clock) -> None:
         super().__init__()
-        self.path, self.score = path, score
+        self.path, self.score, self.clock = path, score, clock
         self.epoch, self.seconds, self.history, self.best, self.best_epoch = 0, 0.0, [], {}, -1
 
     def restore(self) -> None:
@@ -39,15 +40,13 @@ class Checkpoint(keras.callbacks.Callback):
         if not _is_whole(facts) or best.keys() != weights.arrays(self.model.variables).keys():
             raise InvalidError(f"{self.path} is damaged: its epochs or its best weights are not whole. Remove it.")
         self.epoch, self.seconds, self.history = facts["epoch"], facts["seconds"], facts["history"]
-        self.best_epoch = facts["best_epoch"]
+        self.best_epoch, self.clock.before = facts["best_epoch"], self.seconds
         weights.assign(self.model.variables, values, "model/", self.path.name)
         self.model.optimizer.build(self.model.trainable_variables)
         weights.assign(self.model.optimizer.variables, values, "optimizer/", self.path.name)
         self.best = best
-
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Starts the clock."""
-        self._start = time.monotonic()
+        for row in self.history:  # those of regzoo 0.1 do not tell the step; their epochs were whole
+            row.setdefault("step", int(self.model.optimizer.iterations) * row["epoch"] // self.epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Scores, keeps the best, writes the checkpoint; what is no number is never written."""
@@ -64,8 +63,9 @@ class Checkpoint(keras.callbacks.Callback):
         chosen = next(iter(figures))
         if not math.isfinite(figures[chosen]):
             raise _diverged(chosen)
-        self.epoch, self.seconds = epoch + 1, self.seconds + time.monotonic() - self._start
-        self.history.append({"epoch": self.epoch, "seconds": round(self.seconds, 1), **(logs or {}), **figures})
+        self.epoch, self.seconds = epoch + 1, self.clock.seconds
+        row = {"epoch": self.epoch, "step": int(self.model.optimizer.iterations), "seconds": round(self.seconds, 1)}
+        self.history.append({**row, **(logs or {}), **figures})
         if self.best_epoch < 0 or self.score.better(figures, self.history[self.best_epoch - 1]):
             self.best, self.best_epoch = averaged, self.epoch
         values |= {"best/" + name: value for name, value in self.best.items()}
@@ -100,24 +100,28 @@ def _diverged(what: str, value: float = math.nan) -> InvalidError:
 
 
 class StopAt(keras.callbacks.Callback):
-    """Ends the last epoch early where the number of steps is not whole epochs.
+    """Ends a run after so many steps, also within an epoch.
 
     Args:
         steps: All steps of the run.
-        epoch_steps: Steps of a whole epoch.
     """
 
-    def __init__(self, steps: int, epoch_steps: int) -> None:
+    def __init__(self, steps: int) -> None:
         super().__init__()
-        self.steps, self.epoch_steps = steps, epoch_steps
+        self.steps = steps
 
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Counts the steps of the epochs before."""
-        self._left = self.steps - epoch * self.epoch_steps
+    def is_over(self, step: int) -> bool:
+        """Tells whether there is no step to come after these."""
+        return step >= self.steps
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Counts the steps of the calls before."""
+        self._step = int(self.model.optimizer.iterations)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Stops after the last step."""
-        if batch + 1 >= self._left:
+        self._step += 1
+        if self.is_over(self._step):  # under JAX, `self.model` has all weights handed to Keras and back
             self.model.stop_training = True
 
 
@@ -153,7 +157,7 @@ class Logs(keras.callbacks.Callback):
 
 
 class Bar(keras.callbacks.Callback):
-    """A progress bar over all steps with the loss and the time left, on a terminal alone, and one line an epoch.
+    """A progress bar over all steps or minutes with the loss and the time left, on a terminal alone; a line an epoch.
 
     The terms of the loss and all figures are in `log.csv`.
 
@@ -167,17 +171,19 @@ class Bar(keras.callbacks.Callback):
     def __init__(self, training: Training, checkpoint: Checkpoint, before: dict[str, float], quiet: bool) -> None:
         super().__init__()
         self.training, self.checkpoint, self.before, self.quiet = training, checkpoint, before, quiet
-        columns = BarColumn(10), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
+        self._step = checkpoint.history[-1]["step"] if checkpoint.history else 0
+        columns = BarColumn(10), TextColumn("{task.fields[step]}"), TimeElapsedColumn(), TextColumn("left")
         self.console = Console(stderr=True, highlight=False)
         self.progress = Progress(
             *columns,
+            TimeRemainingColumn(),
             TextColumn("{task.description}"),
             console=self.console,
             disable=quiet or not self.console.is_terminal,
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self.task = self.progress.add_task("", total=training.end, completed=self._step(checkpoint.epoch))
+        self.task = self.progress.add_task("", total=training.end or 60 * training.minutes, **self._place())
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Shows the bar, and how good the model is that the run starts from."""
@@ -186,14 +192,16 @@ class Bar(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Moves the bar."""
-        self.progress.update(self.task, advance=1, description=f"loss {float((logs or {}).get('loss', 0.0)):.4f}")
+        self._step += 1
+        loss = f"loss {float((logs or {}).get('loss', 0.0)):.4f}"
+        self.progress.update(self.task, description=loss, **self._place())
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Prints the epoch's figures."""
         row = self.checkpoint.history[-1]
         figures = {name: row[name] for name in self.before}
         best = "  best" if self.checkpoint.best_epoch == row["epoch"] else ""
-        self._say(f"step {self._step(row['epoch'])}  loss {row['loss']:.4f}  {_told(figures)}{best}")
+        self._say(f"step {row['step']}  loss {row['loss']:.4f}  {_told(figures)}{best}")
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Takes the bar away; to be called after an error too, since Keras does not, and the cursor is hidden."""
@@ -204,7 +212,7 @@ class Bar(keras.callbacks.Callback):
         best = self.checkpoint.history[self.checkpoint.best_epoch - 1]
         figures = {name: best[name] for name in self.before}
         before = next(iter(self.before.values()))
-        self._say(f"kept: step {self._step(best['epoch'])}  {_told(figures)}  (before training {before:.4g})")
+        self._say(f"kept: step {best['step']}  {_told(figures)}  (before training {before:.4g})")
         if not self.checkpoint.score.better(figures, self.before):
             self.warn(["no step is better than the model before training"])
 
@@ -213,8 +221,11 @@ class Bar(keras.callbacks.Callback):
         for each in doubts:
             self._say(f"warning: {each}", whole=True)
 
-    def _step(self, epoch: int) -> int:
-        return min(epoch * self.training.steps_per_epoch, self.training.end)
+    def _place(self) -> dict[str, object]:
+        """Returns how far the run is, in the units of its total, and its step in words."""
+        if self.training.minutes:
+            return {"completed": self.checkpoint.clock.seconds, "step": f"step {self._step}"}
+        return {"completed": self._step, "step": f"{self._step}/{self.training.end}"}
 
     def _say(self, line: str, *, whole: bool = False) -> None:
         """Prints a line, not broken in two: as long as it is, or on a terminal, unless all of it counts, cut to fit."""

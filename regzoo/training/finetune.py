@@ -1,6 +1,7 @@
 """finetune: a recipe in, a run folder out, which is itself a zoo entry."""
 
 import os
+import sys
 from pathlib import Path
 
 import keras
@@ -11,10 +12,11 @@ from regzoo.errors import invalid
 from regzoo.models import RegistrationModel, build
 from regzoo.schema.inputs import InputConfig
 from regzoo.schema.networks import ModelConfig
-from regzoo.schema.recipe import Recipe
+from regzoo.schema.recipe import Recipe, Training
 from regzoo.training import parents, run
 from regzoo.training.batches import Batches
 from regzoo.training.callbacks import Bar, Checkpoint, Logs, StopAt, StopOnNaN
+from regzoo.training.minutes import Clock, Minutes
 from regzoo.training.recipe_data import data_of
 from regzoo.training.validation import Validation
 
@@ -57,6 +59,7 @@ def finetune(
         >>> regzoo.load(folder).card.name
         'shapes-ddf'
     """
+    clock = Clock()
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
     folder = Path(output or Path("runs") / recipe.name)
     recipe = parents.pinned(recipe, folder)
@@ -67,14 +70,16 @@ def finetune(
     examples = data_of(recipe, data).examples(inputs)
     batches = _batches(recipe, examples, inputs)
     validation = Validation(model, examples.valid, inputs.spacing)
+    start = clock.seconds
     before = validation()  # what cannot be scored is found out now, not after the first epoch
+    took = clock.seconds - start
     with run.claimed(folder, recipe):
-        checkpoint = Checkpoint(folder / "checkpoint.safetensors", validation)
+        checkpoint = Checkpoint(folder / "checkpoint.safetensors", validation, clock)
         checkpoint.set_model(model)
         checkpoint.restore()
         bar = Bar(recipe.training, checkpoint, before, quiet)
         bar.warn(parents.licence_doubts(recipe))
-        _fit(recipe, folder, model, checkpoint, batches, bar)
+        _fit(folder, model, batches, checkpoint, _end(recipe.training, checkpoint, took), bar)
         run.publish(folder, recipe, config, inputs, checkpoint)
         bar.tell_kept()
     return folder
@@ -86,20 +91,24 @@ def _batches(recipe: Recipe, examples: Examples, inputs: InputConfig) -> Batches
     return Batches(examples, inputs.spacing, seed=recipe.seed, **sizes)
 
 
+def _end(settings: Training, checkpoint: Checkpoint, validation_seconds: float) -> StopAt | Minutes:
+    if settings.minutes:
+        return Minutes(settings, checkpoint.clock, validation_seconds)
+    return StopAt(settings.end)
+
+
 def _fit(
-    recipe: Recipe, folder: Path, model: RegistrationModel, checkpoint: Checkpoint, batches: Batches, bar: Bar
+    folder: Path, model: RegistrationModel, batches: Batches, checkpoint: Checkpoint, end: StopAt | Minutes, bar: Bar
 ) -> None:
-    """Trains from the checkpoint's epoch to the last."""
-    settings = recipe.training
-    epochs = -(-settings.end // settings.steps_per_epoch)
-    if checkpoint.epoch == epochs:
+    """Trains from the checkpoint's epoch to the end."""
+    if checkpoint.epoch and end.is_over(checkpoint.history[-1]["step"]):
         return
     start = keras.callbacks.LambdaCallback(on_epoch_begin=batches.start)
-    stops = StopOnNaN(), StopAt(settings.end, settings.steps_per_epoch)
-    callbacks = [start, checkpoint, Logs(folder, checkpoint), *stops, bar]
+    callbacks = [start, checkpoint, Logs(folder, checkpoint), StopOnNaN(), bar, end]
+    epochs = {"initial_epoch": checkpoint.epoch, "epochs": sys.maxsize}  # `end` stops it
     try:
         # Shuffled, the steps' order would hang on Python's random state, which a checkpoint does not hold.
-        model.fit(batches, shuffle=False, initial_epoch=checkpoint.epoch, epochs=epochs, verbose=0, callbacks=callbacks)
+        model.fit(batches, shuffle=False, **epochs, verbose=0, callbacks=callbacks)
     finally:
         bar.on_train_end()
 
@@ -125,17 +134,21 @@ def _check_precision(precision: str) -> None:
 def optimizer_of(recipe: Recipe) -> keras.optimizers.Optimizer:
     """Adam with a clipped gradient norm; without clipping, velocity models diverged."""
     settings = recipe.training
-    rate, warmup = settings.learning_rate, settings.warmup
-    start = {"warmup_target": rate, "warmup_steps": warmup} if warmup else {}
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else rate,
-        settings.steps - warmup,
-        alpha=0.01 if settings.schedule == "cosine" else 1.0,  # the share of the rate that the cosine ends at
-        **start,
-    )
+    rate = settings.learning_rate if settings.minutes else _schedule(settings)  # `Minutes` sets it anew
     # A name of its own would be numbered on a second run in one session, and its checkpoint not fit.
     if settings.average and backend.NAME == "jax":
         # Keras reads the averages at the end of fit, when JAX has taken their values away (3.15).
         raise invalid("training.average", "0 under JAX", settings.average, "TensorFlow and torch have it.")
     average = {"use_ema": True, "ema_momentum": settings.average} if settings.average else {}
-    return keras.optimizers.Adam(schedule, global_clipnorm=settings.clip_norm, name="adam", **average)
+    return keras.optimizers.Adam(rate, global_clipnorm=settings.clip_norm, name="adam", **average)
+
+
+def _schedule(settings: Training) -> keras.optimizers.schedules.CosineDecay:
+    rate, warmup = settings.learning_rate, settings.warmup
+    start = {"warmup_target": rate, "warmup_steps": warmup} if warmup else {}
+    return keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup else rate,
+        settings.steps - warmup,
+        alpha=0.01 if settings.schedule == "cosine" else 1.0,  # the share of the rate that the cosine ends at
+        **start,
+    )

@@ -76,11 +76,11 @@ def publish(folder: Path, recipe: Recipe, config: ModelConfig, inputs: InputConf
     Logs(folder, checkpoint).table()  # the last line is missing after a kill behind the last checkpoint
     weights.save(folder / cards.WEIGHTS, checkpoint.best)
     best = checkpoint.history[checkpoint.best_epoch - 1]
-    settings = recipe.training
     facts = {
-        "steps": min(checkpoint.epoch * settings.steps_per_epoch, settings.end),
-        "chosen_at_step": min(checkpoint.best_epoch * settings.steps_per_epoch, settings.end),
+        "steps": checkpoint.history[-1]["step"],
+        "chosen_at_step": best["step"],
         "hours": round(checkpoint.seconds / 3600, 2),
+        **({"minutes": round(checkpoint.seconds / 60, 2)} if recipe.training.minutes else {}),
         "seed": recipe.seed,
         "parent": list(recipe.parent) if isinstance(recipe.parent, tuple) else recipe.parent,
         **({"rotation": recipe.augmentation.rotation} if recipe.augmentation.rotation else {}),

@@ -161,6 +161,18 @@ def test_small_recipe_and_parent(tmp_path):
         ),
         ("learning_rate: 6e-4", "learning_rate: 0", "training.learning_rate: expected greater than 0, received 0."),
         ("warmup: 200", "warmup: 12000", "training: warmup (12000) must be below steps (12000)."),
+        ("steps: 12000", "minutes: 0", "training.minutes: expected greater than 0, received 0."),
+        ("steps: 12000", "steps: null", "training: expected steps or minutes, received neither. Give one."),
+        (
+            "steps: 12000",
+            "steps: 12000\n  minutes: 5",
+            "training: expected steps or minutes, received both. Give one.",
+        ),
+        (
+            "steps: 12000",
+            "minutes: 5\n  stop_after: 7",
+            "training: stop_after: expected null in a run of minutes, received 7.",
+        ),
         (
             "precision: float32",
             "precision: float16",

@@ -9,13 +9,14 @@ from terminal import lines, terminal
 from regzoo.errors import InvalidError
 from regzoo.models import build
 from regzoo.training import callbacks
+from regzoo.training.minutes import Clock
 
 pytestmark = pytest.mark.backend
 
 
 def test_epochs_within_one_second_keep_their_events(tmp_path, monkeypatch):
     """Event files are named by the second, and a second file of that name would empty the first."""
-    checkpoint = callbacks.Checkpoint(tmp_path / "x.safetensors", dict)
+    checkpoint = callbacks.Checkpoint(tmp_path / "x.safetensors", dict, Clock())
     logs = callbacks.Logs(tmp_path, checkpoint)
     monkeypatch.setattr("time.time", lambda: 1e9)
     for epoch in (1, 2):
@@ -28,9 +29,8 @@ def test_weights_that_are_no_number_never_reach_the_checkpoint(tmp_path):
     model = build(tiny_run.recipe().model)
     model.compile(optimizer=keras.optimizers.Adam())
     model.optimizer.build(model.trainable_variables)
-    checkpoint = callbacks.Checkpoint(tmp_path / "x.safetensors", lambda: {"valid_dice": 0.5})
+    checkpoint = callbacks.Checkpoint(tmp_path / "x.safetensors", lambda: {"valid_dice": 0.5}, Clock())
     checkpoint.set_model(model)
-    checkpoint.on_epoch_begin(0)
     checkpoint.on_epoch_end(0, {"loss": 1.0})
     kept = (tmp_path / "x.safetensors").read_bytes()
     model.variables[0].assign(np.full(model.variables[0].shape, np.nan, "float32"))
@@ -53,13 +53,14 @@ TERMS = {"loss": 1.23456789, "image_lncc": 0.5, "label_dice_scales": 0.5, "defor
 def trained(tmp_path, dice, quiet=False):
     """Goes through the callbacks of a run whose last epoch is a step short, with a Dice for each epoch."""
     training = tiny_run.recipe(training={"steps": 2 * len(dice) - 1, "steps_per_epoch": 2}).training
-    checkpoint = callbacks.Checkpoint(tmp_path / "x.safetensors", Higher())
+    checkpoint = callbacks.Checkpoint(tmp_path / "x.safetensors", Higher(), Clock())
     bar = callbacks.Bar(training, checkpoint, BEFORE, quiet)
     bar.on_train_begin()
     for epoch, value in enumerate(dice, start=1):
         for batch in range(2):
             bar.on_train_batch_end(batch, TERMS)
-        checkpoint.history.append({"epoch": epoch, "seconds": 1.0, **TERMS, "valid_dice": value, "valid_folds": 1e-4})
+        row = {"epoch": epoch, "step": min(2 * epoch, training.end), "seconds": 1.0}
+        checkpoint.history.append({**row, **TERMS, "valid_dice": value, "valid_folds": 1e-4})
         if value == max(dice[:epoch]):
             checkpoint.best_epoch = epoch
         bar.on_epoch_end(epoch - 1)
@@ -99,6 +100,6 @@ def test_a_run_that_did_not_get_better_is_told_of_even_quietly(tmp_path, capsys)
 
 
 def test_what_is_doubtful_is_never_cut_or_broken_in_a_pipe(tmp_path, capsys):
-    checkpoint = callbacks.Checkpoint(tmp_path / "x.safetensors", Higher())
+    checkpoint = callbacks.Checkpoint(tmp_path / "x.safetensors", Higher(), Clock())
     callbacks.Bar(tiny_run.recipe().training, checkpoint, BEFORE, quiet=True).warn(["a long word " * 20])
     assert capsys.readouterr().err == f"warning: {'a long word ' * 20}\n"

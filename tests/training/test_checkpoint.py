@@ -12,6 +12,7 @@ from regzoo.errors import InvalidError, RegzooError
 from regzoo.models import build, weights
 from regzoo.training import callbacks
 from regzoo.training import finetune as training
+from regzoo.training.minutes import Clock
 
 pytestmark = pytest.mark.backend
 
@@ -21,7 +22,7 @@ def checkpoint(folder):
     model = build(tiny_run.recipe().model)
     model.compile(optimizer=training.optimizer_of(tiny_run.recipe()))
     model.optimizer.build(model.trainable_variables)
-    made = callbacks.Checkpoint(folder / "checkpoint.safetensors", lambda: {"valid_dice": 0.5})
+    made = callbacks.Checkpoint(folder / "checkpoint.safetensors", lambda: {"valid_dice": 0.5}, Clock())
     made.set_model(model)
     return made
 
@@ -29,7 +30,6 @@ def checkpoint(folder):
 @pytest.fixture
 def written(tmp_path):
     made = checkpoint(tmp_path)
-    made.on_epoch_begin(0)
     made.on_epoch_end(0, {"loss": 1.0})
     return made
 
@@ -60,6 +60,21 @@ def test_a_checkpoint_without_a_digest_is_still_read(written):
     with_facts(written.path, lambda facts: facts)
     written.restore()
     assert (written.epoch, written.best_epoch, len(written.history)) == (1, 1, 1)
+
+
+def test_a_checkpoint_whose_history_has_no_steps_is_still_read(tmp_path):
+    made = checkpoint(tmp_path)
+    for epoch in range(2):
+        made.best_epoch = -1
+        made.model.optimizer.iterations.assign(3 * epoch + 3)
+        made.on_epoch_end(epoch, {"loss": 1.0})
+
+    def without_steps(facts):
+        return facts | {"history": [{key: row[key] for key in row if key != "step"} for row in facts["history"]]}
+
+    with_facts(made.path, without_steps)
+    made.restore()
+    assert [row["step"] for row in made.history] == [3, 6]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ def test_the_log_has_a_line_per_epoch_and_tensorboard_the_same(whole):
     rows = tiny_run.read_log(whole)
     terms = ["loss", "image_ssd", "label_dice", "deformation_gradient", "valid_dice", "valid_folds"]
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
-    assert set(rows[0]) == {"epoch", "seconds", *terms}
+    assert [row["step"] for row in rows] == ["2", "4", "6"]
+    assert set(rows[0]) == {"epoch", "step", "seconds", *terms}
     for row in rows:
         values = {key: float(value) for key, value in row.items()}
         total = values["image_ssd"] + values["label_dice"] + 0.1 * values["deformation_gradient"]
@@ -127,13 +128,13 @@ def test_a_run_that_stops_before_its_schedule(home, tmp_path):
 
 @pytest.mark.slow_under("jax", "tensorflow")
 def test_given_pairs_without_labels_in_bfloat16_and_a_last_epoch_that_is_not_whole(own_data, tmp_path, monkeypatch):
-    steps, count = [], callbacks.StopAt.on_train_batch_end
+    steps, count = [], callbacks.StopOnNaN.on_train_batch_end
 
     def spy(self, batch, logs=None):
         steps.append(batch)
         count(self, batch, logs)
 
-    monkeypatch.setattr(callbacks.StopAt, "on_train_batch_end", spy)
+    monkeypatch.setattr(callbacks.StopOnNaN, "on_train_batch_end", spy)
     tiny_run.write_csv(own_data / "blobs" / "train.csv", [("a", "b"), ("c", "d")], labels=False)
     tiny_run.write_csv(own_data / "blobs" / "valid.csv", [("v", "w")], labels=False)
     precision = "float32" if backend.NAME == "torch" else "mixed_bfloat16"
