@@ -135,11 +135,8 @@ def optimizer_of(recipe: Recipe) -> keras.optimizers.Optimizer:
     """Adam with a clipped gradient norm; without clipping, velocity models diverged."""
     settings = recipe.training
     rate = settings.learning_rate if settings.minutes else _schedule(settings)  # `Minutes` sets it anew
-    # A name of its own would be numbered on a second run in one session, and its checkpoint not fit.
-    if settings.average and backend.NAME == "jax":
-        # Keras reads the averages at the end of fit, when JAX has taken their values away (3.15).
-        raise invalid("training.average", "0 under JAX", settings.average, "TensorFlow and torch have it.")
     average = {"use_ema": True, "ema_momentum": settings.average} if settings.average else {}
+    # A name of its own would be numbered on a second run in one session, and its checkpoint not fit.
     return keras.optimizers.Adam(rate, global_clipnorm=settings.clip_norm, name="adam", **average)
 
 

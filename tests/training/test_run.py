@@ -22,8 +22,6 @@ from regzoo.training.finetune import finetune
 
 pytestmark = pytest.mark.backend
 
-no_average = pytest.mark.skipif(backend.NAME == "jax", reason="Keras has no running average there")
-
 
 def interrupt(monkeypatch, batch, error):
     """Raises an error after so many batches of the next run."""
@@ -143,7 +141,6 @@ def test_a_folder_that_another_process_trains_in_is_refused(home, tmp_path, monk
         finetune(tiny_run.recipe(), tmp_path / "run", home)
 
 
-@no_average
 @pytest.mark.slow
 def test_a_resumed_average_is_that_of_the_whole_run(home, tmp_path, monkeypatch):
     recipe = tiny_run.recipe(training={"average": 0.7})
