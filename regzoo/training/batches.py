@@ -1,6 +1,8 @@
 """Batches of training pairs, made ahead while the model trains: drawn by their kind of data, then augmented."""
 
+import math
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -19,7 +21,8 @@ class Batches(keras.utils.PyDataset):
 
     They are the same for the same seed, epoch and step, whenever they are made. Whoever trains calls `start` before
     each epoch: Keras calls `on_epoch_end` once more where it builds an optimizer, so that counting there would give a
-    resumed run other batches.
+    resumed run other batches. Called before each step, `begin` lets `waited` tell for how many seconds of the epoch
+    the training had nothing to do, since a batch was not ready.
 
     Args:
         examples: Draws batches.
@@ -37,13 +40,18 @@ class Batches(keras.utils.PyDataset):
         self._thread = ThreadPoolExecutor(1, "batches")
         self._made: dict[int, Future] = {}
         self._lock = threading.Lock()
+        self.waited, self._begun = 0.0, (-1, 0.0)
 
     def __len__(self) -> int:
         return self.steps
 
     def start(self, epoch: int, logs: dict | None = None) -> None:
         """Goes to the draws of an epoch."""
-        self.epoch = epoch
+        self.epoch, self.waited = epoch, 0.0
+
+    def begin(self, step: int, logs: dict | None = None) -> None:
+        """Notes when a step begins, for whose batch nobody waits before."""
+        self._begun = step, time.monotonic()
 
     def __getitem__(self, step: int) -> tuple[Batch]:
         now = self.epoch * self.steps + step
@@ -55,7 +63,13 @@ class Batches(keras.utils.PyDataset):
                 if number not in self._made:
                     self._made[number] = self._thread.submit(self.make, *divmod(number, self.steps))
             batch = self._made[now]
-        return (batch.result(),)
+        asked = time.monotonic()
+        result = batch.result()
+        if threading.current_thread() is not threading.main_thread():  # TensorFlow asks ahead, and waits in the step
+            begun, at = self._begun
+            asked = max(asked, at) if begun == step else math.inf
+        self.waited += max(time.monotonic() - asked, 0.0)
+        return (result,)
 
     def make(self, epoch: int, step: int) -> Batch:
         """Returns a batch as a model is trained on it (see `regzoo.data.kinds.Batch`)."""

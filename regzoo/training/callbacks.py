@@ -2,6 +2,7 @@
 
 import csv
 import math
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from regzoo.errors import InvalidError
 from regzoo.io.files import atomic_file
 from regzoo.models import weights
 from regzoo.schema.recipe import Training
+from regzoo.training.batches import Batches
 from regzoo.training.minutes import Clock
 
 
@@ -128,6 +130,42 @@ class StopAt(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
+class Speed(keras.callbacks.Callback):
+    """Adds to an epoch's figures how many pairs a second it trained on, and which share of the time it waited for them.
+
+    Validation is not counted, compilation is. It must come first in the list of callbacks.
+
+    Args:
+        batches: What is trained on.
+    """
+
+    def __init__(self, batches: Batches) -> None:
+        super().__init__()
+        self.batches, self.figures = batches, {"pairs_per_second": 0.0, "waiting": 0.0}
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Goes to the draws of the epoch."""
+        self._start = time.monotonic()
+        self.batches.start(epoch)
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        """Notes when the step begins."""
+        self.batches.begin(batch)
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Measures the epoch so far."""
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        pairs = (batch + 1) * self.batches.batch_size
+        self.figures = {"pairs_per_second": pairs / seconds, "waiting": min(self.batches.waited / seconds, 1.0)}
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Hands the figures to the callbacks that follow."""
+        logs.update(self.figures)
+
+    def __str__(self) -> str:
+        return f"{self.figures['pairs_per_second']:.3g} pairs/s  {self.figures['waiting']:.0%} wait"
+
+
 class Logs(keras.callbacks.Callback):
     """Writes `log.csv` and TensorBoard events after each epoch.
 
@@ -160,20 +198,23 @@ class Logs(keras.callbacks.Callback):
 
 
 class Bar(keras.callbacks.Callback):
-    """A progress bar over all steps or minutes with the loss and the time left, on a terminal alone; a line an epoch.
+    """A progress bar over all steps or minutes with loss, speed and time left, on a terminal alone; a line an epoch.
 
     The terms of the loss and all figures are in `log.csv`.
 
     Args:
         training: How long the run is.
         checkpoint: Whose figures the lines show.
+        speed: How fast it goes.
         before: The figures of the model before training.
         quiet: Whether to say nothing but what is doubtful.
     """
 
-    def __init__(self, training: Training, checkpoint: Checkpoint, before: dict[str, float], quiet: bool) -> None:
+    def __init__(
+        self, training: Training, checkpoint: Checkpoint, speed: Speed, before: dict[str, float], quiet: bool
+    ) -> None:
         super().__init__()
-        self.training, self.checkpoint, self.before, self.quiet = training, checkpoint, before, quiet
+        self.training, self.checkpoint, self.speed, self.before, self.quiet = training, checkpoint, speed, before, quiet
         self._step = checkpoint.history[-1]["step"] if checkpoint.history else 0
         columns = BarColumn(10), TextColumn("{task.fields[step]}"), TimeElapsedColumn(), TextColumn("left")
         self.console = Console(stderr=True, highlight=False)
@@ -196,8 +237,8 @@ class Bar(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Moves the bar."""
         self._step += 1
-        loss = f"loss {float((logs or {}).get('loss', 0.0)):.4f}"
-        self.progress.update(self.task, description=loss, **self._place())
+        told = f"loss {float((logs or {}).get('loss', 0.0)):.4f}  {self.speed}"
+        self.progress.update(self.task, description=told, **self._place())
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Prints the epoch's figures."""

@@ -15,7 +15,7 @@ from regzoo.schema.networks import ModelConfig
 from regzoo.schema.recipe import Recipe, Training
 from regzoo.training import parents, run
 from regzoo.training.batches import Batches
-from regzoo.training.callbacks import Bar, Checkpoint, Logs, StopAt, StopOnNaN
+from regzoo.training.callbacks import Bar, Checkpoint, Logs, Speed, StopAt, StopOnNaN
 from regzoo.training.minutes import Clock, Minutes
 from regzoo.training.recipe_data import data_of
 from regzoo.training.validation import Validation
@@ -68,7 +68,6 @@ def finetune(
     backend.seed(recipe.seed)
     model, config, inputs = _model(recipe)
     examples = data_of(recipe, data).examples(inputs)
-    batches = _batches(recipe, examples, inputs)
     validation = Validation(model, examples.valid, inputs.spacing)
     start = clock.seconds
     before = validation()  # what cannot be scored is found out now, not after the first epoch
@@ -77,9 +76,10 @@ def finetune(
         checkpoint = Checkpoint(folder / "checkpoint.safetensors", validation, clock)
         checkpoint.set_model(model)
         checkpoint.restore()
-        bar = Bar(recipe.training, checkpoint, before, quiet)
+        speed = Speed(_batches(recipe, examples, inputs))
+        bar = Bar(recipe.training, checkpoint, speed, before, quiet)
         bar.warn(parents.licence_doubts(recipe))
-        _fit(folder, model, batches, checkpoint, _end(recipe.training, checkpoint, took), bar)
+        _fit(folder, model, speed, checkpoint, _end(recipe.training, checkpoint, took), bar)
         run.publish(folder, recipe, config, inputs, checkpoint)
         bar.tell_kept()
     return folder
@@ -98,17 +98,16 @@ def _end(settings: Training, checkpoint: Checkpoint, validation_seconds: float) 
 
 
 def _fit(
-    folder: Path, model: RegistrationModel, batches: Batches, checkpoint: Checkpoint, end: StopAt | Minutes, bar: Bar
+    folder: Path, model: RegistrationModel, speed: Speed, checkpoint: Checkpoint, end: StopAt | Minutes, bar: Bar
 ) -> None:
     """Trains from the checkpoint's epoch to the end."""
     if checkpoint.epoch and end.is_over(checkpoint.history[-1]["step"]):
         return
-    start = keras.callbacks.LambdaCallback(on_epoch_begin=batches.start)
-    callbacks = [start, checkpoint, Logs(folder, checkpoint), StopOnNaN(), bar, end]
+    callbacks = [speed, checkpoint, Logs(folder, checkpoint), StopOnNaN(), bar, end]
     epochs = {"initial_epoch": checkpoint.epoch, "epochs": sys.maxsize}  # `end` stops it
     try:
         # Shuffled, the steps' order would hang on Python's random state, which a checkpoint does not hold.
-        model.fit(batches, shuffle=False, **epochs, verbose=0, callbacks=callbacks)
+        model.fit(speed.batches, shuffle=False, **epochs, verbose=0, callbacks=callbacks)
     finally:
         bar.on_train_end()
 

@@ -12,6 +12,7 @@ from regzoo.data.kinds import Examples
 from regzoo.data.pair_batches import DrawnBatches
 from regzoo.data.reader import Reader
 from regzoo.schema.augmentation import Augmentation
+from regzoo.training import callbacks
 from regzoo.training.batches import Batches, augmented
 
 pytestmark = pytest.mark.backend
@@ -112,6 +113,31 @@ def test_fit_gets_every_epochs_own_batches_and_loads_while_it_trains(blobs, monk
     assert threading.main_thread() not in {thread for *_, thread in made}
     overlapping = sum(any(start < stop and begin < end for begin, stop in model.busy) for _, _, start, end, _ in made)
     assert overlapping >= 5
+
+
+def test_how_long_a_run_waits_for_batches_is_told(blobs, monkeypatch):
+    """Batches of the second epoch take 0.3 s from where they are waited for; the 0.15 s of a step are no waiting."""
+    make, get, model, asked = Batches.make, Batches.__getitem__, Slow(), []
+
+    def asks(self, step):
+        if threading.current_thread() is threading.main_thread():
+            asked.append((self.epoch, step))
+        return get(self, step)
+
+    def late(self, epoch, step):
+        while epoch == 1 and step and (self.epoch, self._begun[0]) != (1, step) and (1, step) not in asked:
+            time.sleep(0.005)
+        time.sleep(0.3 * epoch)
+        return make(self, epoch, step)
+
+    monkeypatch.setattr(Batches, "__getitem__", asks)
+    monkeypatch.setattr(Batches, "make", late)
+    speed = callbacks.Speed(batches(blobs, augmentation={}))
+    model.compile(run_eagerly=True)
+    history = model.fit(speed.batches, shuffle=False, epochs=2, verbose=0, callbacks=[speed]).history
+    seconds = 3 * 2 / history["pairs_per_second"][1]
+    busy = sum(end - start for start, end in model.busy[3:])
+    assert 0.6 <= history["waiting"][1] * seconds <= seconds - busy
 
 
 def test_an_error_of_the_thread_arrives(blobs):

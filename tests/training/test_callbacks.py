@@ -54,7 +54,9 @@ def trained(tmp_path, dice, quiet=False):
     """Goes through the callbacks of a run whose last epoch is a step short, with a Dice for each epoch."""
     training = tiny_run.recipe(training={"steps": 2 * len(dice) - 1, "steps_per_epoch": 2}).training
     checkpoint = callbacks.Checkpoint(tmp_path / "x.safetensors", Higher(), Clock())
-    bar = callbacks.Bar(training, checkpoint, BEFORE, quiet)
+    speed = callbacks.Speed(None)
+    speed.figures = {"pairs_per_second": 123.456, "waiting": 1.0}
+    bar = callbacks.Bar(training, checkpoint, speed, BEFORE, quiet)
     bar.on_train_begin()
     for epoch, value in enumerate(dice, start=1):
         for batch in range(2):
@@ -87,7 +89,8 @@ def test_a_terminal_gets_a_bar_and_lines_that_fit_it(tmp_path, monkeypatch):
         trained(tmp_path, [0.6, 0.71234567, 0.7])
     found = lines(screen[0])
     assert [line.strip() for line in found if line.strip() in LINES] == LINES
-    assert any(line.rstrip().endswith("loss 1.2346") and "/5 " in line and " left " in line for line in found)
+    told = "loss 1.2346  123 pairs/s  100% wait"
+    assert any(line.rstrip().endswith(told) and "/5 " in line and " left " in line for line in found)
     assert max(map(len, found)) <= 80
     with terminal(monkeypatch, columns=40) as screen:
         trained(tmp_path, [0.6, 0.71234567, 0.7])
@@ -101,5 +104,7 @@ def test_a_run_that_did_not_get_better_is_told_of_even_quietly(tmp_path, capsys)
 
 def test_what_is_doubtful_is_never_cut_or_broken_in_a_pipe(tmp_path, capsys):
     checkpoint = callbacks.Checkpoint(tmp_path / "x.safetensors", Higher(), Clock())
-    callbacks.Bar(tiny_run.recipe().training, checkpoint, BEFORE, quiet=True).warn(["a long word " * 20])
+    callbacks.Bar(tiny_run.recipe().training, checkpoint, callbacks.Speed(None), BEFORE, quiet=True).warn(
+        ["a long word " * 20]
+    )
     assert capsys.readouterr().err == f"warning: {'a long word ' * 20}\n"

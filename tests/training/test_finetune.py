@@ -24,7 +24,8 @@ def test_the_log_has_a_line_per_epoch_and_tensorboard_the_same(whole):
     terms = ["loss", "image_ssd", "label_dice", "deformation_gradient", "valid_dice", "valid_folds"]
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert [row["step"] for row in rows] == ["2", "4", "6"]
-    assert set(rows[0]) == {"epoch", "step", "seconds", *terms}
+    assert set(rows[0]) == {"epoch", "step", "seconds", *terms, "pairs_per_second", "waiting"}
+    assert all(float(row["pairs_per_second"]) > 0 <= float(row["waiting"]) < 1 for row in rows)
     for row in rows:
         values = {key: float(value) for key, value in row.items()}
         total = values["image_ssd"] + values["label_dice"] + 0.1 * values["deformation_gradient"]
