@@ -158,6 +158,7 @@ def test_fixed_and_moving_have_draws_of_their_own_but_flip_together(blobs):
     same_image = Paired([(blobs[0], blobs[0])])
     batch = batches(blobs, augmentation={"flip": {}}, batch_size=12, draw=same_image).make(0, 0)
     np.testing.assert_array_equal(batch["fixed"], batch["moving"])
+    np.testing.assert_array_equal(batch["fixed_labels"], batch["fixed"] > 0.5)  # no list of labels is needed
     flipped = [not np.array_equal(each, batch["fixed"][0]) for each in batch["fixed"]]
     assert 0 < sum(flipped) < 12
     mirror = np.flip(batch["fixed"][0], 0)
