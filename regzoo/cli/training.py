@@ -16,6 +16,7 @@ from regzoo.io.files import check_writable
 
 if TYPE_CHECKING:
     import regzoo.hub.cards
+    from regzoo.registration.evaluation import Evaluation
 
 commands = typer.Typer()
 
@@ -74,15 +75,10 @@ def evaluate(
     found.save(output)
     if record:
         found.record(entry.folder, split, f"regzoo evaluate {found.model['name']} --split {split} --data FOLDER")
-    summary = found.summary()
     if check:
         _print_check(found.check(scores), as_json)
-    elif as_json:
-        print_json({"model": found.model, "pairs": len(found.rows), "summary": summary, "verdicts": found.verdicts()})
     else:
-        print_table([{"figure": key, **_numbers(values)} for key, values in summary.items()])
-        if told := ", ".join(f"{count} {word}" for word, count in found.verdicts().items()):
-            typer.echo(f"verdicts: {told}")
+        _print_scores(found, as_json)
     doubtful = sum(bool(row["warnings"]) for row in found.rows)
     if doubtful:
         typer.echo(f"warning: {doubtful} of {len(found.rows)} pairs have warnings; see scores.csv", err=True)
@@ -111,6 +107,16 @@ def _own_scores(card: "regzoo.schema.card.Card") -> tuple[str, list["regzoo.sche
     if words[:2] != ["regzoo", "evaluate"] or "--split" not in words[:-1]:
         raise invalid(f"{card.name}: its scores' command", "regzoo evaluate NAME --split SPLIT", command)
     return words[words.index("--split") + 1], [score for score in card.scores if score.command == command]
+
+
+def _print_scores(found: "Evaluation", as_json: bool) -> None:
+    summary, verdicts = found.summary(), found.verdicts()
+    if as_json:
+        print_json({"model": found.model, "pairs": len(found.rows), "summary": summary, "verdicts": verdicts})
+        return
+    print_table([{"figure": key, **_numbers(values)} for key, values in summary.items()])
+    if verdicts:
+        typer.echo(f"verdicts: {', '.join(f'{count} {word}' for word, count in verdicts.items())}")
 
 
 def _print_check(rows: list[dict], as_json: bool) -> None:
