@@ -231,10 +231,12 @@ def demo(
         typer.echo(line)
 
 
-def check_fail_on(fail_on: str | None, no_error: bool) -> None:
-    """Refuses an exit code that hangs on a verdict which is not asked for."""
+def check_fail_on(fail_on: str | None, no_error: bool, scored: bool = False) -> None:
+    """Refuses an exit code that hangs on a verdict which is not asked for, as where a card's scores are measured."""
     if fail_on and no_error:
         raise typer.BadParameter("Give one of --fail-on and --no-error.")
+    if fail_on and scored:
+        raise typer.BadParameter("--check and --record give no verdicts. Leave --fail-on out.")
 
 
 def fail(verdicts: Iterable[str | None], least: str | None) -> None:

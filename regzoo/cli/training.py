@@ -59,9 +59,7 @@ def evaluate(
     """Register many pairs and score them. Prints a table over all pairs, writes a row and a report for each."""
     if [pairs is not None, split is not None, check].count(True) != 1:
         raise typer.BadParameter("Give one of --pairs, --split and --check.")
-    check_fail_on(fail_on, no_error)
-    if fail_on and (check or record):
-        raise typer.BadParameter("--check and --record give no verdicts. Leave --fail-on out.")
+    check_fail_on(fail_on, no_error, check or record)
     check_writable(output, folder=True)
     entry = hub.take(model)
     if check:
@@ -79,12 +77,7 @@ def evaluate(
         _print_check(found.check(scores), as_json)
     else:
         _print_scores(found, as_json)
-    doubtful = sum(bool(row["warnings"]) for row in found.rows)
-    if doubtful:
-        typer.echo(f"warning: {doubtful} of {len(found.rows)} pairs have warnings; see scores.csv", err=True)
-    if not quiet:
-        pages = ", index.html" if reports else ""
-        typer.echo(f"Written to {output}: scores.csv, summary.json{pages}", err=True)
+    _tell_written(found, output, pages=bool(reports), quiet=quiet)
     fail([row.get("verdict") for row in found.rows], fail_on)
 
 
@@ -107,6 +100,14 @@ def _own_scores(card: "regzoo.schema.card.Card") -> tuple[str, list["regzoo.sche
     if words[:2] != ["regzoo", "evaluate"] or "--split" not in words[:-1]:
         raise invalid(f"{card.name}: its scores' command", "regzoo evaluate NAME --split SPLIT", command)
     return words[words.index("--split") + 1], [score for score in card.scores if score.command == command]
+
+
+def _tell_written(found: "Evaluation", output: Path, pages: bool, quiet: bool) -> None:
+    doubtful = sum(bool(row["warnings"]) for row in found.rows)
+    if doubtful:
+        typer.echo(f"warning: {doubtful} of {len(found.rows)} pairs have warnings; see scores.csv", err=True)
+    if not quiet:
+        typer.echo(f"Written to {output}: scores.csv, summary.json{', index.html' * pages}", err=True)
 
 
 def _print_scores(found: "Evaluation", as_json: bool) -> None:
