@@ -3,6 +3,9 @@
 Prints the seconds of network + field + warp with the model loaded (median of 20 calls), and the seconds and the peak
 memory of `regzoo register` as a whole process (median of 3).
 
+With `--beside NAME...`: network, field and warp of the model and of others, such as the folders of older versions, in
+turn in one process: the first call, with its compilation, and the best of five; `--pair FIXED MOVING`: on these images.
+
 With `--peers`: the milliseconds of warp, integrate, the slow losses and a training step beside torch's `grid_sample`
 and MONAI's, on whatever device is there. Both are called in turn, so that what else the machine does hits both; the
 ratios are of the fastest calls, and of the processor time of all calls (of all threads), which what else the machine
@@ -19,11 +22,14 @@ from pathlib import Path
 
 import numpy as np
 
-from regzoo import backend, losses  # first: backend keeps the backend's start-up chatter away
+from regzoo import backend  # first: it keeps the start-up chatter of the backend away
+from regzoo.losses.objective import named
 from regzoo.models import build, zoo
 from regzoo.ops import fields, warping
 from regzoo.registration import demo
+from regzoo.registration.network import NetworkPair
 from regzoo.registration.register import register
+from regzoo.registration.sides import read_side
 from regzoo.schema.networks import ModelConfig
 from regzoo.simulation import synthetic
 from regzoo.world.images import Image
@@ -40,9 +46,11 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=demo.MODEL)
     parser.add_argument("--data", type=Path, help="folder with hippocampus-mr; without it: the synthetic pair")
+    parser.add_argument("--pair", nargs=2, type=Path, help="with --beside: the images; without it: the synthetic pair")
+    parser.add_argument("--beside", nargs="+", default=[], help="models to measure in turn with --model")
     parser.add_argument("--peers", action="store_true", help="operations beside those of torch and MONAI")
     parser.add_argument("--only", default="", help="with --peers: rows whose name starts so")
     arguments = parser.parse_args()
@@ -50,6 +58,9 @@ def main() -> None:
         beside_peers(arguments.only)
         return
     with tempfile.TemporaryDirectory() as folder:
+        if arguments.beside:
+            side_by_side([arguments.model, *arguments.beside], arguments.pair or _files(Path(folder), arguments.data))
+            return
         files = _files(Path(folder), arguments.data)
         loaded, images = zoo.load(arguments.model), [Image.read(file) for file in files]
         times = [_seconds(loaded, *images) for _ in range(21)][1:]
@@ -88,12 +99,27 @@ def _process(command: list[str]) -> tuple[float, int]:
     return time.perf_counter() - start, int(done.stdout)
 
 
+def side_by_side(names: list[str], files: tuple[Path, Path]) -> None:
+    sides = [read_side(name, Image.read(file), None) for name, file in zip(("fixed", "moving"), files, strict=True)]
+    models = {name: zoo.load(name) for name in names}
+    batches = {name: NetworkPair(model, *sides, None, {}).batch() for name, model in models.items()}
+    times = {name: [] for name in names}
+    for _ in range(6):
+        for name, model in models.items():
+            start = time.perf_counter()
+            ddf = model.predict_on_batch(batches[name])["ddf"]
+            np.asarray(backend.compiled(warping.warp)(batches[name]["moving"], ddf))
+            times[name].append(time.perf_counter() - start)
+    for name, (first, *rest) in times.items():
+        print(f"{name}, {backend.NAME}: first {first:.1f} s, then best of {len(rest)} {min(rest):.2f} s")
+
+
 OURS = {
     "warp": lambda ddf, image: warping.warp(image, ddf),
     "integrate": fields.integrate,
-    "lncc": lambda moved, fixed: losses.KINDS["image"]["lncc"](fixed, moved, size=9),
-    "mi": lambda moved, fixed: losses.KINDS["image"]["mi"](fixed, moved),
-    "bending": losses.KINDS["deformation"]["bending"],
+    "lncc": lambda moved, fixed: named("image")["lncc"](fixed, moved, size=9),
+    "mi": lambda moved, fixed: named("image")["mi"](fixed, moved),
+    "bending": named("deformation")["bending"],
 }
 
 
