@@ -9,7 +9,7 @@ from keras import ops
 
 from regzoo import backend, progress
 from regzoo.backend import Tensor
-from regzoo.classical.pyramid import Pair, level_grid
+from regzoo.classical.pyramid import Pair, level_grid, voxels
 from regzoo.models import output_of
 from regzoo.models.outputs.output import Output
 from regzoo.models.trainable import Trainable
@@ -58,7 +58,8 @@ class Descent:
             pair = pair.shared_view()
         if linear is None or pair.in_volume:
             linear, tail = np.eye(4), start
-            if self.output.is_linear or pair.in_volume:  # the moving image is seen through what comes before
+            # The moving image is seen through what comes before; slices may lie in two planes, so they are, too.
+            if self.output.is_linear or pair.dims == 2:
                 pair = pair.seen_through(start)
             else:
                 given = start
@@ -67,7 +68,7 @@ class Descent:
             name: {"size": self.window} | terms if name in windows else terms
             for name, terms in objective["image"].items()
         }
-        objective = {**objective, "image": images, "deformation": self._deformation(pair)}
+        objective = {**objective, "image": images, "deformation": self._deformation(pair, given)}
         model, grid, levels = None, None, []
         for i, factor in enumerate(self.factors):
             finer = level_grid(pair.fixed.grid, factor)
@@ -86,19 +87,19 @@ class Descent:
         ddf = ops.convert_to_numpy(found.get("dense", found["ddf"]))[0]
         return pair.field(ddf, grid).then(Transform.linear(linear)).then(tail), levels
 
-    def _deformation(self, pair: Pair) -> dict[str, dict]:
+    def _deformation(self, pair: Pair, given: Transform | None) -> dict[str, dict]:
         """Returns the deformation losses, which are means over the whole image.
 
         Those of images are means over the mask: as many times as it is smaller than the image, each of its voxels would
         pull more strongly on the field than without a mask.
         """
-        share = max(pair.compared, 1e-3)
+        share = max(pair.compared(given), 1e-3)
         return {name: {**terms, "weight": terms["weight"] / share} for name, terms in self.deformation.items()}
 
     def _model(self, pair: Pair, grid: Grid, given: Transform | None) -> Trainable:
         spacing = tuple(float(each) for each in grid.spacing[: pair.dims])
         output, shape = output_of(self.output, pair.dims, spacing), grid.shape[: pair.dims]
-        return Trainable(output, shape) if given is None else Before(output, shape, pair.voxels(given, grid))
+        return Trainable(output, shape) if given is None else Before(output, shape, voxels(given, grid))
 
 
 class Before(Trainable):

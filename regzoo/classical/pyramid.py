@@ -81,10 +81,16 @@ class Pair:
         """Whether the fixed image is one slice and the moving image is not: `start` says where the slice lies in it."""
         return self.dims == 2 and self.moving.shape[2] > 1
 
-    @property
-    def compared(self) -> float:
-        """The share of the image that the smaller mask leaves, in (0, 1]."""
-        return min((float(each.array.mean()) for name, each in self.others.items() if "mask" in name), default=1.0)
+    def compared(self, given: Transform | None) -> float:
+        """Returns the share of the image that the smaller mask leaves, in (0, 1].
+
+        Args:
+            given: By which the moving image's mask lies on the fixed image; None: it is taken as it is.
+        """
+        masks = {name: each for name, each in self.others.items() if "mask" in name}
+        if given is not None and "moving_mask" in masks:
+            masks["moving_mask"] = given.apply_image(masks["moving_mask"], self.fixed.grid)
+        return min((float(each.array.mean()) for each in masks.values()), default=1.0)
 
     def seen_through(self, transform: Transform) -> "Pair":
         """Returns the pair with the moving image moved to the fixed image's grid."""
@@ -117,16 +123,16 @@ class Pair:
         array = array if image.channels else array[..., None]
         return (array[:, :, 0] if self.dims == 2 else array)[None].astype("float32")
 
-    def voxels(self, transform: Transform, grid: Grid) -> np.ndarray:
-        """Returns a transform as a field in voxels of a grid, (*S, D); the other way round than `field`."""
-        ddf = transform.displacement(grid) @ np.linalg.inv(grid.affine[:3, :3]).T
-        return (ddf[:, :, 0, :2] if self.dims == 2 else ddf).astype("float32")
-
     def field(self, ddf: np.ndarray, grid: Grid) -> Transform:
         """Returns a field (*S, D) in voxels of a grid as a transform."""
         if self.dims == 2:
             ddf = np.concatenate([ddf, np.zeros_like(ddf[..., :1])], axis=-1)[:, :, None]
         return Transform.from_voxel_ddf(ddf, grid)
+
+
+def voxels(transform: Transform, grid: Grid) -> np.ndarray:
+    """Returns a transform as a field in voxels of a volume's grid, (*S, 3)."""
+    return (transform.displacement(grid) @ np.linalg.inv(grid.affine[:3, :3]).T).astype("float32")
 
 
 def level_grid(grid: Grid, factor: float) -> Grid:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from regzoo.errors import invalid
 from regzoo.hub import cards, remote, store
 from regzoo.hub.address import Address
 from regzoo.io.yaml_json import decoded, parse_json
@@ -74,7 +75,12 @@ class Entry:
         if ERROR not in [file.path for file in self.card.files]:
             return None
         source = str(self.folder / ERROR)
-        return validate(Calibration, parse_json(self.text(ERROR, ERROR_LIMIT), source), source)
+        found = validate(Calibration, parse_json(self.text(ERROR, ERROR_LIMIT), source), source)
+        if found.of != self.card.id:
+            raise invalid(
+                source, f"a calibration of {self.card.id}", f"one of {found.of}", "Fit it anew, or remove it."
+            )
+        return found
 
     def own(self) -> OwnConfig | None:
         """Returns the checked `config.json` of a network that is its user's own; None if it is one of regzoo's."""

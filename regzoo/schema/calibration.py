@@ -15,7 +15,10 @@ ERROR = "error.json"
 ERROR_LIMIT = 2**19
 LOOKS = 8
 """Figures of what an image looks like."""
-Numbers = Annotated[tuple[float, ...], Field(min_length=1, max_length=256)]
+Number = Annotated[float, Field(ge=-1e6, le=1e6)]
+Usual = Annotated[float, Field(ge=-100, le=1e4)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Numbers = Annotated[tuple[Number, ...], Field(min_length=1, max_length=256)]
 T = TypeVar("T")
 Nodes = Annotated[tuple[T, ...], Field(min_length=1, max_length=1024)]
 BOTH = ("disagreement", "remaining", "lncc", "mind", "stretch", "bending", "flatness", "unseen")
@@ -63,7 +66,7 @@ class Tree(Strict):
 
     asks: Nodes[str | None]
     """None: it ends there."""
-    at: Nodes[float]
+    at: Nodes[Number]
     """Where it ends, what the tree says."""
     below: Nodes[int]
     above: Nodes[int]
@@ -127,14 +130,14 @@ class Calibration(Strict):
     failed: Annotated[int, Field(ge=0)]
     """How many of the cases were wrong."""
     looks: Looks
-    usual: dict[str, tuple[float, float]]
+    usual: dict[str, tuple[Usual, Usual]]
     """Of pairs that were not wrong, of each kind of evidence the median and what 95 of 100 do not exceed."""
     voxel: VoxelAmount
     pair: PairAmount
     risk: Forest
     """Share of the cases like a pair that are wrong, were half of all wrong: from 0 to 1."""
-    look_from: float
-    failed_from: float
+    look_from: Share
+    failed_from: Share
     """Risk from which on a pair is to be looked at, and is called failed."""
 
     @model_validator(mode="after")
@@ -148,6 +151,14 @@ class Calibration(Strict):
             strange = sorted(set(found) - set(known))
             if strange:
                 raise ValueError(f"expected in {name} evidence of {', '.join(known)}, received {strange[0]}")
+        said = [tree.at[i] for tree in self.risk.trees for i, name in enumerate(tree.asks) if name is None]
+        if not 0 <= min(said) <= max(said) <= 1:
+            raise ValueError("expected in risk shares from 0 to 1")
+        if self.look_from > self.failed_from:
+            raise ValueError(f"expected look_from up to failed_from, {self.failed_from}, received {self.look_from}")
+        for name, amount in (("voxel", self.voxel), ("pair", self.pair)):
+            if min(amount.expected.y[0], amount.bound.y[0]) < 0 or max(amount.expected.y[-1], amount.bound.y[-1]) > 1e4:
+                raise ValueError(f"expected in {name} errors from 0 to 10,000 mm")
         missing = sorted(self.risk.names - set(self.usual))
         if missing:
             raise ValueError(f"expected in usual what risk looks at, {missing[0]}")

@@ -39,7 +39,7 @@ class Minutes(keras.callbacks.Callback):
     def __init__(self, training: Training, clock: Clock, reserve: float) -> None:
         super().__init__()
         self.training, self.clock, self.reserve = training, clock, reserve
-        self.step_seconds, self._set, self._first = 0.0, None, True
+        self.step_seconds, self._set, self._ended = 0.0, None, None
 
     def is_over(self, step: int) -> bool:
         """Tells whether one more step than these would take time that what follows it needs."""
@@ -57,9 +57,12 @@ class Minutes(keras.callbacks.Callback):
         """Counts the steps of the calls before."""
         self._step = int(self.model.optimizer.iterations)
 
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Measures no step from before the validation."""
+        self._ended = None
+
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Sets the learning rate, if it is to change by more than a little."""
-        self._began = self.clock.seconds
         rate = self.rate(self._step)
         if self._set is None or abs(rate - self._set) > _CHANGE * self._set:
             self.model.optimizer.learning_rate = self._set = rate
@@ -67,9 +70,9 @@ class Minutes(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Stops if it is time; the first step, which is compiled, says nothing about the others."""
         self._step += 1
-        self._ended = self.clock.seconds
-        self.step_seconds = 0.0 if self._first else self._ended - self._began
-        self._first = False
+        last, self._ended = self._ended, self.clock.seconds
+        if last is not None:
+            self.step_seconds = self._ended - last  # with the wait for its batch
         if self.is_over(self._step):
             self.model.stop_training = True
 

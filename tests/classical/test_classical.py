@@ -151,14 +151,31 @@ def test_a_mask_leaves_the_field_as_stiff_as_it_is():
     """The image loss is a mean over the mask, and that of the field one over the whole image."""
     fixed, moving = pair(rigid)
     small = Image((np.linalg.norm(GRID.coordinates() - MIDDLE, axis=-1) < 9).astype("uint8"), GRID.affine)
+    away = Transform.linear(affine(np.eye(3) * 1.5, -0.5 * MIDDLE))
     weights = [
-        METHODS["dvf"].run._deformation(Guidance(**masks).pair(fixed, moving, Transform.identity()))["gradient"][
+        METHODS["dvf"].run._deformation(Guidance(**masks).pair(fixed, moving, Transform.identity()), given)["gradient"][
             "weight"
         ]
-        for masks in ({}, {"fixed_mask": small})
+        for masks, given in (({}, None), ({"fixed_mask": small}, None), ({"moving_mask": small}, away))
     ]
     assert 0 < small.array.mean() < 0.15
-    np.testing.assert_allclose(weights, [1, 1 / small.array.mean()])
+    moved = away.apply_image(Image(small.array.astype("float32"), small.affine), GRID).array.mean()
+    assert moved < 0.9 * small.array.mean()
+    np.testing.assert_allclose(weights, [1, 1 / small.array.mean(), 1 / max(moved, 1e-3)], rtol=1e-5)
+
+
+@pytest.mark.parametrize("turned", [np.pi / 2, 0.5])
+def test_a_slice_in_another_plane_that_fits_is_left_alone(turned):
+    """Its header lies in another plane, which no field in the fixed slice's voxels can tell."""
+    places = np.stack(np.meshgrid(np.arange(32), np.arange(32), indexing="ij"), axis=-1)
+    array = sum(np.exp(-((places - each) ** 2).sum(-1) / 18) for each in ((9, 14), (20, 11), (17, 23)))[..., None]
+    plane = affine(rotation(turned, 0, 0) * (1.5, 1.5, 4.0), (-20, 12, 30))
+    fixed, moving = Image(array.astype("float32"), np.diag([1.5, 1.5, 4, 1])), Image(array.astype("float32"), plane)
+    still = Transform.from_voxel_ddf(np.zeros((32, 32, 1, 3), "float32"), fixed.grid)
+    start = still.then(Transform.linear(plane @ np.linalg.inv(fixed.affine)))
+    found, level = refine(fixed, moving, start, Guidance(iterations=5))
+    assert level["before"] < 1e-3
+    np.testing.assert_allclose(found.apply_image(moving, fixed.grid, outside="edge").array, fixed.array, atol=0.01)
 
 
 @pytest.mark.parametrize("loss", ["mi", "nmi", "ncc", pytest.param("mind", marks=pytest.mark.slow)])

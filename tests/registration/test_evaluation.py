@@ -83,7 +83,7 @@ def test_files(found, tmp_path):
     assert [row["fixed"] for row in rows] == ["fixed.nii.gz", "moving.nii.gz"]
     assert [row["dice_1_after"] for row in rows] == ["0.75", ""]
     facts = json.loads((folder / "summary.json").read_text())
-    assert facts == {"model": found.model, "pairs": 2, "summary": found.summary()}
+    assert facts == {"model": found.model, "pairs": 2, "summary": found.summary(), "verdicts": {"look": 2}}
 
 
 def test_record(home, tmp_path):

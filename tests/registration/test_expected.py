@@ -226,6 +226,25 @@ def test_trees_that_lead_nowhere_or_round_in_circles_are_refused(changes, messag
         Calibration.model_validate(values | {"risk": {"trees": [tree | changes]}})
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"look_from": 0.7}, "expected look_from up to failed_from"),
+        ({"failed_from": 2.0}, "less than or equal to 1"),
+        ({"risk": {"trees": [{"asks": [None], "at": [1.5], "below": [0], "above": [0]}]}}, "shares from 0 to 1"),
+        ({"voxel": {"expected": {"x": [0], "y": [-5]}}}, "errors from 0 to 10,000 mm"),
+        ({"pair": {"bound": {"x": [0, 1], "y": [0, 1e5]}}}, "errors from 0 to 10,000 mm"),
+        ({"pair": {"bound": {"x": [0, 1], "y": [0, 1e300]}}}, "less than or equal to 1000000"),
+    ],
+)
+def test_figures_that_mean_nothing_are_refused(change, message):
+    values = calibration().model_dump()
+    for key, value in change.items():
+        values[key] = values[key] | value if key in ("voxel", "pair") else value
+    with pytest.raises(ValueError, match=message):
+        Calibration.model_validate(values)
+
+
 def test_a_forest_says_the_mean_of_its_trees():
     one = {"asks": ["lncc", "mind", None, None, None], "at": [0.5, 2, 10, 20, 30]}
     one |= {"below": [1, 2, 0, 0, 0], "above": [4, 3, 0, 0, 0]}
@@ -310,7 +329,7 @@ def test_exit_code_3_hangs_on_the_verdict(pair, tmp_path, monkeypatch):
     code, _, _ = run(*files, "-m", str(pair / "plain"), "--fail-on", "look")
     assert code == 3
     assert (tmp_path / "out" / "result.json").exists()
-    failing = calibrate(constant_model(tmp_path / "failing"), failed_from=-20, look_from=-30)
+    failing = calibrate(constant_model(tmp_path / "failing"), failed_from=0, look_from=0)
     code, out, _ = run(*files, "-m", str(failing), "--fail-on", "failed")
     assert code == 3
     assert "VERDICT: failed: this registration failed." in out
@@ -345,7 +364,7 @@ def test_evaluate_has_verdicts_sorts_by_them_and_exits_by_them(pair, tmp_path, m
     summary = json.loads((tmp_path / "scores" / "summary.json").read_text(encoding="utf-8"))
     assert sum(summary["verdicts"].values()) == 2
     assert "Expected error: " in (tmp_path / "scores" / "index.html").read_text(encoding="utf-8")
-    failing = calibrate(constant_model(tmp_path / "failing"), failed_from=-20, look_from=-30)
+    failing = calibrate(constant_model(tmp_path / "failing"), failed_from=0, look_from=0)
     found = run("evaluate", str(failing), *files[2:], "--no-reports", "--fail-on", "failed")
     assert (found[0], "verdicts: 2 failed" in found[1]) == (3, True)
     code, out, _ = run("evaluate", str(failing), *files[2:], "--no-reports", "--no-error")

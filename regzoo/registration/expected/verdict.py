@@ -17,8 +17,8 @@ _WRONG = 5.0  # mm of mean error, from which on a registration counts as wrong
 _REASONS = 3
 _SAYS = {
     "disagreement": (
-        "Asked again about these images, a little shifted, turned, mirrored or noisier, the model gave answers that "
-        "differ by {0:.1f} mm on average (usual: {1:.1f} mm)."
+        "Asked again about these images, a little shifted, turned, brighter and noisier, or mirrored and exchanged, "
+        "the model gave answers that differ by {0:.1f} mm on average (usual: {1:.1f} mm)."
     ),
     "remaining": "Asked to go on from its own result, the model would move it by {0:.1f} mm more (usual: {1:.1f} mm).",
     "remaining_most": "In places it would move its own result by {0:.1f} mm more (usual: {1:.1f} mm).",
@@ -44,6 +44,7 @@ _SAYS = {
     "unlike": "The two images differ in what they show more than pairs usually do: contrast, noise or field of view.",
 }
 """By kind of evidence, what more of it than usual means; the value and the usual one."""
+_MOST = 20.0  # of a logarithm that is written as a factor
 _AS_FACTOR, _AS_SHARE = ("stretch",), ("scale",)
 
 
@@ -110,9 +111,9 @@ def _unusual(found: Expected, calibration: Calibration) -> list[str]:
 
 def _said(name: str, value: float, usual: float) -> str:
     if name in _AS_FACTOR:
-        value, usual = math.exp(value), math.exp(usual)
+        value, usual = (math.exp(min(each, _MOST)) for each in (value, usual))
     if name in _AS_SHARE:
-        value, usual = math.exp(value) - 1, math.exp(usual) - 1
+        value, usual = (math.exp(min(each, _MOST)) - 1 for each in (value, usual))
     return _SAYS[name].format(value, usual)
 
 
