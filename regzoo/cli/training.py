@@ -10,7 +10,7 @@ from regzoo import hub
 from regzoo.cli.machine import Device, Threads, take
 from regzoo.cli.options import Data, Json, Model, Output, Quiet, Start
 from regzoo.cli.output import print_json, print_table
-from regzoo.cli.registering import FailOn, NoError, check_fail_on, fail
+from regzoo.cli.registering import FailOn, NoError, Refine, check_fail_on, fail
 from regzoo.errors import invalid
 from regzoo.io.files import check_writable
 
@@ -38,6 +38,7 @@ def evaluate(
     ] = None,
     data: Data = None,
     alignment: Start = None,
+    refine: Refine = 0,
     output: Output = Path("scores"),
     check: Annotated[
         bool,
@@ -60,6 +61,8 @@ def evaluate(
     if [pairs is not None, split is not None, check].count(True) != 1:
         raise typer.BadParameter("Give one of --pairs, --split and --check.")
     check_fail_on(fail_on, no_error, check or record)
+    if refine and (check or record):
+        raise typer.BadParameter("--refine goes with neither --check nor --record: a card has what the model alone gives")
     check_writable(output, folder=True)
     entry = hub.take(model)
     if check:
@@ -69,7 +72,8 @@ def evaluate(
     records = _pairs(entry, pairs, split, data)
     reports, hear = None if check or no_reports else output, None if quiet else _print_progress
     error = not (no_error or check or record)
-    found = regzoo.evaluate(entry, records, alignment=alignment, error=error, reports=reports, progress=hear)
+    options = {"alignment": alignment, "refine": refine, "error": error}
+    found = regzoo.evaluate(entry, records, **options, reports=reports, progress=hear)
     found.save(output)
     if record:
         found.record(entry.folder, split, f"regzoo evaluate {found.model['name']} --split {split} --data FOLDER")

@@ -168,6 +168,7 @@ def evaluate(
     pairs: str | os.PathLike | Sequence[PairFiles | Mapping[str, str | os.PathLike | None]],
     *,
     alignment: Alignment | None = None,
+    refine: int = 0,
     error: bool = True,
     reports: str | os.PathLike | None = None,
     progress: Callable[[int, int, dict], None] | None = None,
@@ -179,6 +180,7 @@ def evaluate(
         pairs: A CSV file (see `read_pairs`), or its records; a record may be a dict whose keys are those of the CSV's
             header, with paths.
         alignment: How to start; None: as the model was trained.
+        refine: Steps that improve each result on its own pair, as in `register`.
         error: Whether an error is expected of each result, and a verdict given, by a model that can. Its network is
             asked four times more for it.
         reports: Folder for `index.html`, a page over all pairs, the worst first by verdict, expected error and score,
@@ -208,7 +210,7 @@ def evaluate(
     rows, listed = [], []
     for number, (record, name) in enumerate(zip(records, pair_names(records), strict=True), start=1):
         try:
-            result = register(model=model, alignment=alignment, error=error, **record.sources())
+            result = register(model=model, alignment=alignment, refine=refine, error=error, **record.sources())
         except RegzooError as error:
             raise InvalidError(f"pair {number}, {record.moving} -> {record.fixed}: {error}") from error
         row = {"fixed": record.fixed.name, "moving": record.moving.name, **figures(result.facts)}

@@ -134,6 +134,9 @@ class TestModels:
         assert all(f"{name}/report.html" in text and f"{name}/report.png" in text for name in names)
         assert call("evaluate", str(home / "model"), *pairs, "-o", "bare", "--no-reports")[0] == 0
         assert {path.name for path in (files / "bare").iterdir()} == {"scores.csv", "summary.json"}
+        code, _, told = call("evaluate", str(home / "model"), "--check", "--refine", "5")
+        assert code == 2
+        assert "--refine goes with neither --check nor --record" in told
         assert "1/2 moving.nii.gz -> fixed.nii.gz dice_before 0.625 dice_after 0.375" in err
 
     def test_evaluate_a_split_of_the_recipe(self, home, files):

@@ -95,6 +95,15 @@ def test_evaluate_takes_dicts_whose_keys_are_those_of_the_csv(model, images, tmp
     assert found.rows[0]["ncc_after"] == regzoo.evaluate(model, tmp_path / "pairs.csv").rows[0]["ncc_after"]
 
 
+def test_evaluate_refines_as_register_does(model, images, tmp_path):
+    row = {"fixed": tmp_path / "fixed.nii.gz", "moving": tmp_path / "moving.nii.gz"}
+    for image, path in zip(images, row.values(), strict=True):
+        image.save(path)
+    found = regzoo.evaluate(model, [row], refine=2).rows[0]
+    assert found["ncc_after"] == regzoo.register(*images, model=model, refine=2).facts["scores"]["after"]["ncc"]
+    assert found["ncc_after"] > regzoo.evaluate(model, [row]).rows[0]["ncc_after"]
+
+
 WRONG_PAIRS = [
     ([{"fixed": "f.nii"}], "^pair 1: expected a value for 'moving', received fixed"),
     ([{"fixed": "f.nii", "movin": "m.nii"}], "^Unknown key 'movin'. Did you mean 'moving'"),
