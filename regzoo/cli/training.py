@@ -62,7 +62,7 @@ def evaluate(
         raise typer.BadParameter("Give one of --pairs, --split and --check.")
     check_fail_on(fail_on, no_error, check or record)
     if refine and (check or record):
-        raise typer.BadParameter("--refine goes with neither --check nor --record: a card has what the model alone gives")
+        raise typer.BadParameter("--refine goes with neither --check nor --record: a card tells of the model alone")
     check_writable(output, folder=True)
     entry = hub.take(model)
     if check:
