@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from keras import ops
 
+from regzoo import backend
 from regzoo.ops.warping import warp
 from regzoo.registration.expected.evidence import lncc_residual
 from regzoo.schema.card import Card
@@ -86,7 +87,7 @@ def mirrored(batch: Mapping, prediction: Mapping, predict: Callable[[Mapping], M
 
 def _unlike(fixed: np.ndarray, moving: np.ndarray, prediction: Mapping) -> float:
     """Returns how much of the local structure does not match in the anatomy, 0 to 1, nan where there is none."""
-    moved = ops.convert_to_numpy(warp(moving, prediction["ddf"]))
+    moved = ops.convert_to_numpy(backend.compiled(warp)(moving, prediction["ddf"]))
     inside = fixed[0, ..., 0] > 0.1
     if not inside.any():
         return float("nan")

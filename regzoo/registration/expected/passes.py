@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 from scipy.spatial.transform import Rotation
 
+from regzoo import backend
 from regzoo.ops.fields import compose
 from regzoo.ops.grids import affine_grid
 from regzoo.ops.matrices import about_centre
@@ -79,7 +80,7 @@ def remaining(batch: Mapping[str, np.ndarray], ddf: np.ndarray, predict: Callabl
         ddf: The map.
         predict: The network.
     """
-    moved = ops.convert_to_numpy(warp(batch["moving"], ddf))
+    moved = ops.convert_to_numpy(backend.compiled(warp)(batch["moving"], ddf))
     return ops.convert_to_numpy(predict({"fixed": batch["fixed"], "moving": moved})["ddf"])
 
 
@@ -100,7 +101,7 @@ def _exchanged(ddf: np.ndarray, predict: Callable, fixed: np.ndarray, moving: np
     flipped = {"fixed": np.flip(moving, 1 + axis).copy(), "moving": np.flip(fixed, 1 + axis).copy()}
     back = np.flip(ops.convert_to_numpy(predict(flipped)["ddf"]), 1 + axis).copy()
     back[..., axis] *= -1
-    return ops.convert_to_numpy(compose(back, ddf))
+    return ops.convert_to_numpy(backend.compiled(compose)(back, ddf))
 
 
 def mirror_gain(
@@ -122,7 +123,8 @@ def mirror_gain(
     fixed, moving = batch["fixed"], batch["moving"]
     mirror = np.flip(moving, 1 + axis).copy()
     other = predict({"fixed": fixed, "moving": mirror})["ddf"]
-    left = [residual(fixed, ops.convert_to_numpy(warp(*each))) for each in ((moving, ddf), (mirror, other))]
+    moved = [backend.compiled(warp)(*each) for each in ((moving, ddf), (mirror, other))]
+    left = [residual(fixed, ops.convert_to_numpy(each)) for each in moved]
     return left[0] - left[1]
 
 
