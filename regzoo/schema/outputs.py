@@ -80,7 +80,7 @@ class DVFConfig(OutputConfig):
     repeats: ClassVar[bool] = True
     sees_more: ClassVar[bool] = True
     ends_coarser: ClassVar[bool] = True
-    for_streams: ClassVar[tuple[str, ...]] = ("mirrored", "smoothing")
+    for_streams: ClassVar[tuple[str, ...]] = ("mirrored", "rounds", "smoothing", "steepest")
     by_streams: ClassVar[tuple[str, ...]] = ("symmetric",)
     name: Literal["dvf"] = "dvf"
     level: Level = 1
@@ -95,6 +95,11 @@ class DVFConfig(OutputConfig):
     smoothing: Annotated[float, Field(ge=0, le=3)] = 0
     """Only for the backbone `pyramid`: standard deviation, in voxels of level `level`, of the Gaussian that blurs its
     velocity, which otherwise folds here and there."""
+    rounds: Annotated[int, Field(ge=1, le=4)] = 1
+    """Only for the backbone `pyramid`: how often its finest level looks, each time at the features as moved so far."""
+    steepest: Annotated[float, Field(ge=0, le=10)] = 0
+    """Only for the backbone `pyramid`: voxels of level `level` by which its velocity may change from one to the next
+    before it is blurred there, once more by 1; 0: any."""
 
     @property
     def level_steps(self) -> tuple[int, ...]:

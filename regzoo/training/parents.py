@@ -132,8 +132,8 @@ def _check_same_kind(
     if seen[0] != seen[1] or (mine and theirs.output.name not in mine.output.starts_from):
         raise InvalidError(
             f"model: expected the backbone, output, descriptor and flow of each network of the parent {parent}, "
-            "received others. Only passes, starts, shrink, level, steps, mirrored and smoothing may differ, and "
-            "symmetric where the parent is not."
+            "received others. Only passes, starts, shrink, level, steps, mirrored, rounds, smoothing and steepest may "
+            "differ, and symmetric where the parent is not."
         )
 
 

@@ -11,7 +11,7 @@ from regzoo.models.base import RegistrationModel
 from regzoo.models.heads import cropped, head, stacked
 from regzoo.ops.features import correlations
 from regzoo.ops.fields import compose, integrate, resize_field
-from regzoo.ops.filters import blur
+from regzoo.ops.filters import blur, smooth
 from regzoo.ops.warping import warp
 from regzoo.schema.outputs import DVFConfig, OutputConfig
 
@@ -98,12 +98,14 @@ class PyramidDVF(PyramidModel):
         super().__init__(output, streams, dims)
         levels = self.finest + len(self.decoders)
         self.steps = output.steps if isinstance(output.steps, tuple) else (output.steps,) * levels
-        self.mirrored, self.smoothing = output.mirrored, output.smoothing
+        self.mirrored, self.rounds = output.mirrored, output.rounds
+        self.smoothing, self.steepest = output.smoothing, output.steepest
 
     def field(self, fixed: Tensor, moving: Tensor) -> dict:
         """Returns `ddf` in voxels, `velocity` of the finest level in its voxels, and `maps` as they were before it.
 
-        `maps` holds `a`, `a^-1`, `b` and `b^-1` in voxels of the level below, one behind the other: (B, *s, 4 * D).
+        `maps` holds `a`, `a^-1`, `b` and `b^-1` in voxels of the level below, of several rounds in those of the finest,
+        one behind the other: (B, *s, 4 * D).
         """
         images = [_both(each, ops.flip(each, axis=1)) if self.mirrored else each for each in (fixed, moving)]
         velocity, maps, coarse = self._down_to(self.finest, self.features(*images), self.mirrored)
@@ -130,19 +132,28 @@ class PyramidDVF(PyramidModel):
     def _down_to(self, finest: int, features: Sequence[tuple], mirrored: bool) -> tuple[Tensor, list, list]:
         """Returns the velocity of a level, and the four maps before it, at its resolution and as they were found."""
         maps = coarse = velocity = below = None
-        for level, pair in _coarse_to_fine(features, finest):
-            if velocity is not None:
-                coarse = _bent(maps, *(self._half(level + 1, way * velocity) for way in (1, -1)))
-                maps = [_resized(each, pair[0].shape[1:-1]) for each in coarse]
-                ends = [_both(each, _mirrored(each)) if mirrored else each for each in maps[::2]]
-                pair = [backend.compiled(warp)(*each) for each in zip(pair, ends, strict=True)]
-            below = self.decoded(level, ops.concatenate(self.seen(level, *pair), axis=0), below)
-            there, back = ops.split(below, 2, axis=0)
-            velocity = self.predicted(level, there - back) / 2  # the head is linear
-            velocity = _mean(velocity) if mirrored else velocity
-            if self.smoothing and level == self.finest:
-                velocity = backend.compiled(blur, sigma=self.smoothing)(velocity)
+        for level, images in _coarse_to_fine(features, finest):
+            above = below
+            for turn in range(self.rounds if level == self.finest else 1):
+                if velocity is not None:
+                    coarse = _bent(maps, *(self._half(level if turn else level + 1, way * velocity) for way in (1, -1)))
+                    maps = [_resized(each, images[0].shape[1:-1]) for each in coarse]
+                seen = images if maps is None else self._between(images, maps, mirrored)
+                below = self.decoded(level, ops.concatenate(self.seen(level, *seen), axis=0), above)
+                there, back = ops.split(below, 2, axis=0)
+                velocity = self.predicted(level, there - back) / 2  # the head is linear
+                velocity = _mean(velocity) if mirrored else velocity
+                velocity = self._smoothed(velocity) if level == self.finest else velocity
         return velocity, maps, coarse
+
+    def _between(self, images: Sequence[Tensor], maps: Sequence[Tensor], mirrored: bool) -> list:
+        """Returns the features of both images in the middle space."""
+        ends = [_both(each, _mirrored(each)) if mirrored else each for each in maps[::2]]
+        return [backend.compiled(warp)(*each) for each in zip(images, ends, strict=True)]
+
+    def _smoothed(self, velocity: Tensor) -> Tensor:
+        velocity = backend.compiled(blur, sigma=self.smoothing)(velocity) if self.smoothing else velocity
+        return backend.compiled(_eased, steepest=self.steepest)(velocity) if self.steepest else velocity
 
     def _half(self, level: int, velocity: Tensor) -> Tensor:
         """Returns `exp(v / 2)`."""
@@ -168,6 +179,35 @@ def _mean(velocity: Tensor) -> Tensor:
     """Returns the mean of a velocity and of what the mirror image, behind it, says."""
     own, other = ops.split(velocity, 2, axis=0)
     return (own + _mirrored(other)) / 2
+
+
+def _eased(velocity: Tensor, steepest: float) -> Tensor:
+    """Blurs a velocity by a voxel where it changes by more than so much from one voxel to the next, which may fold.
+
+    The blur sets in by degrees, up to twice as steep; where a velocity is blurred, so is its negative.
+    """
+    axes, steps = range(1, len(velocity.shape) - 1), 0.0
+    for axis in axes:
+        after, before = _neighbours(velocity, axis)
+        steps = steps + _touching(ops.sum(ops.square(after - before), axis=-1, keepdims=True), axis)
+    for axis in axes:
+        steps = _touching(ops.maximum(*_neighbours(steps, axis)), axis)
+    steepness = ops.sqrt(ops.maximum(steps, 1e-6))  # whose slope at 0 is infinite
+    share = smooth(ops.clip(steepness / steepest - 1, 0, 1), 3)
+    return velocity + share * (blur(velocity, 1.0) - velocity)
+
+
+def _neighbours(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Returns what lies behind and before each step along an axis."""
+    before = (slice(None),) * axis
+    return x[*before, 1:], x[*before, :-1]
+
+
+def _touching(steps: Tensor, axis: int) -> Tensor:
+    """Returns the larger of the two steps, at least 0, that a voxel takes part in."""
+    sides = ([0, 1], [1, 0])
+    padded = (ops.pad(steps, [side if each == axis else [0, 0] for each in range(len(steps.shape))]) for side in sides)
+    return ops.maximum(*padded)
 
 
 def _bent(maps: Sequence[Tensor] | None, plus: Tensor, minus: Tensor) -> list:
