@@ -38,6 +38,7 @@ from regzoo.registration.sides import (
     read_images,
     read_masks,
     read_side,
+    stacked,
     twins,
 )
 from regzoo.schema.calibration import Calibration
@@ -336,7 +337,7 @@ def _result(fixed: Side, moving: Side, found: _Found, seconds: dict[str, float],
     against = fit_doubts(fitted, only_if_better, found.lungs)
     if "method" in facts:
         against += still_turned(fixed.image, moved)
-    facts["warnings"] += padded(fixed, moving) + against
+    facts["warnings"] += padded(fixed, moving) + stacked(fixed, moving) + against
     with clock(seconds, "scores"):
         vectors = transform.displacement(grid)
         before = score(fixed, moving, start, started, seen)
