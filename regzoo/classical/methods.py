@@ -27,6 +27,11 @@ class Method:
     run: Callable
     loss: str | None = None
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether it gives a matrix."""
+        return isinstance(self.run, Descent) and self.run.output.is_linear
+
 
 _SMOOTH = {"gradient": {"weight": 1.0}}
 # Wide windows find a matrix from afar; small ones say more of a field: on simulated breathing, 2.1 mm instead of 2.5.

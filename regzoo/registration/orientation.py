@@ -1,15 +1,22 @@
-"""Whether the anatomy of two images is turned or mirrored against each other more than a model knows."""
+"""Whether the anatomy of two images is turned or mirrored against each other more than a model or a method knows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from keras import ops
 
+from regzoo import progress
+from regzoo.classical import METHODS, Guidance, optimise
+from regzoo.classical.pyramid import level_grid
 from regzoo.ops.warping import warp
 from regzoo.registration.expected.evidence import lncc_residual
 from regzoo.schema.card import Card
-from regzoo.world.images import Image
+from regzoo.schema.inputs import PercentileIntensity
+from regzoo.world.alignment import Alignment, aligned
+from regzoo.world.images import Grid, Image, normalise, resample
 from regzoo.world.pose import Pose, pose
+from regzoo.world.transforms import Transform
 
 _KNOWN = np.array([30.0, 10.0, 10.0])
 """Degrees about R, A and S. People nod more than they tilt or turn their heads on a table: of 60 training pairs of
@@ -18,6 +25,8 @@ brains none is turned further than 27, 7 and 5. Turning by 15 about R, A or S co
 _HALF = 150.0  # degrees: half a circle, or the mirror image
 _WELL = 0.4  # of the local structure does not match (LNCC), up to which it tells left from right
 _MIRRORED = 1e-3
+_COARSE = 2
+"""How much coarser than the finest level of a method the images are compared that a matrix alone lays on each other."""
 
 
 def shows_inside(image: Image) -> bool:
@@ -76,7 +85,45 @@ def mirrored(batch: Mapping, prediction: Mapping, predict: Callable[[Mapping], M
     if not itself <= _WELL:
         return []
     mirror = np.flip(batch["moving"], 1 + max(axes.find("R"), axes.find("L"))).copy()
-    if _unlike(batch["fixed"], mirror, predict({**batch, "moving": mirror})) >= itself - _MIRRORED:
+    return _told(itself, _unlike(batch["fixed"], mirror, predict({**batch, "moving": mirror})))
+
+
+def mirrored_by_methods(
+    fixed: Image, moving: Image, alignment: Alignment, names: Sequence[str], found: Transform, guidance: Guidance
+) -> list[str]:
+    """Says that the mirror image of the moving image fits better than itself, after linear methods register each.
+
+    A field makes what is mirrored fit too, so the linear ones of the methods compare both: from the same start.
+
+    Args:
+        fixed: Fixed image.
+        moving: Moving image.
+        alignment: Where the methods started.
+        names: Methods.
+        found: What they gave, from fixed to moving space.
+        guidance: What they looked at.
+    """
+    if min(fixed.shape[2], moving.shape[2]) == 1 or not (shows_inside(fixed) and shows_inside(moving)):
+        return []
+    linear = [name for name in names if METHODS[name].is_linear] or ["affine"]
+    guided, guidance = guidance.labels is not None, replace(guidance, labels=None)
+    if guided or linear != [*names]:
+        with progress.part(0, 2):
+            found, _ = optimise(fixed, moving, aligned(fixed, moving, alignment), linear, guidance)
+    grid = level_grid(fixed.grid, _COARSE)
+    seen = _seen(fixed, grid)
+    itself = _unlike_images(seen, _seen(_moved(found, moving, fixed.grid), grid))
+    if not itself <= _WELL:
+        return []
+    mirror, mask = _mirror(moving), guidance.moving_mask
+    guidance = replace(guidance, moving_mask=mask and _mirror(mask))
+    with progress.part(1, 2):
+        found, _ = optimise(fixed, mirror, aligned(fixed, mirror, alignment), linear, guidance)
+    return _told(itself, _unlike_images(seen, _seen(_moved(found, mirror, fixed.grid), grid)))
+
+
+def _told(itself: float, mirror: float) -> list[str]:
+    if not mirror < itself - _MIRRORED:
         return []
     return [
         "moving: its mirror image fits the fixed image better than itself: left and right may be exchanged in one of "
@@ -84,13 +131,29 @@ def mirrored(batch: Mapping, prediction: Mapping, predict: Callable[[Mapping], M
     ]
 
 
+def _mirror(image: Image) -> Image:
+    """Returns an image whose left and right are exchanged about the middle of its grid."""
+    axis = int(np.abs(image.affine[0, :3] / image.spacing).argmax())
+    return Image(np.flip(image.array, axis).copy(), image.affine)
+
+
+def _moved(transform: Transform, moving: Image, grid: Grid) -> Image:
+    return transform.apply_image(moving, grid, outside=float(moving.array.min()))
+
+
+def _seen(image: Image, grid: Grid) -> np.ndarray:
+    return normalise(resample(image, grid, outside="edge").array, PercentileIntensity())
+
+
 def _unlike(fixed: np.ndarray, moving: np.ndarray, prediction: Mapping) -> float:
     """Returns how much of the local structure does not match in the anatomy, 0 to 1, nan where there is none."""
     moved = ops.convert_to_numpy(warp(moving, prediction["ddf"]))
-    inside = fixed[0, ..., 0] > 0.1
-    if not inside.any():
-        return float("nan")
-    return float(lncc_residual(fixed[0, ..., 0], moved[0, ..., 0], dims=3)[inside].mean())
+    return _unlike_images(fixed[0, ..., 0], moved[0, ..., 0])
+
+
+def _unlike_images(fixed: np.ndarray, moved: np.ndarray) -> float:
+    inside = fixed > 0.1
+    return float(lncc_residual(fixed, moved, dims=3)[inside].mean()) if inside.any() else float("nan")
 
 
 def _degrees(found: Pose) -> str:

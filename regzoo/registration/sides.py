@@ -70,8 +70,8 @@ def stacked(*sides: Side) -> list[str]:
     """Says that channels of labels look like a series, which cannot be told from labels that lie on each other."""
     named = zip(("fixed", "moving"), sides, strict=True)
     return [
-        f"{name}_labels: their {side.labels.channels} volumes lie on each other, and are taken for one label each, 1 to "
-        f"{side.labels.channels}. If they are one label at several times, give one volume."
+        f"{name}_labels: their {side.labels.channels} volumes lie on each other, and are taken for as many labels. If "
+        "they are one label at several times, give one volume."
         for name, side in named
         if side.labels is not None and like_a_series(side.labels)
     ]

@@ -6,7 +6,9 @@ from constant_model import constant_model
 from scipy.spatial.transform import Rotation
 
 import regzoo
-from regzoo.registration.orientation import mirrored, still_turned, turned_start
+from regzoo.classical import Guidance, optimise
+from regzoo.registration.orientation import mirrored, mirrored_by_methods, still_turned, turned_start
+from regzoo.world.alignment import aligned
 from regzoo.world.images import Image
 
 AFFINE = np.array([[2.0, 0, 0, -31], [0, 2, 0, -31], [0, 0, 2, -31], [0, 0, 0, 1]])
@@ -90,3 +92,41 @@ def test_a_mirror_image_that_fits_better(axes, axis):
     assert "mirror image fits" in said
     np.testing.assert_array_equal(asked[-1], np.flip(near["moving"], 1 + axis))
     assert mirrored({"fixed": near["fixed"], "moving": near["fixed"]}, still, predict, axes) == []
+
+
+def sides(share):
+    """The body with so much of its mirror image."""
+    one = body().array
+    return Image((1 - share) * one + share * np.flip(one, 0), AFFINE)
+
+
+@pytest.mark.parametrize(
+    ("moving", "names", "said"),
+    [
+        (sides(0.58), ["rigid"], 1),
+        (sides(0.58), ["rigid", "dvf"], 1),  # which makes what is mirrored fit
+        (sides(0.42), ["rigid"], 0),
+        (sides(0.5), ["rigid"], 0),  # one side is as the other
+        (sides(1.0), ["rigid"], 0),  # too little alike to say
+    ],
+)
+def test_a_method_tells_left_from_right_where_it_can(moving, names, said):
+    fixed, guidance = sides(0.42), Guidance(iterations=30)
+    found, _ = optimise(fixed, moving, aligned(fixed, moving, "center"), names, guidance)
+    told = mirrored_by_methods(fixed, moving, "center", names, found, guidance)
+    assert ["mirror image fits" in each for each in told] == [True] * said
+
+
+def test_register_by_a_method_says_so_and_judges_by_it():
+    result = regzoo.register(sides(0.42), sides(0.58), method="rigid", iterations=30)
+    (told,) = [each for each in result.facts["warnings"] if "mirror image fits" in each]
+    assert told in result.facts["reasons"]
+
+
+def test_a_mask_of_the_moving_image_is_mirrored_with_it():
+    half = np.ones((32, 32, 32), "uint8")
+    half[24:] = 0  # a mask of one side
+    guidance = Guidance(iterations=30, moving_mask=Image(half, AFFINE))
+    fixed, moving = sides(0.42), sides(0.58)
+    found, _ = optimise(fixed, moving, aligned(fixed, moving, "center"), ["rigid"], guidance)
+    assert len(mirrored_by_methods(fixed, moving, "center", ["rigid"], found, guidance)) == 1

@@ -12,7 +12,7 @@ from regzoo.world.transforms import Transform
 
 GRID = Grid((6, 5, 4), np.eye(4))
 VALUES = np.random.default_rng(0).random(GRID.shape).astype("float32")
-HOLE = np.where(VALUES == VALUES[1, 1, 1], np.nan, VALUES)
+HOLE = np.where(VALUES[1, 1, 1] == VALUES, np.nan, VALUES)
 FIELD = Transform.from_field(np.random.default_rng(1).random((*GRID.shape, 3)) * 0.3, GRID)
 MATRIX = Transform.linear(np.diag([1.1, 1, 1, 1]))
 POINTS = [
@@ -48,9 +48,9 @@ def test_landmarks_and_point_sets(points, message):
 @both_kinds
 def test_an_image_with_a_hole_is_refused_before_it_is_blended(transform):
     for moving in (Image(HOLE, np.eye(4)), nibabel.Nifti1Image(HOLE, np.eye(4))):
-        with pytest.raises(InvalidError, match="^moving: expected finite values, received 1 NaN or infinite voxels"):
+        with pytest.raises(InvalidError, match=r"^moving: expected finite values, received 1 NaN or infinite voxels"):
             transform.apply_image(moving, GRID)
-    with pytest.raises(InvalidError, match="^moving: expected finite values"):
+    with pytest.raises(InvalidError, match=r"^moving: expected finite values"):
         transform.apply_labels(Image(HOLE[..., None], np.eye(4)), GRID)
     masks = [Image(each, np.eye(4)) for each in (VALUES > 0.5, (VALUES > 0.5).astype("uint8"))]
     moved = [transform.apply_image(each, GRID).array.astype("float32") for each in masks]
@@ -58,7 +58,7 @@ def test_an_image_with_a_hole_is_refused_before_it_is_blended(transform):
 
 
 def test_an_image_with_a_hole_is_not_written(tmp_path):
-    with pytest.raises(InvalidError, match="^image: expected finite values, received 1 NaN"):
+    with pytest.raises(InvalidError, match=r"^image: expected finite values, received 1 NaN"):
         Image(HOLE, np.eye(4)).save(tmp_path / "x.nii.gz")
     assert not [*tmp_path.iterdir()]
 
@@ -85,15 +85,15 @@ def test_masks_with_a_hole_are_not_measured():
         lambda: metrics.centroid_distance(mask, HOLE, np.eye(4)),
         lambda: metrics.soft_dice(mask, HOLE),
     ):
-        with pytest.raises(InvalidError, match="^mask: expected finite values"):
+        with pytest.raises(InvalidError, match=r"^mask: expected finite values"):
             measured()
 
 
 @pytest.mark.parametrize("values", ["abc", [[1], [1, 2]], np.full((4, 4), True)], ids=str)
 def test_matrices_and_fields(values):
-    with pytest.raises(InvalidError, match="^matrix: expected a finite"):
+    with pytest.raises(InvalidError, match=r"^matrix: expected a finite"):
         Transform.linear(values)
-    with pytest.raises(InvalidError, match="^vectors: expected displacements in mm"):
+    with pytest.raises(InvalidError, match=r"^vectors: expected displacements in mm"):
         Transform.from_field(values, GRID)
 
 
