@@ -27,11 +27,6 @@ class Method:
     run: Callable
     loss: str | None = None
 
-    @property
-    def is_linear(self) -> bool:
-        """Whether it gives a matrix."""
-        return isinstance(self.run, Descent) and self.run.output.is_linear
-
 
 _SMOOTH = {"gradient": {"weight": 1.0}}
 # Wide windows find a matrix from afar; small ones say more of a field: on simulated breathing, 2.1 mm instead of 2.5.
@@ -48,6 +43,7 @@ METHODS: dict[str, Method] = {
     "demons": Method(demons, loss="ssd"),
     "convex": Method(convex, loss="mind"),
 }
+_COARSE = Descent(AffineConfig(), factors=(4,))
 # Stiffer than a method: what a network gives is nearly there. Simulated breathing: 4.4 mm to 2.2 (weight 1: 2.4).
 _REFINEMENT = Descent(DVFConfig(level=1), {"gradient": {"weight": 4.0}}, 0.1, (1,), _NEAR)
 
@@ -91,6 +87,22 @@ def optimise(
             found, levels = METHODS[name].run(pair, found, guidance.objective, guidance.iterations)
         done.append({"method": name, "loss": METHODS[name].loss or guidance.loss, "levels": levels})
     return Transform(found.steps, fixed.grid), done
+
+
+@backend.float32()
+def coarse_affine(fixed: Image, moving: Image, start: Transform, guidance: Guidance) -> Transform:
+    """Registers by an affine transform whose images are four times as coarse as the finest level of a method.
+
+    Args:
+        fixed: Fixed image.
+        moving: Moving image.
+        start: From fixed to moving space.
+        guidance: What is compared, where, and for how long.
+
+    Returns:
+        The transform from fixed to moving space.
+    """
+    return _COARSE(guidance.pair(fixed, moving, start), start, guidance.objective, guidance.iterations)[0]
 
 
 @backend.float32()

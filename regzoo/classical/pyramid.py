@@ -16,7 +16,7 @@ _LEAST = 12  # voxels along the longest axis of the coarsest level
 _LATTICE = 17  # points along each axis of the fixed image by which is found what both images show
 
 
-def _scaled(array: np.ndarray, sample: np.ndarray) -> np.ndarray:
+def scaled(array: np.ndarray, sample: np.ndarray) -> np.ndarray:
     """Returns intensities in [0, 1] between two percentiles of a sample, or over its whole range where few differ."""
     percentiles = PercentileIntensity()
     low, high = np.percentile(sample, (percentiles.low, percentiles.high))
@@ -62,14 +62,19 @@ class Pair:
         shown, near = _shared_view(fixed.grid, moving.grid, start)
         others = {name: _cut(each, near) if name.startswith("moving") else each for name, each in others.items()}
         moving = _cut(moving, near)
-        scaled = _scaled(fixed.array, fixed.array[shown]), _scaled(moving.array, moving.array)
-        return cls(Image(scaled[0], fixed.affine), Image(scaled[1], moving.affine), others, shown)
+        fixed = Image(scaled(fixed.array, fixed.array[shown]), fixed.affine)
+        return cls(fixed, Image(scaled(moving.array, moving.array), moving.affine), others, shown)
 
     def shared_view(self) -> "Pair":
-        """Returns the pair with the fixed image cut to what the moving image shows and some way around it."""
+        """Returns the pair with the fixed image cut to what the moving image shows and some way around it.
+
+        Only what it shows is compared: faint things beyond would outweigh the anatomy where the fixed image is far
+        wider, as they count as much in `lncc` and `mind`.
+        """
+        shown = {"moving_mask": Image(np.ones(self.moving.shape, "float32"), self.moving.affine)}
         cut = {name: _cut(each, self.shown) for name, each in self.others.items() if name.startswith("fixed")}
         everywhere = (slice(None),) * 3
-        return replace(self, fixed=_cut(self.fixed, self.shown), others={**self.others, **cut}, shown=everywhere)
+        return replace(self, fixed=_cut(self.fixed, self.shown), others=shown | {**self.others} | cut, shown=everywhere)
 
     @property
     def dims(self) -> int:

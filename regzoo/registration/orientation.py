@@ -1,22 +1,20 @@
 """Whether the anatomy of two images is turned or mirrored against each other more than a model or a method knows."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 from keras import ops
 
 from regzoo import progress
-from regzoo.classical import METHODS, Guidance, optimise
-from regzoo.classical.pyramid import level_grid
+from regzoo.classical import Guidance, coarse_affine
+from regzoo.classical.pyramid import level_grid, scaled
 from regzoo.ops.warping import warp
 from regzoo.registration.expected.evidence import lncc_residual
 from regzoo.schema.card import Card
-from regzoo.schema.inputs import PercentileIntensity
 from regzoo.world.alignment import Alignment, aligned
-from regzoo.world.images import Grid, Image, normalise, resample
+from regzoo.world.images import Grid, Image, resample
 from regzoo.world.pose import Pose, pose
-from regzoo.world.transforms import Transform
 
 _KNOWN = np.array([30.0, 10.0, 10.0])
 """Degrees about R, A and S. People nod more than they tilt or turn their heads on a table: of 60 training pairs of
@@ -88,38 +86,35 @@ def mirrored(batch: Mapping, prediction: Mapping, predict: Callable[[Mapping], M
     return _told(itself, _unlike(batch["fixed"], mirror, predict({**batch, "moving": mirror})))
 
 
-def mirrored_by_methods(
-    fixed: Image, moving: Image, alignment: Alignment, names: Sequence[str], found: Transform, guidance: Guidance
-) -> list[str]:
-    """Says that the mirror image of the moving image fits better than itself, after linear methods register each.
+def mirrored_for_methods(fixed: Image, moving: Image, alignment: Alignment, guidance: Guidance) -> list[str]:
+    """Says that the mirror image of the moving image fits better than itself, after an affine registration of each.
 
-    A field makes what is mirrored fit too, so the linear ones of the methods compare both: from the same start.
+    A field, which makes what is mirrored fit too, has no say in it.
 
     Args:
         fixed: Fixed image.
         moving: Moving image.
-        alignment: Where the methods started.
-        names: Methods.
-        found: What they gave, from fixed to moving space.
-        guidance: What they looked at.
+        alignment: Where both registrations start.
+        guidance: What they look at.
     """
     if min(fixed.shape[2], moving.shape[2]) == 1 or not (shows_inside(fixed) and shows_inside(moving)):
         return []
-    linear = [name for name in names if METHODS[name].is_linear] or ["affine"]
-    guided, guidance = guidance.labels is not None, replace(guidance, labels=None)
-    if guided or linear != [*names]:
-        with progress.part(0, 2):
-            found, _ = optimise(fixed, moving, aligned(fixed, moving, alignment), linear, guidance)
-    grid = level_grid(fixed.grid, _COARSE)
+    grid, guidance = level_grid(fixed.grid, _COARSE), replace(guidance, labels=None)
     seen = _seen(fixed, grid)
-    itself = _unlike_images(seen, _seen(_moved(found, moving, fixed.grid), grid))
+
+    def unlike(image: Image, guidance: Guidance) -> float:
+        found = coarse_affine(fixed, image, aligned(fixed, image, alignment), guidance)
+        moved = found.apply_image(image, fixed.grid, outside=float(image.array.min()))
+        return _unlike_images(seen, _seen(moved, grid))
+
+    with progress.part(0, 2):
+        itself = unlike(moving, guidance)
     if not itself <= _WELL:
         return []
-    mirror, mask = _mirror(moving), guidance.moving_mask
-    guidance = replace(guidance, moving_mask=mask and _mirror(mask))
+    mask = guidance.moving_mask
     with progress.part(1, 2):
-        found, _ = optimise(fixed, mirror, aligned(fixed, mirror, alignment), linear, guidance)
-    return _told(itself, _unlike_images(seen, _seen(_moved(found, mirror, fixed.grid), grid)))
+        mirror = unlike(_mirror(moving), replace(guidance, moving_mask=mask and _mirror(mask)))
+    return _told(itself, mirror)
 
 
 def _told(itself: float, mirror: float) -> list[str]:
@@ -137,12 +132,10 @@ def _mirror(image: Image) -> Image:
     return Image(np.flip(image.array, axis).copy(), image.affine)
 
 
-def _moved(transform: Transform, moving: Image, grid: Grid) -> Image:
-    return transform.apply_image(moving, grid, outside=float(moving.array.min()))
-
-
 def _seen(image: Image, grid: Grid) -> np.ndarray:
-    return normalise(resample(image, grid, outside="edge").array, PercentileIntensity())
+    """Returns an image on a grid, in [0, 1]; 0 where it shows nothing."""
+    array = resample(image, grid, outside="edge").array
+    return scaled(array, array) if np.ptp(array) else np.zeros_like(array)
 
 
 def _unlike(fixed: np.ndarray, moving: np.ndarray, prediction: Mapping) -> float:

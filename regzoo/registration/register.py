@@ -13,7 +13,7 @@ from regzoo.registration.expected.expectation import expected
 from regzoo.registration.expected.verdict import not_for, verdict
 from regzoo.registration.fit import fit, fit_doubts
 from regzoo.registration.network import NetworkPair, asked_again, predicted_labels, predicted_transform
-from regzoo.registration.orientation import mirrored_by_methods, still_turned
+from regzoo.registration.orientation import mirrored_for_methods, still_turned
 from regzoo.registration.report.words import done
 from regzoo.registration.results import Result, clock
 from regzoo.registration.scores import (
@@ -278,7 +278,7 @@ def _by_method(
         "warnings": open_geometry(fixed, moving) + twins(fixed, moving) + unscored(fixed, moving),
     }
     with clock(seconds, "orientation"):
-        against = mirrored_by_methods(fixed.image, moving.image, alignment, names, transform, guidance)
+        against = mirrored_for_methods(fixed.image, moving.image, alignment, guidance)
     facts["warnings"] += against
     return _Found(start, transform, facts, masks.get("fixed_mask"), against=against)
 

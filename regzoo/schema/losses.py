@@ -20,8 +20,7 @@ class Term(Strict):
     any_contrast: ClassVar[bool] = False
     """Whether it also compares images in which other things are bright."""
     skips_flat: ClassVar[bool] = False
-    """Whether what is flat does not count, as the moving image's edge, which goes on outside it, then hardly does: not
-    so where faint things count as much as plain ones do."""
+    """Whether what is flat does not count, as the moving image's edge, which goes on outside it, then does not."""
     weight: Annotated[float, Field(ge=0, le=1e6)] = 1.0
 
 
@@ -55,6 +54,7 @@ class SimilarityTerm(Term):
     """A term on self-similarity: patches of `2 * radius + 1` voxels, compared `dilation` voxels away."""
 
     any_contrast: ClassVar[bool] = True
+    skips_flat: ClassVar[bool] = True
     radius: Annotated[int, Field(ge=1, le=8)] = 2
     dilation: Annotated[int, Field(ge=1, le=8)] = 2
     floor: Share = 1e-3
