@@ -89,7 +89,9 @@ def mirrored(batch: Mapping, prediction: Mapping, predict: Callable[[Mapping], M
 def mirrored_for_methods(fixed: Image, moving: Image, alignment: Alignment, guidance: Guidance) -> list[str]:
     """Says that the mirror image of the moving image fits better than itself, after an affine registration of each.
 
-    A field, which makes what is mirrored fit too, has no say in it.
+    A field, which makes what is mirrored fit too, has no say in it. Of four pairs of brains of OASIS-TRT, 0.32 to 0.41
+    of the local structure did not fit so, and 0.005 to 0.028 more with the mirror image. Nothing is said where a
+    registration fits less well than `_WELL`, as between modalities or people who are little alike.
 
     Args:
         fixed: Fixed image.
