@@ -16,8 +16,9 @@ _LEAST = 12  # voxels along the longest axis of the coarsest level
 _LATTICE = 17  # points along each axis of the fixed image by which is found what both images show
 
 
-def _scaled(array: np.ndarray, sample: np.ndarray) -> np.ndarray:
+def scaled(array: np.ndarray, sample: np.ndarray) -> np.ndarray:
     """Returns intensities in [0, 1] between two percentiles of a sample, or over its whole range where few differ."""
+    sample = sample if np.ptp(sample) else array
     percentiles = PercentileIntensity()
     low, high = np.percentile(sample, (percentiles.low, percentiles.high))
     if not high > low:  # a mask of a small organ
@@ -59,17 +60,23 @@ class Pair:
         others = {name: Image((mask.array != 0).astype("float32"), mask.affine) for name, mask in masks.items()}
         if labels is not None:
             others |= {"fixed_labels": labels[0], "moving_labels": labels[1]}
-        shown, near = _shared_view(fixed.grid, moving.grid, start)
+        (shown, near), seen = _shared_view(fixed.grid, moving.grid, start)
         others = {name: _cut(each, near) if name.startswith("moving") else each for name, each in others.items()}
+        bright = [each.array[box] for each, box in zip((fixed, moving), seen, strict=True)]
         moving = _cut(moving, near)
-        scaled = _scaled(fixed.array, fixed.array[shown]), _scaled(moving.array, moving.array)
-        return cls(Image(scaled[0], fixed.affine), Image(scaled[1], moving.affine), others, shown)
+        fixed = Image(scaled(fixed.array, bright[0]), fixed.affine)
+        return cls(fixed, Image(scaled(moving.array, bright[1]), moving.affine), others, shown)
 
     def shared_view(self) -> "Pair":
-        """Returns the pair with the fixed image cut to what the moving image shows and some way around it."""
+        """Returns the pair with the fixed image cut to what the moving image shows and some way around it.
+
+        Only what it shows is compared: faint things beyond would outweigh the anatomy where the fixed image is far
+        wider, as they count as much in `lncc` and `mind`.
+        """
+        shown = {"moving_mask": Image(np.ones(self.moving.shape, "float32"), self.moving.affine)}
         cut = {name: _cut(each, self.shown) for name, each in self.others.items() if name.startswith("fixed")}
         everywhere = (slice(None),) * 3
-        return replace(self, fixed=_cut(self.fixed, self.shown), others={**self.others, **cut}, shown=everywhere)
+        return replace(self, fixed=_cut(self.fixed, self.shown), others=shown | {**self.others} | cut, shown=everywhere)
 
     @property
     def dims(self) -> int:
@@ -162,21 +169,25 @@ def coarsened(grid: Grid, step: float) -> Grid:
 
 
 def _shared_view(fixed: Grid, moving: Grid, start: Transform) -> tuple[tuple, tuple]:
-    """Returns the voxels of each grid that lie where the other is, by `start`, and half of that extent around."""
+    """Returns the voxels of each grid that lie where the other is, by `start`: and half of that extent around, and not.
+
+    By as much background in the one as in the other, percentiles give both images one brightness.
+    """
     ends = (np.linspace(-0.5, n - 0.5, _LATTICE) for n in fixed.shape)
     places = map_points(fixed.affine, np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1).reshape(-1, 3))
     there = start.apply_points(places)
     inside = moving.covers(there)
     if not inside.any():
-        return (slice(None),) * 3, (slice(None),) * 3
+        return (((slice(None),) * 3,) * 2,) * 2
     step = fixed.spacing * fixed.shape / (_LATTICE - 1)
-    return _around(fixed, places[inside], float(step.max())), _around(moving, there, 0.0)
+    boxes = (fixed, places[inside], float(step.max())), (moving, there, 0.0)
+    return tuple(tuple(_around(*box, share) for box in boxes) for share in (0.5, 0.0))
 
 
-def _around(grid: Grid, points: np.ndarray, margin: float) -> tuple[slice, slice, slice]:
-    """Returns the voxels of a grid that lie in the box around points, or up to half its extent and a margin away."""
+def _around(grid: Grid, points: np.ndarray, margin: float, share: float) -> tuple[slice, slice, slice]:
+    """Returns the voxels of a grid in the box around points, or up to a share of its extent and a margin away."""
     voxels = map_points(np.linalg.inv(grid.affine), points)
-    reach = (np.ptp(points, axis=0).max() / 2 + margin) / grid.spacing
+    reach = (np.ptp(points, axis=0).max() * share + margin) / grid.spacing
     first = np.clip(np.floor(voxels.min(axis=0) - reach), 0, np.array(grid.shape) - 1).astype(int)
     last = np.clip(np.ceil(voxels.max(axis=0) + reach) + 1, first + 1, grid.shape).astype(int)
     return tuple(slice(*each) for each in zip(first, last, strict=True))

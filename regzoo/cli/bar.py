@@ -11,6 +11,7 @@ _STAGES = {
     "load": "loading the model",
     "read": "reading",
     "optimisation": "optimising",
+    "orientation": "comparing left and right",
     "refinement": "refining",
     "warp": "moving",
     "scores": "scoring",

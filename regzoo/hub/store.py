@@ -102,10 +102,18 @@ def check_pin(address: Address, card: Card) -> None:
 
 @contextlib.contextmanager
 def claimed(target: Path) -> Iterator[None]:
-    """Makes a folder of the cache this process's own to write; another one waits. Of a read-only cache, nobody's."""
+    """Makes a folder of the cache this process's own to write; another one waits. Of a read-only cache, nobody's.
+
+    Raises:
+        InvalidError: If there is no folder for it, and none can be made.
+    """
     from filelock import FileLock, Timeout
 
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"'{target.parent}' cannot be written ({error.strerror}), and models are kept there."
+        raise InvalidError(f"{message} Set REGZOO_CACHE to another folder.") from None
     lock = FileLock(target.parent / f".{target.name}.lock", timeout=600)
     try:
         lock.acquire()

@@ -1,6 +1,7 @@
 """Files that are whole or absent: atomic writes of files and folders, and sha256."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -108,8 +109,16 @@ def check_writable(path: str | os.PathLike, *, folder: bool) -> None:
             place = place.parent
         with tempfile.TemporaryDirectory(prefix=remnants.prefix(), dir=place):
             pass
+        if not folder and real.exists() and _is_anothers(real):
+            raise PermissionError(errno.EPERM, "a file of another user in a folder for all")
     except OSError as error:
         raise InvalidError(f"'{path}' cannot be written ({error.strerror}). Choose another place.") from None
+
+
+def _is_anothers(file: Path) -> bool:
+    """Tells whether only its owner may replace a file, as in `/tmp`, a folder with the sticky bit, and it is no own."""
+    place = file.parent.stat()
+    return bool(place.st_mode & stat.S_ISVTX) and os.geteuid() not in (0, place.st_uid, file.stat().st_uid)
 
 
 def check_apart(folder: Path, files: Iterable[Path]) -> None:

@@ -81,6 +81,7 @@ def _entropies(fixed: Tensor, moved: Tensor, mask: Tensor | None, num_bins: int,
     if not sigma_ratio > 0:
         raise invalid("sigma_ratio", "a number above 0", sigma_ratio)
     if mask is not None:  # one value for every voxel and channel, shape (B, 1, voxels)
+        mask = float32(mask)
         mask = ops.reshape(mask * ops.ones_like(fixed), (ops.shape(mask)[0], 1, -1))
     share_f, share_m = (_bin_shares(image, mask, num_bins, sigma_ratio) for image in (fixed, moved))
     total = share_f.shape[-1] if mask is None else ops.maximum(ops.sum(mask, axis=-1, keepdims=True), 1e-6)

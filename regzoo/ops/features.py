@@ -2,10 +2,12 @@
 
 import itertools
 
+import numpy as np
 from keras import ops
 
 from regzoo import backend
 from regzoo.backend import Tensor
+from regzoo.ops.statistics import float32
 
 
 def instance_normalised(x: Tensor) -> Tensor:
@@ -15,10 +17,11 @@ def instance_normalised(x: Tensor) -> Tensor:
         x: Shape (B, *S, C).
 
     Returns:
-        Shape (B, *S, C), of the dtype of `x`; 0 where a channel is constant.
+        Shape (B, *S, C), of the dtype of `x`, of an array float32; 0 where a channel is constant.
 
     Source: Ulyanov et al., Instance normalization, 2016; 1e-5 is added to the variance, as there.
     """
+    x = _floating(x)
     dtype, axes = x.dtype, tuple(range(1, len(x.shape) - 1))
     x = ops.cast(x, "float32")
     x = x - ops.mean(x, axis=axes, keepdims=True)
@@ -39,6 +42,7 @@ def correlations(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
     Source: Dosovitskiy et al., FlowNet, 2015, eq. 1.
     """
+    first, second = _floating(first), _floating(second)
     dims = len(first.shape) - 2
     places = [(0, *place, 0) for place in itertools.product(range(3), repeat=dims)]
     there = backend.each(_compared, places, first, _framed(second))
@@ -47,6 +51,11 @@ def correlations(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     windows = [[slice(None), *(slice(i, i + n) for i, n in zip(place[1:-1], shape, strict=True))] for place in places]
     back = [padded[(*window, -1 - i)] for i, window in enumerate(windows)]
     return there, ops.stack(back, axis=-1)
+
+
+def _floating(x: Tensor) -> Tensor:
+    """Returns a tensor as it is, in the precision that the network runs in, and an array as a float32 one."""
+    return float32(x) if isinstance(x, np.ndarray) else x
 
 
 def _framed(x: Tensor) -> Tensor:

@@ -208,7 +208,7 @@ def determinant(slopes: Sequence[Tensor]) -> Tensor:
         >>> ops.convert_to_numpy(determinant([still, still])).tolist()
         [[[1.0, 1.0], [1.0, 1.0]]]
     """
-    dims, j = len(slopes), slopes
+    dims, j = len(slopes), [_field(each) for each in slopes]
     m = [[j[b][..., a] + float(a == b) for b in range(dims)] for a in range(dims)]
     if dims == 2:
         return m[0][0] * m[1][1] - m[0][1] * m[1][0]

@@ -199,10 +199,10 @@ def inverse_linear(linear: Tensor) -> Tensor:
     """Inverts matrices (B, D, D), D of 2 or 3, by their cofactors, which every format of a model can express.
 
     Example:
-        >>> linear = ops.convert_to_tensor([[[2.0, 0.0], [0.0, 4.0]]])
-        >>> ops.convert_to_numpy(inverse_linear(linear))[0].diagonal().tolist()
+        >>> ops.convert_to_numpy(inverse_linear([[[2.0, 0.0], [0.0, 4.0]]]))[0].diagonal().tolist()
         [0.5, 0.25]
     """
+    linear = ops.convert_to_tensor(linear, dtype="float32")
     dims = linear.shape[-1]
     entry = [[linear[..., i, j] for j in range(dims)] for i in range(dims)]
     if dims == 2:

@@ -6,6 +6,7 @@ from keras import ops
 from regzoo.backend import Tensor
 from regzoo.ops.filters import along_axes, smooth
 from regzoo.ops.matrices import inverse_linear
+from regzoo.ops.statistics import of_one_shape
 
 _WINDOW = 5
 """Width of the window in which all voxels are taken to move alike."""
@@ -27,6 +28,7 @@ def optical_flow(fixed: Tensor, moving: Tensor) -> Tensor:
 
     Source: Lucas and Kanade, An iterative image registration technique with an application to stereo vision, 1981.
     """
+    fixed, moving = of_one_shape(fixed, moving)
     dims = len(fixed.shape) - 2
     difference, middle = fixed - moving, (fixed + moving) / 2
     slopes = [_slope(middle, axis) for axis in range(dims)]

@@ -38,9 +38,11 @@ def mean(x: Tensor, mask: Tensor | None = None) -> Tensor:
         >>> float(mean(x)[0]), float(mean(x, mask)[0])
         (2.0, 1.0)
     """
+    x = float32(x)
     axes = tuple(range(1, len(x.shape)))
     if mask is None:
         return ops.mean(x, axis=axes)
+    mask = float32(mask)
     return ops.sum(mask * x, axis=axes) / ops.maximum(ops.sum(mask, axis=axes) * x.shape[-1], 1e-6)
 
 
@@ -51,8 +53,8 @@ def standardised(image: Tensor, mask: Tensor | None = None) -> Tensor:
         >>> ops.convert_to_numpy(standardised(ops.convert_to_tensor([[[1.0], [3.0]]])))[0, :, 0].round(4).tolist()
         [-1.0, 1.0]
     """
-    axes = tuple(range(1, len(image.shape)))
     image = float32(image)
+    axes = tuple(range(1, len(image.shape)))
 
     def average(x: Tensor) -> Tensor:
         return ops.reshape(mean(x, mask), (-1, *(1,) * len(axes)))

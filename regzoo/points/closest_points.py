@@ -12,7 +12,7 @@ from regzoo.points.matrices import (
     PointResult,
     check_positive,
     check_spread,
-    checked_points,
+    checked_set,
     fit_matrix,
 )
 from regzoo.world.matrices import about, checked_matrix, map_points
@@ -57,7 +57,7 @@ def icp(
     """
     if constraint not in _LEAST:
         raise unknown("constraint", constraint, _LEAST)
-    fixed, moving = checked_points("fixed", fixed, constraint), checked_points("moving", moving, constraint)
+    fixed, moving = checked_set("fixed", fixed, constraint), checked_set("moving", moving, constraint)
     if not 0 <= trim < 1:
         raise invalid("trim", "a share of at least 0 and below 1", trim)
     check_positive(max_distance=max_distance, iterations=iterations)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from regzoo.errors import invalid, unknown
-from regzoo.points.matrices import DIMENSIONS, PointResult, check_positive, checked_points, linear_part
+from regzoo.points.matrices import DIMENSIONS, PointResult, check_positive, checked_set, linear_part
 from regzoo.world.images import Grid
 from regzoo.world.matrices import about, map_points
 from regzoo.world.transforms import Transform
@@ -56,7 +56,7 @@ def cpd(
     """
     if method not in DIMENSIONS:
         raise unknown("method", method, DIMENSIONS)
-    fixed, moving = checked_points("fixed", fixed, method), checked_points("moving", moving, method)
+    fixed, moving = checked_set("fixed", fixed, method), checked_set("moving", moving, method)
     if not 0 <= outliers < 1:
         raise invalid("outliers", "a share of at least 0 and below 1", outliers)
     beta = default_beta(fixed) if beta is None else beta

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from regzoo.errors import invalid
-from regzoo.world.matrices import about
+from regzoo.world.matrices import about, checked_points
 from regzoo.world.transforms import Transform
 
 Constraint = Literal["rigid", "similarity", "affine"]
@@ -66,17 +66,15 @@ def linear_part(cross: np.ndarray, spread: np.ndarray, constraint: str) -> np.nd
     return rotation if constraint == "rigid" else rotation * (singular @ signs) / np.trace(spread)
 
 
-def checked_points(name: str, points: np.ndarray, constraint: str) -> np.ndarray:
+def checked_set(name: str, points: np.ndarray, constraint: str) -> np.ndarray:
     """Returns points as float64.
 
     Raises:
         InvalidError: If they are fewer than 4, not finite, or too flat for the constraint.
     """
-    points = np.asarray(points, dtype=np.float64)
-    if points.ndim != 2 or points.shape[1] != 3 or len(points) < 4:
+    points = checked_points(name, points)
+    if len(points) < 4:
         raise invalid(name, "at least 4 points, shape (N, 3)", points.shape)
-    if not np.isfinite(points).all():
-        raise invalid(name, "finite coordinates", "NaN or infinite values")
     check_spread(name, points, constraint)
     return points
 

@@ -13,6 +13,8 @@ from types import MappingProxyType
 
 import numpy as np
 import scipy
+from nibabel.spatialimages import SpatialImage
+from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
 import regzoo
@@ -26,10 +28,11 @@ from regzoo.world import metrics
 from regzoo.world.images import Grid, Image
 from regzoo.world.jacobians import statistics
 from regzoo.world.labels import mask, present
+from regzoo.world.matrices import checked_points
 from regzoo.world.overlay import point_picture
 from regzoo.world.transforms import Transform
 
-Source = str | os.PathLike | np.ndarray
+Source = str | os.PathLike | Image | SpatialImage | ArrayLike
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,8 @@ def register_points(
     """Registers point sets of which nobody knows which point belongs to which.
 
     Args:
-        fixed: Points (N, 3) in RAS mm, a CSV file `x,y,z`, or a label map, whose surface is taken.
+        fixed: Points (N, 3) in RAS mm, a CSV file `x,y,z`, or a label map (file, `Image` or nibabel image),
+            whose surface is taken.
         moving: The same. The normals of a CSV with the columns `nx,ny,nz` are used by ICP, which then minimises the
             distances to planes. Those of a label's surface are not: voxels make them rough, and on lungs that breathe
             the planes slid.
@@ -222,12 +226,13 @@ def _read(
     name: str, source: Source, label: int | None, count: int
 ) -> tuple[np.ndarray, np.ndarray | None, Landmarks | None]:
     """Returns points, normals, and the landmarks of a file; None where there are none."""
-    if isinstance(source, np.ndarray):
-        return source, None, None
-    if is_points(source):
+    is_file = isinstance(source, str | os.PathLike)
+    if not is_file and not isinstance(source, Image | SpatialImage):
+        return checked_points(name, source), None, None
+    if is_file and is_points(source):
         found = read_landmarks(source)
         return found.points, read_normals(source), found
-    labels = Image.read(source, labels=True)
+    labels = Image.of(source, name, labels=True)
     known = present(labels)
     if label is None and len(known) != 1:
         raise invalid(f"label of {name}", "one of the map's labels", None, f"It has {known}; choose one (--label).")

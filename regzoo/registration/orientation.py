@@ -1,15 +1,19 @@
-"""Whether the anatomy of two images is turned or mirrored against each other more than a model knows."""
+"""Whether the anatomy of two images is turned or mirrored against each other more than a model or a method knows."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from keras import ops
 
-from regzoo import backend
+from regzoo import backend, progress
+from regzoo.classical import Guidance, coarse_affine
+from regzoo.classical.pyramid import level_grid, scaled
 from regzoo.ops.warping import warp
 from regzoo.registration.expected.evidence import lncc_residual
 from regzoo.schema.card import Card
-from regzoo.world.images import Image
+from regzoo.world.alignment import Alignment, aligned
+from regzoo.world.images import Grid, Image, resample
 from regzoo.world.pose import Pose, pose
 
 _KNOWN = np.array([30.0, 10.0, 10.0])
@@ -19,6 +23,8 @@ brains none is turned further than 27, 7 and 5. Turning by 15 about R, A or S co
 _HALF = 150.0  # degrees: half a circle, or the mirror image
 _WELL = 0.4  # of the local structure does not match (LNCC), up to which it tells left from right
 _MIRRORED = 1e-3
+_COARSE = 2
+"""How much coarser than the finest level of a method the images are compared that a matrix alone lays on each other."""
 
 
 def shows_inside(image: Image) -> bool:
@@ -77,7 +83,44 @@ def mirrored(batch: Mapping, prediction: Mapping, predict: Callable[[Mapping], M
     if not itself <= _WELL:
         return []
     mirror = np.flip(batch["moving"], 1 + max(axes.find("R"), axes.find("L"))).copy()
-    if _unlike(batch["fixed"], mirror, predict({**batch, "moving": mirror})) >= itself - _MIRRORED:
+    return _told(itself, _unlike(batch["fixed"], mirror, predict({**batch, "moving": mirror})))
+
+
+def mirrored_for_methods(fixed: Image, moving: Image, alignment: Alignment, guidance: Guidance) -> list[str]:
+    """Says that the mirror image of the moving image fits better than itself, after an affine registration of each.
+
+    A field, which makes what is mirrored fit too, has no say in it. Of four pairs of brains of OASIS-TRT, 0.32 to 0.41
+    of the local structure did not fit so, and 0.005 to 0.028 more with the mirror image. Nothing is said where a
+    registration fits less well than `_WELL`, as between modalities or people who are little alike.
+
+    Args:
+        fixed: Fixed image.
+        moving: Moving image.
+        alignment: Where both registrations start.
+        guidance: What they look at.
+    """
+    if min(fixed.shape[2], moving.shape[2]) == 1 or not (shows_inside(fixed) and shows_inside(moving)):
+        return []
+    grid, guidance = level_grid(fixed.grid, _COARSE), replace(guidance, labels=None)
+    seen = _seen(fixed, grid)
+
+    def unlike(image: Image, guidance: Guidance) -> float:
+        found = coarse_affine(fixed, image, aligned(fixed, image, alignment), guidance)
+        moved = found.apply_image(image, fixed.grid, outside=float(image.array.min()))
+        return _unlike_images(seen, _seen(moved, grid))
+
+    with progress.part(0, 2):
+        itself = unlike(moving, guidance)
+    if not itself <= _WELL:
+        return []
+    mask = guidance.moving_mask
+    with progress.part(1, 2):
+        mirror = unlike(_mirror(moving), replace(guidance, moving_mask=mask and _mirror(mask)))
+    return _told(itself, mirror)
+
+
+def _told(itself: float, mirror: float) -> list[str]:
+    if not mirror < itself - _MIRRORED:
         return []
     return [
         "moving: its mirror image fits the fixed image better than itself: left and right may be exchanged in one of "
@@ -85,13 +128,27 @@ def mirrored(batch: Mapping, prediction: Mapping, predict: Callable[[Mapping], M
     ]
 
 
+def _mirror(image: Image) -> Image:
+    """Returns an image whose left and right are exchanged about the middle of its grid."""
+    axis = int(np.abs(image.affine[0, :3] / image.spacing).argmax())
+    return Image(np.flip(image.array, axis).copy(), image.affine)
+
+
+def _seen(image: Image, grid: Grid) -> np.ndarray:
+    """Returns an image on a grid, in [0, 1]; 0 where it shows nothing."""
+    array = resample(image, grid, outside="edge").array
+    return scaled(array, array) if np.ptp(array) else np.zeros_like(array)
+
+
 def _unlike(fixed: np.ndarray, moving: np.ndarray, prediction: Mapping) -> float:
     """Returns how much of the local structure does not match in the anatomy, 0 to 1, nan where there is none."""
     moved = ops.convert_to_numpy(backend.compiled(warp)(moving, prediction["ddf"]))
-    inside = fixed[0, ..., 0] > 0.1
-    if not inside.any():
-        return float("nan")
-    return float(lncc_residual(fixed[0, ..., 0], moved[0, ..., 0], dims=3)[inside].mean())
+    return _unlike_images(fixed[0, ..., 0], moved[0, ..., 0])
+
+
+def _unlike_images(fixed: np.ndarray, moved: np.ndarray) -> float:
+    inside = fixed > 0.1
+    return float(lncc_residual(fixed, moved, dims=3)[inside].mean()) if inside.any() else float("nan")
 
 
 def _degrees(found: Pose) -> str:

@@ -13,7 +13,7 @@ from regzoo.registration.expected.expectation import expected
 from regzoo.registration.expected.verdict import not_for, verdict
 from regzoo.registration.fit import fit, fit_doubts
 from regzoo.registration.network import NetworkPair, asked_again, predicted_labels, predicted_transform
-from regzoo.registration.orientation import still_turned
+from regzoo.registration.orientation import mirrored_for_methods, still_turned
 from regzoo.registration.report.words import done
 from regzoo.registration.results import Result, clock
 from regzoo.registration.scores import (
@@ -38,6 +38,7 @@ from regzoo.registration.sides import (
     read_images,
     read_masks,
     read_side,
+    stacked,
     twins,
 )
 from regzoo.schema.calibration import Calibration
@@ -276,7 +277,10 @@ def _by_method(
         "optimisation": done,
         "warnings": open_geometry(fixed, moving) + twins(fixed, moving) + unscored(fixed, moving),
     }
-    return _Found(start, transform, facts, masks.get("fixed_mask"))
+    with clock(seconds, "orientation"):
+        against = mirrored_for_methods(fixed.image, moving.image, alignment, guidance)
+    facts["warnings"] += against
+    return _Found(start, transform, facts, masks.get("fixed_mask"), against=against)
 
 
 def _by_model(model: RegistrationModel, pair: NetworkPair, seconds: dict[str, float], judged: bool) -> _Found:
@@ -336,7 +340,7 @@ def _result(fixed: Side, moving: Side, found: _Found, seconds: dict[str, float],
     against = fit_doubts(fitted, only_if_better, found.lungs)
     if "method" in facts:
         against += still_turned(fixed.image, moved)
-    facts["warnings"] += padded(fixed, moving) + against
+    facts["warnings"] += padded(fixed, moving) + stacked(fixed, moving) + against
     with clock(seconds, "scores"):
         vectors = transform.displacement(grid)
         before = score(fixed, moving, start, started, seen)

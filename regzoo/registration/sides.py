@@ -12,7 +12,8 @@ from regzoo.io.volumes import is_array
 from regzoo.registration.scores import Side
 from regzoo.world.alignment import Alignment
 from regzoo.world.images import Image, Source, check_beside, overlap_gap
-from regzoo.world.labels import mask, shared_labels
+from regzoo.world.labels import like_a_series, mask, shared_labels
+from regzoo.world.matrices import checked_points
 from regzoo.world.padding import padding, without_padding
 
 Points = str | os.PathLike | np.ndarray
@@ -63,6 +64,17 @@ def twins(fixed: Side, moving: Side) -> list[str]:
     """Says that one image was given twice."""
     same = fixed.image.grid.same_as(moving.image.grid) and np.array_equal(fixed.image.array, moving.image.array)
     return ["fixed and moving are the same image."] if same else []
+
+
+def stacked(*sides: Side) -> list[str]:
+    """Says that channels of labels look like a series, which cannot be told from labels that lie on each other."""
+    named = zip(("fixed", "moving"), sides, strict=True)
+    return [
+        f"{name}_labels: their {side.labels.channels} volumes lie on each other, and are taken for as many labels. If "
+        "they are one label at several times, give one volume."
+        for name, side in named
+        if side.labels is not None and like_a_series(side.labels)
+    ]
 
 
 def padded(*sides: Side) -> list[str]:
@@ -140,9 +152,7 @@ def _landmarks(name: str, points: Points) -> Landmarks:
     if isinstance(points, str | os.PathLike):
         with _naming(name):
             return read_landmarks(points)
-    points = np.asarray(points)
-    if points.ndim != 2 or points.shape[1] != 3 or points.dtype.kind not in "iuf" or not len(points):
-        raise invalid(name, "a CSV file, or RAS mm of shape (N, 3)", f"shape {points.shape}, type {points.dtype}")
-    if not np.isfinite(points).all():
-        raise invalid(name, "finite coordinates", "NaN or infinite ones")
-    return Landmarks(points.astype(np.float64))
+    points = checked_points(name, points)
+    if not len(points):
+        raise invalid(name, "a CSV file, or RAS mm of shape (N, 3)", "no points")
+    return Landmarks(points)

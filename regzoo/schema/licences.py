@@ -3,15 +3,23 @@
 import re
 
 UNKNOWN = (None, "unknown", "other")
-_COPYLEFT = re.compile(r"((a|l)?gpl|osl|eupl)(-|$)|.*rail|.*-sa(-|$)")
-"""Licences that a model made from one must have itself, or a later version of it."""
+_FAMILIES = "a?gpl|lgpl(lr|-lr)?|gfdl|osl|nposl|eupl|mpl|epl|cpl|ipl|cddl|apsl|rpl|rpsl|sspl|cecill(-c)?|ms-[pr]l|ofl"
+_OTHERS = "odbl|cdla-sharing|lal|cal|cern-ohl(-[sw])?|tapr-ohl|liliq-r(plus)?|copyleft-next|parity|sleepycat|qpl|.*-sa"
+_COPYLEFT = re.compile(rf"({_FAMILIES}|{_OTHERS})(-\d.*|$)|.*rail")
+"""Licences that a model made from one must have itself, or a later version of it: what is share-alike or copyleft of
+the names of Hugging Face and SPDX, also file by file, for weights that were trained on are a file that was changed."""
+_UNVERSIONED = ("gfdl", "odbl")
+"""Families that Hugging Face knows by no version."""
+_INTO = {"lgpl": ("gpl",), "mpl": ("gpl", "lgpl", "agpl")}
+"""Families that a family's own words allow instead."""
+_NON_COMMERCIAL = re.compile(r"(.*-)?nc(-|$)|.*(noncommercial|research)|apple-amlr|deepfloyd")
 
 
 def expected(parent: str | None, licence: str | None) -> str:
     """Says what licence is expected of a model that starts from another one.
 
     Args:
-        parent: The licence of the other one, as Hugging Face writes it: `cc-by-sa-4.0`.
+        parent: The licence of the other one, as Hugging Face or SPDX writes it: `cc-by-sa-4.0`.
         licence: That of the model; None as long as it has none.
 
     Returns:
@@ -19,21 +27,30 @@ def expected(parent: str | None, licence: str | None) -> str:
     """
     if parent in UNKNOWN:
         return ""
-    parent, asked = parent.lower(), parent.lower().split("-")
-    if "nd" in asked:
+    parent = parent.lower()
+    if "nd" in parent.split("-"):
         return f"no model that starts from it, since {parent} allows none"
     if licence is None:
         return ""
     licence = licence.lower()
-    (family, version), (mine, later) = _version(parent), _version(licence)
-    if _COPYLEFT.match(parent) and not (mine == family and later >= version):
-        return f"{parent}, or a later version of it, by which it is shared alike"
-    if "nc" in asked and "nc" not in licence.split("-"):
+    if _COPYLEFT.match(parent) and not _alike(parent, licence):
+        later = "" if parent.endswith("-only") else ", or a later version of it"
+        return f"{parent}{later}, by which it is shared alike"
+    if _NON_COMMERCIAL.match(parent) and not _NON_COMMERCIAL.match(licence):
         return f"a licence that is non-commercial (nc), as {parent} is"
     return ""
 
 
+def _alike(parent: str, licence: str) -> bool:
+    """Tells whether a licence is that of the parent, a later version of it, or one that it allows instead."""
+    (family, version), (mine, later) = _version(parent), _version(licence)
+    if mine in _INTO.get(family, ()):
+        return True
+    late = later == version if parent.endswith("-only") else later >= version
+    return mine == family and (late or (not later and family in _UNVERSIONED))
+
+
 def _version(licence: str) -> tuple[str, tuple[int, ...]]:
-    """Splits `cc-by-sa-4.0` into family and version."""
-    match = re.fullmatch(r"(.*?)-?(\d+(?:\.\d+)*)?(-only|-or-later)?", licence)
-    return match[1], tuple(map(int, (match[2] or "0").split(".")))
+    """Splits `cc-by-sa-3.0-igo` into family and version; `gpl` has none, which is before all others."""
+    family, version = re.fullmatch(r"(.*?)(?:-?(\d+(?:\.\d+)*)(?:-[a-z-]+)?)?", licence).groups()
+    return family, tuple(map(int, version.split("."))) if version else ()

@@ -136,7 +136,7 @@ class Image:
         file: The file that it was read from, if it was.
 
     Raises:
-        InvalidError: If the array has another number of axes or the affine cannot be inverted.
+        InvalidError: If the array has another number of axes, is not of numbers, or the affine cannot be inverted.
 
     Example:
         >>> import numpy as np
@@ -155,9 +155,13 @@ class Image:
     file: Path | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.array, SpatialImage):
+            raise invalid("image array", "an array", "a nibabel image", "regzoo.Image.of(...) takes one as it is.")
         array = np.asanyarray(self.array)
         if array.ndim not in (3, 4):
             raise invalid("image array", "shape (I, J, K) or (I, J, K, C)", array.shape)
+        if array.dtype.kind not in "biuf":
+            raise invalid("image array", "one number per voxel", f"type {array.dtype}")
         object.__setattr__(self, "array", array)
         object.__setattr__(self, "affine", Grid(array.shape[:3], self.affine).affine)
 
@@ -261,6 +265,12 @@ class Image:
         affine = _checked_affine(f"{name} affine", file.affine if affine is None else affine)
         return cls(array, affine, file.remark)
 
+    def check_finite(self, name: str) -> None:
+        """Raises InvalidError, in which the image is called `name`, if voxels are NaN or infinite."""
+        bad = 0 if self.array.dtype.kind != "f" else sum(int((~np.isfinite(each)).sum()) for each in self.array)
+        if bad:
+            raise volumes.not_finite(name, bad)
+
     def save(self, path: str | os.PathLike) -> None:
         """Writes NIfTI, MetaImage or NRRD: integers in the smallest type that holds them, anything else as float32.
 
@@ -271,9 +281,10 @@ class Image:
             path: A name that ends in `.nii`, `.nii.gz`, `.mha` or `.nrrd`. The file is whole or absent.
 
         Raises:
-            InvalidError: If the name ends otherwise.
+            InvalidError: If the name ends otherwise, or voxels are NaN or infinite, which `read` would refuse.
             MissingError: If it is no NIfTI and SimpleITK is not installed.
         """
+        self.check_finite("image")
         volumes.write_image(self.array, self.affine, path)
 
 

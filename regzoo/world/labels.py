@@ -24,6 +24,16 @@ def present(labels: Image) -> list[int]:
     return [each for each in range(1, labels.channels + 1) if mask(labels, each).any()]
 
 
+def like_a_series(labels: Image) -> bool:
+    """Tells whether each channel lies for the most part where the next does, as in a series of one label in time."""
+    if (labels.channels or 1) < 2:
+        return False
+    masks = labels.array >= 0.5
+    sizes = masks.sum(axis=(0, 1, 2))
+    both = (masks[..., :-1] & masks[..., 1:]).sum(axis=(0, 1, 2))
+    return bool(sizes.all() and (4 * both >= sizes[:-1] + sizes[1:]).all())  # a Dice of one half
+
+
 def shared_labels(fixed: Image, moving: Image) -> list[int]:
     """Returns the labels that both maps have."""
     return sorted(set(present(fixed)) & set(present(moving)))

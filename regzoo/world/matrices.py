@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from regzoo.errors import invalid
 
@@ -26,13 +27,42 @@ def embedded(matrix: np.ndarray) -> np.ndarray:
     return full
 
 
+def numbers(what: str, values: ArrayLike, expected: str) -> np.ndarray:
+    """Returns an array of numbers, or what one is made of, as float64.
+
+    Raises:
+        InvalidError: If it holds anything else, such as truth values, words or complex numbers, or is ragged.
+    """
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError):
+        raise invalid(what, expected, "rows of different lengths") from None
+    if array.dtype.kind not in "iuf":
+        raise invalid(what, expected, f"type {array.dtype}")
+    return array.astype(np.float64)
+
+
+def checked_points(what: str, points: ArrayLike) -> np.ndarray:
+    """Returns points (N, 3) as float64.
+
+    Raises:
+        InvalidError: If they are no finite numbers of this shape.
+    """
+    points = numbers(what, points, "numbers of mm, shape (N, 3)")
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise invalid(what, "shape (N, 3)", points.shape)
+    if not np.isfinite(points).all():
+        raise invalid(what, "finite coordinates", "NaN or infinite ones")
+    return points
+
+
 def checked_matrix(what: str, matrix: np.ndarray) -> np.ndarray:
     """Returns a matrix as float64.
 
     Raises:
         InvalidError: If it is not a finite (4, 4) matrix with the last row 0 0 0 1.
     """
-    matrix = np.array(matrix, dtype=np.float64)
+    matrix = numbers(what, matrix, "a finite (4, 4) matrix with last row 0 0 0 1")
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or (matrix[3] != (0, 0, 0, 1)).any():
         raise invalid(what, "a finite (4, 4) matrix with last row 0 0 0 1", matrix.tolist())
     return matrix

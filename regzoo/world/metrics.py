@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
 from regzoo.errors import invalid
+from regzoo.world.matrices import checked_points
 
 
 class _MapsPoints(Protocol):
@@ -47,13 +48,13 @@ def soft_dice(fixed: ArrayLike, moved: ArrayLike) -> float:
         From 0 (disjoint) to 1; nan if both are empty. Of soft maps, even equal ones stay below 1.
 
     Raises:
-        InvalidError: If the shapes differ.
+        InvalidError: If the shapes differ, or a value is NaN or infinite.
 
     Example:
         >>> float(soft_dice([1.0, 0.5], [1.0, 0.0]))
         0.8
     """
-    fixed, moved = np.asarray(fixed, np.float64), np.asarray(moved, np.float64)
+    fixed, moved = (_finite(np.asarray(each, np.float64)) for each in (fixed, moved))
     _check_shapes(fixed, moved)
     return _ratio(2 * (fixed * moved).sum(), fixed.sum() + moved.sum())
 
@@ -84,14 +85,13 @@ def hd95(fixed_mask: ArrayLike, moved_mask: ArrayLike, spacing: Iterable[float])
         The distance; nan if a mask is empty.
 
     Raises:
-        InvalidError: If the shapes or the number of axes differ.
+        InvalidError: If the shapes or the number of axes differ, or a value is NaN or infinite.
 
     Example:
         >>> hd95([1, 0, 0], [0, 0, 1], spacing=[1.5])
         3.0
     """
-    masks = [(np.asarray(mask) != 0).view(np.uint8) for mask in (fixed_mask, moved_mask)]
-    _check_shapes(*masks)
+    masks = _masks(fixed_mask, moved_mask)
     return hausdorff95(*(surfaces(mask, spacing).get(1, _NOWHERE) for mask in masks))
 
 
@@ -181,14 +181,13 @@ def centroid_distance(fixed_mask: ArrayLike, moved_mask: ArrayLike, affine: np.n
         The distance; nan if a mask is empty.
 
     Raises:
-        InvalidError: If the shapes differ.
+        InvalidError: If the shapes differ, or a value is NaN or infinite.
 
     Example:
         >>> centroid_distance([1, 0, 0], [0, 0, 1], np.diag([1.5, 1.0]))
         3.0
     """
-    masks = [(np.asarray(mask) != 0).view(np.uint8) for mask in (fixed_mask, moved_mask)]
-    _check_shapes(*masks)
+    masks = _masks(fixed_mask, moved_mask)
     fixed, moved = (centroids(mask, affine).get(1, np.nan) for mask in masks)
     return float(np.linalg.norm(moved - fixed))
 
@@ -202,18 +201,30 @@ def tre(fixed_points: ArrayLike, moving_points: ArrayLike, transform: _MapsPoint
         transform: T, a `Transform`; None for the error before registration.
 
     Raises:
-        InvalidError: If the shapes differ or are not (N, 3).
+        InvalidError: If the shapes differ or are not (N, 3), or points are no finite numbers.
 
     Example:
         >>> tre([[0.0, 0.0, 0.0]], [[3.0, 4.0, 0.0]]).tolist()
         [5.0]
     """
-    fixed_points, moving_points = np.asarray(fixed_points, np.float64), np.asarray(moving_points, np.float64)
+    given = {"fixed_points": fixed_points, "moving_points": moving_points}
+    fixed_points, moving_points = (checked_points(name, points) for name, points in given.items())
     _check_shapes(fixed_points, moving_points)
-    if fixed_points.ndim != 2 or fixed_points.shape[1] != 3:
-        raise invalid("points", "shape (N, 3)", fixed_points.shape)
     mapped = fixed_points if transform is None else transform.apply_points(fixed_points)
     return np.linalg.norm(mapped - moving_points, axis=1)
+
+
+def _masks(fixed: ArrayLike, moved: ArrayLike) -> list[np.ndarray]:
+    """Returns two masks of one shape, 1 where they are not 0."""
+    masks = [(_finite(np.asarray(mask)) != 0).view(np.uint8) for mask in (fixed, moved)]
+    _check_shapes(*masks)
+    return masks
+
+
+def _finite(mask: np.ndarray) -> np.ndarray:
+    if mask.dtype.kind == "f" and not np.isfinite(mask).all():
+        raise invalid("mask", "finite values", "NaN or infinite ones", "Replace them first.")
+    return mask
 
 
 def _check_shapes(fixed: np.ndarray, moved: np.ndarray) -> None:

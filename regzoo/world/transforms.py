@@ -17,7 +17,7 @@ from regzoo.io import transforms
 from regzoo.world import transform_files
 from regzoo.world.images import Grid, Image, Outside, Source, sample_matrix, sample_points
 from regzoo.world.jacobians import central_determinant
-from regzoo.world.matrices import about, checked_matrix, map_points
+from regzoo.world.matrices import about, checked_matrix, checked_points, map_points, numbers
 
 _SLAB = 2**21  # points worked on at a time: 50 MB a copy
 
@@ -62,7 +62,10 @@ class Field:
     grid: Grid
 
     def __post_init__(self) -> None:
-        vectors = np.asarray(self.vectors, dtype=np.float32)
+        vectors = self.vectors
+        if not isinstance(vectors, np.ndarray) or vectors.dtype.kind != "f":
+            vectors = numbers("vectors", vectors, "displacements in mm")
+        vectors = np.asarray(vectors, dtype=np.float32)
         if vectors.shape != (*self.grid.shape, 3):
             raise invalid("vectors", f"shape {(*self.grid.shape, 3)}, the grid's", vectors.shape)
         if not np.isfinite(vectors).all():
@@ -299,16 +302,20 @@ class Transform:
         return float(np.concatenate([self.covers(places) for _, _, places in _slabs(grid)]).mean())
 
     def apply_points(self, points: ArrayLike) -> np.ndarray:
-        """Maps points of fixed space (N, 3) to moving space, in RAS mm."""
-        return self._map(_checked_points(points))
+        """Maps points of fixed space (N, 3) to moving space, in RAS mm.
+
+        Raises:
+            InvalidError: If they are no finite numbers of this shape.
+        """
+        return self._map(checked_points("points", points))
 
     def invert_points(self, points: ArrayLike) -> np.ndarray:
         """Maps points of moving space (N, 3) back to fixed space, in RAS mm.
 
         T(x) = y is solved at the points themselves, so nothing is interpolated between them: exact to 1e-3 mm where
-        the field does not fold, while `inverse()` is exact only at the voxels of a grid.
+        the field does not fold, while `inverse()` is exact only at the voxels of a grid. Errors as in `apply_points`.
         """
-        points = _checked_points(points)
+        points = checked_points("points", points)
         for step in reversed(self.steps):
             points = step.invert_points(points)
         return points
@@ -324,8 +331,12 @@ class Transform:
 
         Returns:
             The moved image. Where T maps voxels on voxels it is a bit-exact copy.
+
+        Raises:
+            InvalidError: If the moving image has NaN or infinite voxels, which would be blended into those around.
         """
         moving, matrix = moving if isinstance(moving, Image) else Image.of(moving, "moving"), self.matrix
+        moving.check_finite("moving")
         if matrix is not None:
             to_voxel = np.linalg.solve(moving.affine, matrix @ grid.affine)
             return Image(sample_matrix(moving.array, to_voxel, grid.shape, order, outside), grid.affine)
@@ -479,13 +490,6 @@ def _inverses(steps: tuple[Step, ...], tolerance: float, iterations: int) -> tup
 def _either(inside: np.ndarray, mapped: np.ndarray, matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Returns the mapped points where `inside`, elsewhere the points moved by a matrix."""
     return mapped if inside.all() else np.where(inside[..., None], mapped, map_points(matrix, points))
-
-
-def _checked_points(points: ArrayLike) -> np.ndarray:
-    points = np.asarray(points, dtype=np.float64)
-    if points.ndim != 2 or points.shape[1] != 3:
-        raise invalid("points", "shape (N, 3)", points.shape)
-    return points
 
 
 def _slabs(grid: Grid) -> Iterator[tuple[int, int, np.ndarray]]:

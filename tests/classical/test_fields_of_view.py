@@ -33,6 +33,13 @@ def test_a_fixed_image_of_three_times_the_width(images):
     assert np.prod(done["levels"][0]["voxels"]) < 40**3  # not of what the moving image does not show
 
 
+@pytest.mark.parametrize("loss", ["lncc", "mind", "ssd"])
+def test_neither_faint_things_beyond_nor_the_background_count(images, loss):
+    narrow, wide = images
+    found, _ = optimise(wide, narrow, Transform.identity(), ["rigid"], Guidance(loss=loss))
+    assert np.linalg.norm(found.apply_points(IN_WIDE) - IN_NARROW, axis=-1).mean() < 2
+
+
 def test_the_moving_image_is_seen_as_coarsely_as_the_fixed_one():
     fixed, moving = (
         Image(np.arange(np.prod(shape), dtype="float32").reshape(shape), affine)

@@ -168,6 +168,16 @@ class TestWritable:
         with pytest.raises(InvalidError, match="cannot be written"):
             files.check_writable("/proc/out", folder=folder)
 
+    @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there are no such folders")
+    def test_a_file_of_another_user_in_a_folder_for_all_is_refused(self, tmp_path, monkeypatch):
+        (tmp_path / "file").touch()
+        monkeypatch.setattr(os, "geteuid", lambda: 65534)
+        files.check_writable(tmp_path / "file", folder=False)
+        tmp_path.chmod(0o1777)
+        with pytest.raises(InvalidError, match=r"file' cannot be written \(a file of another user"):
+            files.check_writable(tmp_path / "file", folder=False)
+        files.check_writable(tmp_path / "another", folder=False)
+
 
 def save(folder):
     """Writes a result of an image, a transform and points."""

@@ -136,7 +136,7 @@ WRONG = [
     ({"fixed": Image(np.random.default_rng(0).random((*GRID.shape, 2)), np.eye(4))}, "^fixed has 4 dimensions"),
     ({"fixed_labels": np.full(GRID.shape, 0.5)}, "^fixed_labels: expected integer labels"),
     ({"moving_labels": np.ones((3, 3, 3), "uint8")}, "^moving_labels: expected the grid of the moving image"),
-    ({"fixed_points": np.zeros((2, 2))}, r"^fixed_points: expected a CSV file, or RAS mm of shape \(N, 3\)"),
+    ({"fixed_points": np.zeros((2, 2))}, r"^fixed_points: expected shape \(N, 3\)"),
     ({"fixed_points": [[np.nan, 0, 0]]}, "^fixed_points: expected finite coordinates"),
     ({"moving_points": "a,b"}, "a,b does not exist"),
     ({"model": 3}, "^model: expected a name, a folder, hf://owner/repo or a loaded model, received a int"),

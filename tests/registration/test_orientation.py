@@ -6,7 +6,8 @@ from constant_model import constant_model
 from scipy.spatial.transform import Rotation
 
 import regzoo
-from regzoo.registration.orientation import mirrored, still_turned, turned_start
+from regzoo.classical import Guidance
+from regzoo.registration.orientation import mirrored, mirrored_for_methods, still_turned, turned_start
 from regzoo.world.images import Image
 
 AFFINE = np.array([[2.0, 0, 0, -31], [0, 2, 0, -31], [0, 0, 2, -31], [0, 0, 0, 1]])
@@ -90,3 +91,40 @@ def test_a_mirror_image_that_fits_better(axes, axis):
     assert "mirror image fits" in said
     np.testing.assert_array_equal(asked[-1], np.flip(near["moving"], 1 + axis))
     assert mirrored({"fixed": near["fixed"], "moving": near["fixed"]}, still, predict, axes) == []
+
+
+def sides(share):
+    """The body with so much of its mirror image."""
+    one = body().array
+    return Image((1 - share) * one + share * np.flip(one, 0), AFFINE)
+
+
+@pytest.mark.parametrize(
+    ("moving", "said"),
+    [
+        (sides(0.58), 1),
+        (sides(0.42), 0),
+        (sides(0.5), 0),  # one side is as the other
+        (Image(np.random.default_rng(0).random((32, 32, 32)), AFFINE), 0),  # too little alike to say
+        (Image((body().array > 3).astype("float32"), AFFINE), 0),  # an empty one
+    ],
+)
+def test_left_and_right_are_told_where_they_can_be(moving, said):
+    told = mirrored_for_methods(sides(0.42), moving, "center", Guidance(iterations=30))
+    assert ["mirror image fits" in each for each in told] == [True] * said
+
+
+def test_register_by_a_method_says_so_and_judges_by_it():
+    result = regzoo.register(
+        sides(0.42), sides(0.58), method="rigid,dvf", iterations=30
+    )  # a dvf makes what is mirrored fit
+    (told,) = [each for each in result.facts["warnings"] if "mirror image fits" in each]
+    assert told in result.facts["reasons"]
+
+
+def test_a_mask_of_the_moving_image_is_mirrored_with_it():
+    half = np.ones((32, 32, 32), "uint8")
+    half[24:] = 0  # a mask of one side
+    guidance = Guidance(iterations=30, moving_mask=Image(half, AFFINE))
+    fixed, moving = sides(0.42), sides(0.58)
+    assert len(mirrored_for_methods(fixed, moving, "center", guidance)) == 1

@@ -13,6 +13,7 @@ from regzoo.io.volumes.formats import (
     writer,
 )
 from regzoo.io.volumes.in_memory import in_memory, is_array
+from regzoo.io.volumes.values import not_finite
 from regzoo.io.volumes.volume import Format, Volume
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "exists",
     "in_memory",
     "is_array",
+    "not_finite",
     "read_grid",
     "read_image",
     "read_remark",

@@ -9,7 +9,14 @@ from regzoo.io.volumes.volume import Volume
 
 _ROUNDING = 1e-3
 """How far labels in floating point may be from integers: what scaling and a float32 make of them, no share of two."""
+_BEYOND = 0.1
+"""How far shares may lie beyond 0 and 1: as resampling by splines makes them."""
 _INTEGERS = (np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64)
+
+
+def not_finite(name: str, count: int) -> InvalidError:
+    """Returns the error of an image with so many voxels that are no numbers."""
+    return invalid(name, "finite values", f"{count} NaN or infinite voxels", "Replace them first.")
 
 
 def intensity_array(name: str, file: Volume, volume: int | None, shape: tuple[int, ...]) -> np.ndarray:
@@ -31,7 +38,7 @@ def intensity_array(name: str, file: Volume, volume: int | None, shape: tuple[in
         bad += piece.size - int(known.sum())
         low, high = min(low, piece.min()), max(high, piece.max())
     if bad:
-        raise invalid(name, "finite values", f"{bad} NaN or infinite voxels", "Replace them first.")
+        raise not_finite(name, bad)
     if low == high:
         raise invalid(name, "an image", f"the same value, {low:g}, everywhere")
     return array.reshape(shape, order=file.order)
@@ -57,12 +64,12 @@ def label_array(name: str, file: Volume, volume: int | None, shape: tuple[int, .
 
 
 def _check_shares(name: str, array: np.ndarray) -> None:
-    """Refuses what are label maps one after another, whose numbers would be blended into other labels."""
-    high = max(float(piece.max()) for piece in _slabs(array))
-    whole = high > 1 and all(np.all(piece == np.rint(piece)) for piece in _slabs(array))
-    if whole and not all(np.isin(piece, (0, high)).all() for piece in _slabs(array)):
-        advice = "Of a series of label maps, give one volume; of probabilities, shares from 0 to 1."
-        raise invalid(name, "one channel per label, as shares of it", f"whole numbers up to {high:g}", advice)
+    """Refuses what are no shares: label maps one after another, or masks of 0 and 255, which blending would widen."""
+    low, high = (float(bound(list(map(bound, _slabs(array))))) for bound in (np.min, np.max))
+    if low < -_BEYOND or high > 1 + _BEYOND:
+        received = f"values from {low:g} to {high:g}"
+        advice = f"Of a series of label maps, give one volume; divide masks of 0 and {high:g} by {high:g}."
+        raise invalid(name, "one channel per label, as shares of it from 0 to 1", received, advice)
 
 
 class _Fractional(Exception):
