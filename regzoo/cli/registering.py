@@ -74,6 +74,9 @@ Better = Annotated[
     bool, typer.Option("--only-if-better", help="Keep the start where the registration fits hardly better.")
 ]
 Gif = Annotated[bool, typer.Option("--gif", help="Write report.gif too: the fixed and the moving image in turn.")]
+NoHtml = Annotated[
+    bool, typer.Option("--no-html", help="Write no report.html: spares some seconds of large images.")
+]
 NoError = Annotated[
     bool,
     typer.Option("--no-error", help="Leave the expected error and the verdict out: spares four passes of the network."),
@@ -138,6 +141,7 @@ def register(
     fail_on: FailOn = None,
     output: Output = Path("out"),
     gif: Gif = False,
+    no_html: NoHtml = False,
     dicom: Dicom = None,
     device: Device = None,
     threads: Threads = None,
@@ -150,7 +154,8 @@ def register(
     images = _read(fixed, fixed_volume), _read(moving, moving_volume)
     if model is None and method is None:
         raise _print_candidates(*images)
-    save = _saving(ctx, output, gif, dicom, images)
+    reports = {"gif": gif, "html": not no_html}
+    save = _saving(ctx, output, dicom, images, reports)
     take(device, threads)
     with shown(quiet):
         result = regzoo.register(
@@ -172,7 +177,7 @@ def register(
             error=not no_error,
         )
         save(result)
-    print_result(result, output, as_json, _print_result, quiet, ["report.gif"] if gif else [])
+    print_result(result, output, as_json, _print_result, quiet, result.files(**reports))
     print_dicom(dicom, quiet)
     fail([result.facts.get("verdict")], fail_on)
 
@@ -184,7 +189,7 @@ def _read(file: Path, volume: int | None) -> "Image":
 
 
 def _saving(
-    ctx: typer.Context, output: Path, gif: bool, dicom: Path | None, images: "tuple[Image, Image]"
+    ctx: typer.Context, output: Path, dicom: Path | None, images: "tuple[Image, Image]", reports: dict[str, bool]
 ) -> "Callable[[Result], None]":
     """Checks where a result goes, and returns what saves it, as DICOM too if that is asked for."""
     check_writable(output, folder=True)
@@ -200,7 +205,7 @@ def _saving(
 
     def save(result: "Result") -> None:
         result.facts["command"] = typed(ctx)
-        result.save(output, gif=gif)
+        result.save(output, **reports)
         if series is not None:
             series.save(result.moved, result.transform)
 

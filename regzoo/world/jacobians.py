@@ -71,7 +71,11 @@ def folds(vectors: np.ndarray, grid: Grid, matrix: np.ndarray | None = None) -> 
 
 
 def statistics(
-    vectors: np.ndarray, grid: Grid, labels: np.ndarray | None = None, matrix: np.ndarray | None = None
+    vectors: np.ndarray,
+    grid: Grid,
+    labels: np.ndarray | None = None,
+    matrix: np.ndarray | None = None,
+    determinant: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Summarises what a displacement does to volume.
 
@@ -80,13 +84,14 @@ def statistics(
         grid: Where the vectors are.
         labels: Where labels are (not 0), shape (*grid.shape); None: not known.
         matrix: The linear part of T; see `folds`.
+        determinant: The determinants by central differences, where they are known.
 
     Returns:
         `folds` and `folded_volume` as in `folds`; of the determinants by central differences `sdlogj`, `sdlogj_l2r`,
         `min` and `max` as in `spread`; and with labels `squeezed` and `stretched`, the shares of their voxels with a
         determinant below 0.3 and above 3 (nan without a voxel).
     """
-    determinant = central_determinant(vectors, grid)
+    determinant = central_determinant(vectors, grid) if determinant is None else determinant
     found = folds(vectors, grid, matrix) | spread(determinant)
     if labels is None:
         return found
