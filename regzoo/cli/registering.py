@@ -10,7 +10,7 @@ import regzoo
 from regzoo import hub
 from regzoo.cli.bar import shown
 from regzoo.cli.door import typed
-from regzoo.cli.machine import Device, Threads, take
+from regzoo.cli.machine import Device, Threads, take, warn_of_memory
 from regzoo.cli.options import Dicom, Json, Output, Quiet, Volume
 from regzoo.cli.output import print_dicom, print_result, print_table, visible
 from regzoo.io.files import check_apart, check_writable
@@ -74,9 +74,7 @@ Better = Annotated[
     bool, typer.Option("--only-if-better", help="Keep the start where the registration fits hardly better.")
 ]
 Gif = Annotated[bool, typer.Option("--gif", help="Write report.gif too: the fixed and the moving image in turn.")]
-NoHtml = Annotated[
-    bool, typer.Option("--no-html", help="Write no report.html: spares some seconds of large images.")
-]
+NoHtml = Annotated[bool, typer.Option("--no-html", help="Write no report.html: spares some seconds of large images.")]
 NoError = Annotated[
     bool,
     typer.Option("--no-error", help="Leave the expected error and the verdict out: spares four passes of the network."),
@@ -157,6 +155,7 @@ def register(
     reports = {"gif": gif, "html": not no_html}
     save = _saving(ctx, output, dicom, images, reports)
     take(device, threads)
+    _warn_of_memory(entry, *images)
     with shown(quiet):
         result = regzoo.register(
             *images,
@@ -186,6 +185,21 @@ def _read(file: Path, volume: int | None) -> "Image":
     from regzoo.world.images import Image
 
     return Image.read(file, volume=volume)
+
+
+_FIXED, _MOVING = 160, 80
+"""Bytes a voxel of each image that a registration holds at once, about."""
+
+
+def _warn_of_memory(entry: "hub.Entry | None", fixed: "Image", moving: "Image") -> None:
+    """Warns of images and of a network that will probably not fit into memory; Keras, which was imported, is in it."""
+    from regzoo import backend
+
+    needed = _FIXED * fixed.array.size + _MOVING * moving.array.size
+    if entry is not None and entry.own() is None and backend.device() == "cpu":
+        config, inputs = entry.config(), entry.card.input
+        needed += inputs.memory(config, pairs=1 if config.dims == 3 else fixed.shape[2])
+    warn_of_memory(needed, "Crop the images, or resample them to larger voxels, if it ends for want of it.")
 
 
 def _saving(

@@ -67,6 +67,7 @@ def test_doctor_tells_what_a_report_of_a_bug_needs_and_no_secret(monkeypatch, tm
     assert found["backend"] == os.environ.get("KERAS_BACKEND", "tensorflow")
     assert found["versions"]["nibabel"][0].isdigit()
     assert found["devices"]
+    assert found["memory"].endswith(" GB free")
     assert found["cache"]["folder"] == str(tmp_path)
     assert found["cache"]["bytes"] == 5 + len('{"floatx": "float16"}')
     assert found["settings"]["HF_TOKEN"] == "(set)"

@@ -5,7 +5,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from matplotlib.figure import Figure
-from registered import result
+from registered import FOUND, result
 from worlds import AFFINES, affine, rotation
 
 from regzoo.registration.report import picture
@@ -71,6 +71,31 @@ def test_lines_of_the_deformed_grid_are_as_far_apart_in_all_views():
         view = Plane(grid, normal, 5)
         picture.draw_grid(axes, view, view.cut(np.zeros((*grid.shape, 3))), grid)
         assert len(axes.lines) == lines
+
+
+@pytest.mark.parametrize("name", AFFINES)
+@pytest.mark.parametrize("normal", [0, 1, 2])
+def test_what_is_worked_out_on_a_plane_alone_is_cut_as_the_whole(name, normal):
+    grid = Grid((9, 7, 8), AFFINES[name])
+    view = Plane(grid, normal, 5)
+    shown = Shown(result(grid))
+    alone = view.alone(grid)
+    np.testing.assert_allclose(view.cut(alone.coordinates()), view.cut(grid.coordinates()), atol=1e-9)
+    np.testing.assert_allclose(view.cut(shown.before_on(alone).array), view.cut(shown.before.array), atol=1e-6)
+    labels = [view.cut(each.array) for each in (shown.labels_before_on(alone), shown.labels_before)]
+    np.testing.assert_array_equal(*labels)
+    shift = np.linalg.inv(grid.affine[:3, :3]) @ FOUND
+    np.testing.assert_allclose(shown.voxel_shift(view), np.broadcast_to(shift, (*labels[0].shape, 3)), atol=1e-5)
+
+
+def test_of_channels_that_overlap_the_later_label_lies_on_the_earlier(monkeypatch):
+    view, where, painted = Plane(Grid((4, 5, 6), np.eye(4)), 2, 3), np.zeros((5, 4), bool), []
+    where[1:3] = True
+    monkeypatch.setattr(picture, "show", lambda axes, plane, view: painted.append(plane))
+    picture._fill(None, {1: where, 2: where}, view, {1: (1.0, 0, 0), 2: (0, 0, 1.0)})
+    below = 0.55 * 0.45  # what shows through
+    assert painted[0][1, 0] == pytest.approx([below / (0.55 + below), 0, 0.55 / (0.55 + below), 0.55 + below])
+    assert painted[0][0, 0, 3] == 0
 
 
 @pytest.mark.parametrize("name", ["LPS", "anisotropic", "oblique"])
