@@ -1,5 +1,7 @@
 """Which backend is installed. It is chosen when regzoo is imported, before Keras is, which would take TensorFlow."""
 
+import contextlib
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -29,6 +31,16 @@ def _default() -> str:
         return json.loads(path.read_text(encoding="utf-8")).get("backend", BACKENDS[0])
     except (OSError, ValueError, AttributeError, RuntimeError):  # the last: of a user who is not there
         return BACKENDS[0]
+
+
+def tensorflow() -> str | None:
+    """Returns the version of TensorFlow where it is the backend that Keras takes, and is installed."""
+    if (os.environ.get("KERAS_BACKEND") or _default()) != "tensorflow":
+        return None
+    for name in ("tensorflow", "tensorflow-cpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return None
 
 
 def _is_installed(name: str) -> bool:

@@ -17,9 +17,10 @@ from regzoo.io import transforms
 from regzoo.world import transform_files
 from regzoo.world.images import Grid, Image, Outside, Source, sample_matrix, sample_points
 from regzoo.world.jacobians import central_determinant
-from regzoo.world.matrices import about, checked_matrix, map_points
+from regzoo.world.matrices import about, checked_matrix, cross, dot, map_points
 
-_SLAB = 2**21  # points worked on at a time: 50 MB a copy
+_SLAB = 2**18  # points worked on at a time: 6 MB a copy
+_FINEST = 2**21  # points of the field that a spline's inverse becomes
 _ALONG = 1e-6  # voxels that an axis may stray from another along its whole length to run along it
 
 
@@ -190,7 +191,7 @@ class Spline:
     def inverse(self, tolerance: float, iterations: int) -> Field:
         """Returns the inverse as a field on a finer grid, of up to eight voxels a cell along each axis."""
         cells = self.cells
-        finer = int(np.clip(round((_SLAB / np.prod(cells.shape)) ** (1 / 3)), 1, 8))
+        finer = int(np.clip(round((_FINEST / np.prod(cells.shape)) ** (1 / 3)), 1, 8))
         axes = cells.affine[:3, :3] / finer
         corner = map_points(cells.affine, np.full(3, -0.5))
         grid = Grid(tuple(finer * size for size in cells.shape), about(axes, np.full(3, -0.5), corner))
@@ -596,8 +597,12 @@ def _solve(field: Field | Spline, goal: np.ndarray, tolerance: float, iterations
 def _newton(field: Field | Spline, places: np.ndarray, error: np.ndarray, goal: np.ndarray) -> np.ndarray:
     """Returns Newton's step (N, 3), at most four voxels; where the field folds or nearly does, the error itself."""
     near = 0.05 * field.grid.spacing.min()
-    slopes = np.stack([(field(places + near * axis) - error - goal) / near for axis in np.eye(3)], axis=-1)
-    towards, sound = error.copy(), np.linalg.det(slopes) > 0.02
-    towards[sound] = np.linalg.solve(slopes[sound], error[sound, :, None])[..., 0]
+    a, b, c = (((field(places + near * axis) - error - goal) / near).T.copy() for axis in np.eye(3))
+    # By Cramer's rule, a tenth of the time that LAPACK takes over as many matrices of 3 x 3.
+    normal, missed = cross(b, c), error.T
+    volume = dot(a, normal)
+    sound = volume > 0.02
+    step = np.stack([dot(missed, normal), dot(a, cross(missed, c)), dot(a, cross(b, missed))], axis=-1)
+    towards = np.where(sound[:, None], step / np.where(sound, volume, 1)[:, None], error)
     length = np.linalg.norm(towards, axis=-1, keepdims=True)
     return towards * np.minimum(1, 4 * field.grid.spacing.max() / np.maximum(length, near))
