@@ -155,6 +155,19 @@ def test_hd95_of_labels_near_and_far_is_that_of_each_alone(spacing):
         assert value == pytest.approx(brute_hd95(fixed == label, moved == label, spacing), abs=1e-9)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_hd95_of_a_surface_whose_voxels_are_near_and_far(seed):
+    """An ellipsoid shifted and turned about: its distances go from 0 to many voxels, and few of them are asked for."""
+    random = np.random.default_rng(seed)
+    spacing = ((1.0, 1.0, 1.0), SPACING)[seed % 2]
+    places = np.moveaxis(np.indices((30, 28, 24)), 0, -1) - (15, 14, 12)
+    masks = []
+    for middle in (np.zeros(3), random.uniform(-4, 4, 3)):
+        turned = (places - middle) @ np.linalg.qr(random.normal(size=(3, 3)))[0] / (9, 6, 3)
+        masks.append((turned**2).sum(-1) < 1)
+    assert hd95(*masks, spacing) == pytest.approx(brute_hd95(*masks, spacing), abs=1e-9)
+
+
 class TestPoints:
     def test_round_trip(self, tmp_path):
         points = np.random.default_rng(0).normal(size=(5, 3)) * 100
