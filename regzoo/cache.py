@@ -47,7 +47,7 @@ def tensorflow_flags(version: str) -> dict[str, str]:
     kind: each kind has a folder, and each version of TensorFlow.
 
     Args:
-        version: TensorFlow's.
+        version: TensorFlow's, of a build without GPUs: those are of many kinds, which the folder's name does not tell.
     """
     given = os.environ.get("TF_XLA_FLAGS", "")
     try:
@@ -58,7 +58,7 @@ def tensorflow_flags(version: str) -> dict[str, str]:
     # Between flags there is a space, and nothing quotes one.
     if _KEEP in given or any(char.isspace() for char in str(folder)) or not os.access(folder, os.W_OK):
         return {}
-    return {"TF_XLA_FLAGS": f"{given} {_KEEP}{folder} --tf_xla_persistent_cache_device_types=XLA_CPU_JIT".strip()}
+    return {"TF_XLA_FLAGS": f"{given} {_KEEP}{folder}".strip()}
 
 
 def _processor() -> str:

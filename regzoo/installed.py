@@ -33,13 +33,12 @@ def _default() -> str:
         return BACKENDS[0]
 
 
-def tensorflow() -> str | None:
-    """Returns the version of TensorFlow where it is the backend that Keras takes, and is installed."""
+def tensorflow_cpu() -> str | None:
+    """Returns the version of TensorFlow where it is what Keras takes, and is installed without any GPU's."""
     if (os.environ.get("KERAS_BACKEND") or _default()) != "tensorflow":
         return None
-    for name in ("tensorflow", "tensorflow-cpu"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            return importlib.metadata.version(name)
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version("tensorflow-cpu")
     return None
 
 

@@ -128,12 +128,10 @@ def test_what_tensorflow_compiles_is_kept_where_it_can_be(monkeypatch, tmp_path)
     monkeypatch.setenv("REGZOO_CACHE", str(tmp_path))
     monkeypatch.delenv("TF_XLA_FLAGS", raising=False)
     (given,) = tensorflow_flags("2.21.0").values()
-    keep, kind = given.split()
-    folder = Path(keep.removeprefix("--tf_xla_persistent_cache_directory="))
+    folder = Path(given.removeprefix("--tf_xla_persistent_cache_directory="))
     assert folder.parent == tmp_path / "compiled"
     assert folder.is_dir()
     assert folder.name.startswith("tensorflow-2.21.0-")
-    assert kind == "--tf_xla_persistent_cache_device_types=XLA_CPU_JIT"
     monkeypatch.setenv("TF_XLA_FLAGS", "--tf_xla_clustering_debug")
     assert tensorflow_flags("2.21.0") == {"TF_XLA_FLAGS": f"--tf_xla_clustering_debug {given}"}
     for own in ("", "/elsewhere"):
@@ -147,13 +145,14 @@ def test_what_tensorflow_compiles_is_kept_where_it_can_be(monkeypatch, tmp_path)
     assert tensorflow_flags("2.21.0") == {}
 
 
-def test_only_where_keras_takes_tensorflow_is_its_version_asked(monkeypatch):
+def test_only_where_keras_takes_tensorflow_without_gpus_is_its_version_asked(monkeypatch):
+    monkeypatch.setattr(installed.importlib.metadata, "version", {"tensorflow-cpu": "2.21.0"}.__getitem__)
     monkeypatch.setenv("KERAS_BACKEND", "torch")
-    assert installed.tensorflow() is None
+    assert installed.tensorflow_cpu() is None
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
-    assert installed.tensorflow()[0].isdigit()
+    assert installed.tensorflow_cpu() == "2.21.0"
     monkeypatch.setattr(installed.importlib.metadata, "version", _absent)
-    assert installed.tensorflow() is None
+    assert installed.tensorflow_cpu() is None
 
 
 def _absent(name):

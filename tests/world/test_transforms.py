@@ -196,7 +196,7 @@ class TestImages:
         vectors[0] = 0  # an array that was given stays its owner's to write
 
     @names
-    @pytest.mark.parametrize("order", itertools.permutations(range(3)))
+    @pytest.mark.parametrize("order", [*itertools.permutations(range(3))])
     def test_along_the_axes_of_a_field_its_values_are_those_of_scattered_places(self, name, order, monkeypatch):
         field = Field(waves(fixed_grid(name)), fixed_grid(name))
         between = np.eye(4)
