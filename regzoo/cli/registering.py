@@ -147,15 +147,12 @@ def register(
     as_json: Json = False,
 ) -> None:
     """Register MOVING to FIXED. Writes the moved image, the transform, figures and verdict (result.json), a picture."""
-    check_fail_on(fail_on, no_error)
-    entry = entry_of(model, method, needed=False)  # this and the images before Keras, which takes seconds
+    entry = _entry(model, method, fail_on, no_error)  # this and the images before Keras, which takes seconds
     images = _read(fixed, fixed_volume), _read(moving, moving_volume)
     if model is None and method is None:
         raise _print_candidates(*images)
-    reports = {"gif": gif, "html": not no_html}
-    save = _saving(ctx, output, dicom, images, reports)
-    take(device, threads)
-    _warn_of_memory(entry, *images)
+    save = _saving(ctx, output, dicom, images, {"gif": gif, "html": not no_html})
+    _take(device, threads, entry, *images)
     with shown(quiet):
         result = regzoo.register(
             *images,
@@ -175,10 +172,15 @@ def register(
             alignment=alignment,
             error=not no_error,
         )
-        save(result)
-    print_result(result, output, as_json, _print_result, quiet, result.files(**reports))
+        files = save(result)
+    print_result(result, output, as_json, _print_result, quiet, files)
     print_dicom(dicom, quiet)
     fail([result.facts.get("verdict")], fail_on)
+
+
+def _entry(model: str | None, method: str | None, fail_on: str | None, no_error: bool) -> "hub.Entry | None":
+    check_fail_on(fail_on, no_error)
+    return entry_of(model, method, needed=False)
 
 
 def _read(file: Path, volume: int | None) -> "Image":
@@ -191,8 +193,9 @@ _FIXED, _MOVING = 160, 80
 """Bytes a voxel of each image that a registration holds at once, about."""
 
 
-def _warn_of_memory(entry: "hub.Entry | None", fixed: "Image", moving: "Image") -> None:
-    """Warns of images and of a network that will probably not fit into memory; Keras, which was imported, is in it."""
+def _take(device: str | None, threads: int | None, entry: "hub.Entry | None", fixed: "Image", moving: "Image") -> None:
+    """Sets device and threads, and warns of images and of a network that will probably not fit into memory."""
+    take(device, threads)
     from regzoo import backend
 
     needed = _FIXED * fixed.array.size + _MOVING * moving.array.size
@@ -204,8 +207,8 @@ def _warn_of_memory(entry: "hub.Entry | None", fixed: "Image", moving: "Image") 
 
 def _saving(
     ctx: typer.Context, output: Path, dicom: Path | None, images: "tuple[Image, Image]", reports: dict[str, bool]
-) -> "Callable[[Result], None]":
-    """Checks where a result goes, and returns what saves it, as DICOM too if that is asked for."""
+) -> "Callable[[Result], list[str]]":
+    """Checks where a result goes; returns what saves it, as DICOM too if that is asked for, and names its files."""
     check_writable(output, folder=True)
     check_apart(output, [each for each in ctx.params.values() if isinstance(each, Path)])
     series = None
@@ -217,11 +220,12 @@ def _saving(
         fixed, moving = images
         series = DicomResult(dicom, fixed.file, fixed.grid, moving)
 
-    def save(result: "Result") -> None:
+    def save(result: "Result") -> list[str]:
         result.facts["command"] = typed(ctx)
         result.save(output, **reports)
         if series is not None:
             series.save(result.moved, result.transform)
+        return result.files(**reports)
 
     return save
 
