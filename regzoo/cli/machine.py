@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import regzoo
-from regzoo import installed, processors
+from regzoo import installed, memory, processors
 from regzoo.cache import cache_folder, compiled_folder, expanded
 from regzoo.cli.options import Json
 from regzoo.cli.output import print_facts, print_json
@@ -57,6 +57,12 @@ def take(device: str | None, threads: int | None) -> None:
         raise invalid("--device", f"a GPU that {backend.NAME} can use", "none", "Leave it out, or run regzoo doctor.")
 
 
+def warn_of_memory(needed: float, advice: str) -> None:
+    """Warns of what will probably not fit into the memory, of which it takes so many bytes."""
+    for sentence in memory.doubt(needed, advice):
+        typer.echo(f"warning: {sentence}", err=True)
+
+
 @commands.command()
 def doctor(as_json: Json = False) -> None:
     """Print what a report of a bug needs. Versions, backend, devices, threads, cache and settings."""
@@ -90,7 +96,9 @@ def _version(name: str) -> str | None:
 
 def _hardware() -> dict:
     """Says what Keras runs on, or why it does not: a doctor must not fail where the patient does."""
-    facts = {"processor": f"{platform.machine()}, {os.cpu_count()} cores"}
+    facts = {"processor": f"{platform.machine()}, {os.cpu_count()} cores, {processors.processors()} to be used"}
+    have = memory.free()
+    facts["memory"] = "not told" if have is None else f"{have / 1e9:.1f} GB free"
     try:
         from regzoo import backend
 

@@ -43,15 +43,18 @@ def print_result(
     as_json: bool,
     tell: Callable[[dict], None],
     quiet: bool = False,
-    more: Sequence[str] = (),
+    files: Sequence[str] = (),
 ) -> None:
-    """Prints the result.json that was written to a folder, or tells its facts; and unless quiet, what was written."""
+    """Prints the result.json that was written to a folder, or tells its facts; and unless quiet, what was written.
+
+    `files` are the names of that where they are not those of `result.files()`.
+    """
     if as_json:
         typer.echo((folder / "result.json").read_text(encoding="utf-8"))
     else:
         tell(result.facts)
     if not quiet:
-        typer.echo(f"Written to {folder}: {', '.join([*result.files(), *more])}", err=True)
+        typer.echo(f"Written to {folder}: {', '.join(files or result.files())}", err=True)
 
 
 def print_dicom(folder: Path | None, quiet: bool) -> None:

@@ -10,7 +10,7 @@ import regzoo
 from regzoo import hub
 from regzoo.cli.bar import shown
 from regzoo.cli.door import typed
-from regzoo.cli.machine import Device, Threads, take
+from regzoo.cli.machine import Device, Threads, take, warn_of_memory
 from regzoo.cli.options import Dicom, Json, Output, Quiet, Volume
 from regzoo.cli.output import print_dicom, print_result, print_table, visible
 from regzoo.io.files import check_apart, check_writable
@@ -74,6 +74,7 @@ Better = Annotated[
     bool, typer.Option("--only-if-better", help="Keep the start where the registration fits hardly better.")
 ]
 Gif = Annotated[bool, typer.Option("--gif", help="Write report.gif too: the fixed and the moving image in turn.")]
+NoHtml = Annotated[bool, typer.Option("--no-html", help="Write no report.html: spares some seconds of large images.")]
 NoError = Annotated[
     bool,
     typer.Option("--no-error", help="Leave the expected error and the verdict out: spares four passes of the network."),
@@ -138,6 +139,7 @@ def register(
     fail_on: FailOn = None,
     output: Output = Path("out"),
     gif: Gif = False,
+    no_html: NoHtml = False,
     dicom: Dicom = None,
     device: Device = None,
     threads: Threads = None,
@@ -145,13 +147,12 @@ def register(
     as_json: Json = False,
 ) -> None:
     """Register MOVING to FIXED. Writes the moved image, the transform, figures and verdict (result.json), a picture."""
-    check_fail_on(fail_on, no_error)
-    entry = entry_of(model, method, needed=False)  # this and the images before Keras, which takes seconds
+    entry = _entry(model, method, fail_on, no_error)  # this and the images before Keras, which takes seconds
     images = _read(fixed, fixed_volume), _read(moving, moving_volume)
     if model is None and method is None:
         raise _print_candidates(*images)
-    save = _saving(ctx, output, gif, dicom, images)
-    take(device, threads)
+    save = _saving(ctx, output, dicom, images, {"gif": gif, "html": not no_html})
+    _take(device, threads, entry, *images)
     with shown(quiet):
         result = regzoo.register(
             *images,
@@ -171,10 +172,15 @@ def register(
             alignment=alignment,
             error=not no_error,
         )
-        save(result)
-    print_result(result, output, as_json, _print_result, quiet, ["report.gif"] if gif else [])
+        files = save(result)
+    print_result(result, output, as_json, _print_result, quiet, files)
     print_dicom(dicom, quiet)
     fail([result.facts.get("verdict")], fail_on)
+
+
+def _entry(model: str | None, method: str | None, fail_on: str | None, no_error: bool) -> "hub.Entry | None":
+    check_fail_on(fail_on, no_error)
+    return entry_of(model, method, needed=False)
 
 
 def _read(file: Path, volume: int | None) -> "Image":
@@ -183,10 +189,26 @@ def _read(file: Path, volume: int | None) -> "Image":
     return Image.read(file, volume=volume)
 
 
+_FIXED, _MOVING = 160, 80
+"""Bytes a voxel of each image that a registration holds at once, about."""
+
+
+def _take(device: str | None, threads: int | None, entry: "hub.Entry | None", fixed: "Image", moving: "Image") -> None:
+    """Sets device and threads, and warns of images and of a network that will probably not fit into memory."""
+    take(device, threads)
+    from regzoo import backend
+
+    needed = _FIXED * fixed.array.size + _MOVING * moving.array.size
+    if entry is not None and entry.own() is None and backend.device() == "cpu":
+        config, inputs = entry.config(), entry.card.input
+        needed += inputs.memory(config, pairs=1 if config.dims == 3 else fixed.shape[2])
+    warn_of_memory(needed, "Crop the images, or resample them to larger voxels, if it ends for want of it.")
+
+
 def _saving(
-    ctx: typer.Context, output: Path, gif: bool, dicom: Path | None, images: "tuple[Image, Image]"
-) -> "Callable[[Result], None]":
-    """Checks where a result goes, and returns what saves it, as DICOM too if that is asked for."""
+    ctx: typer.Context, output: Path, dicom: Path | None, images: "tuple[Image, Image]", reports: dict[str, bool]
+) -> "Callable[[Result], list[str]]":
+    """Checks where a result goes; returns what saves it, as DICOM too if that is asked for, and names its files."""
     check_writable(output, folder=True)
     check_apart(output, [each for each in ctx.params.values() if isinstance(each, Path)])
     series = None
@@ -198,11 +220,12 @@ def _saving(
         fixed, moving = images
         series = DicomResult(dicom, fixed.file, fixed.grid, moving)
 
-    def save(result: "Result") -> None:
+    def save(result: "Result") -> list[str]:
         result.facts["command"] = typed(ctx)
-        result.save(output, gif=gif)
+        result.save(output, **reports)
         if series is not None:
             series.save(result.moved, result.transform)
+        return result.files(**reports)
 
     return save
 

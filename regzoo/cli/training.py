@@ -7,7 +7,7 @@ import typer
 
 import regzoo
 from regzoo import hub
-from regzoo.cli.machine import Device, Threads, take
+from regzoo.cli.machine import Device, Threads, take, warn_of_memory
 from regzoo.cli.options import Data, Json, Model, Output, Quiet, Start
 from regzoo.cli.output import print_json, print_table
 from regzoo.cli.registering import FailOn, NoError, Refine, check_fail_on, fail
@@ -153,7 +153,20 @@ def finetune(
     folder = output or Path("runs") / checked.name
     check_writable(folder, folder=True)
     take(device, threads)
+    _warn_of_memory(checked)
     typer.echo(regzoo.finetune(checked, folder, data, quiet=quiet))
+
+
+def _warn_of_memory(recipe: "regzoo.schema.recipe.Recipe") -> None:
+    """Warns of a network that will probably not fit into memory with all that its training keeps."""
+    from regzoo import backend
+    from regzoo.training import parents
+
+    if backend.device() != "cpu":  # whose own memory is told by nobody before it is taken
+        return
+    config, inputs = parents.config_and_input(recipe)
+    needed = inputs.memory(config, recipe.training.batch_size, trained=True)
+    warn_of_memory(needed, "Lower training.batch_size or input.shape, or train on a GPU, if it ends for want of it.")
 
 
 def _print_progress(done: int, count: int, row: dict) -> None:

@@ -345,7 +345,8 @@ def _result(fixed: Side, moving: Side, found: _Found, seconds: dict[str, float],
         vectors = transform.displacement(grid)
         before = score(fixed, moving, start, started, seen)
         scores = over_same_labels(before, score(fixed, moving, transform, moved, seen, labels))
-        jacobian = statistics(vectors, grid, fixed.labels and anywhere(fixed.labels), transform.linear_part)
+        where, determinant = fixed.labels and anywhere(fixed.labels), transform.jacobian_determinant(grid)
+        jacobian = statistics(vectors, grid, where, transform.linear_part, determinant)
     beyond = 0 if fixed.points is None else int((~transform.covers(fixed.points)).sum())
     if beyond:
         told = f"{beyond} of {len(fixed.points)} fixed landmarks lie beyond the fixed image, where no field moves them."

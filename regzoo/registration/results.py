@@ -68,7 +68,7 @@ class Result:
             told.insert(-1, f"{100 * folds:.2g} % folds")
         return f"<Result {self.fixed.grid.text()}, by {by}: {', '.join(told)}>"
 
-    def save(self, folder: str | os.PathLike, *, gif: bool = False) -> Path:
+    def save(self, folder: str | os.PathLike, *, gif: bool = False, html: bool = True) -> Path:
         """Writes moved.nii.gz, moved_labels.nii.gz, error.nii.gz, the transform (what there is), reports, result.json.
 
         report.png is a picture; report.html, a page for any browser that needs nothing beside it, shows three planes.
@@ -81,6 +81,7 @@ class Result:
         Args:
             folder: Output folder.
             gif: Whether to write report.gif too, fixed and moving image in turn.
+            html: Whether to write report.html, which takes some seconds of large images.
 
         Returns:
             The folder.
@@ -93,7 +94,7 @@ class Result:
             for name, content in files.items():
                 content.save(path / name)
             with clock(self.facts["seconds"], "picture"):
-                self._draw(path, gif)
+                self._draw(path, gif, html)
             text = json.dumps(plain(self.facts) | {"files": digests(path)}, indent=2, allow_nan=False) + "\n"
             (path / LISTING).write_text(text, encoding="utf-8")
         return folder
@@ -104,13 +105,14 @@ class Result:
         if (folder / LISTING).exists():
             raise invalid("folder", "one without a result, whose files it lists", folder, "Choose another.")
         with atomic_folder(folder) as path:
-            self._draw(path, gif=False)
+            self._draw(path, gif=False, html=True)
         return folder
 
-    def _draw(self, path: Path, gif: bool) -> None:
+    def _draw(self, path: Path, gif: bool, html: bool) -> None:
         shown = Shown(self)
         picture(shown, path / "report.png")
-        page(shown, path / "report.html")
+        if html:
+            page(shown, path / "report.html")
         if gif:
             animation(shown, path / "report.gif")
 
@@ -132,9 +134,10 @@ class Result:
         """
         return DicomResult(folder, self.fixed.file, self.fixed.grid, self.moving).save(self.moved, self.transform)
 
-    def files(self) -> list[str]:
+    def files(self, *, gif: bool = False, html: bool = True) -> list[str]:
         """Returns the names of the files that `save` writes."""
-        return [*self._contents(), "report.html", "report.png", LISTING]
+        reports = {"report.html": html, "report.png": True, LISTING: True, "report.gif": gif}
+        return [*self._contents(), *(name for name, written in reports.items() if written)]
 
     def _contents(self) -> dict[str, Image | Transform]:
         """Returns what is written by the names of the files."""
@@ -163,7 +166,7 @@ def _changes(scores: dict) -> list[str]:
 
 
 _TRANSFORMS = ("transform.nii.gz", "transform.tfm", "transform.h5")
-_SOMETIMES = ("moved.nii.gz", "moved_labels.nii.gz", "error.nii.gz", "report.gif", *_TRANSFORMS)
+_SOMETIMES = ("moved.nii.gz", "moved_labels.nii.gz", "error.nii.gz", "report.gif", "report.html", *_TRANSFORMS)
 """Files that a result may lack; those of an earlier one go."""
 
 

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from regzoo.world import metrics
 from regzoo.world.images import Grid, Image, sample_points
 from regzoo.world.jacobians import SQUEEZED, STRETCHED
 from regzoo.world.labels import anywhere, mask, present, shared_labels
 from regzoo.world.matrices import map_points
+from regzoo.world.outlines import hd95_of_labels
 from regzoo.world.transforms import Transform
 
 
@@ -95,25 +97,32 @@ def carried_back(transform: Transform, labels: Image, onto: Image) -> tuple[Imag
     Returns:
         The labels, and `|T(T^-1(y)) - y|` in mm over the voxels y that have a label of either image: mean and max.
     """
-    grid, affine = onto.grid, np.linalg.inv(onto.affine)
-    reached = map_points(affine, transform.apply_points(map_points(labels.affine, np.argwhere(anywhere(labels)))))
-    ends = np.concatenate([reached, np.argwhere(anywhere(onto))])
-    margin = 2 + np.ceil(np.linalg.norm(labels.spacing) / onto.spacing)
-    low = np.clip(np.floor(ends.min(0) - margin), 0, np.array(grid.shape) - 1).astype(int)
-    high = np.clip(np.ceil(ends.max(0) + margin) + 1, low + 1, grid.shape).astype(int)
-    box = tuple(slice(*each) for each in zip(low, high, strict=True))
-    points = grid.coordinates(low[0], high[0])[:, box[1], box[2]]
-    back = inverted(transform, points.reshape(-1, 3))
-    missed = np.linalg.norm(transform.apply_points(back) - points.reshape(-1, 3), axis=-1)
-    order = 0 if labels.channels is None else 1
-    values = sample_points(labels, back.reshape(points.shape), order)
+    held = anywhere(onto)
+    chosen = np.nonzero(held | _led_to(transform, labels, onto))
+    points = onto.grid.places(chosen)
+    back = inverted(transform, points)
+    values = sample_points(labels, back, 0 if labels.channels is None else 1)
+    # Only where there is a label of either image does it matter whether the inverse is one.
+    asked = held[chosen] | (values != 0).reshape(len(values), -1).any(axis=1)
+    missed = np.zeros(len(points))
+    missed[asked] = np.linalg.norm(transform.apply_points(back[asked]) - points[asked], axis=-1)
     # Where no place of the fixed image leads to, beyond its box or in a fold, nothing is carried.
-    values[(missed > 0.1 * onto.spacing.min()).reshape(points.shape[:3])] = 0
-    array = np.zeros((*grid.shape, *values.shape[3:]), values.dtype)
-    array[box] = values
+    values[missed > 0.1 * onto.spacing.min()] = 0
+    array = np.zeros((*onto.shape, *values.shape[1:]), values.dtype)
+    array[chosen] = values
     moved = Image(array, onto.affine)
-    inside = (anywhere(moved) | anywhere(onto))[box].ravel()
+    inside = (held | anywhere(moved))[chosen]
     return moved, {"mean": float(missed[inside].mean()), "max": float(missed[inside].max())}
+
+
+def _led_to(transform: Transform, labels: Image, onto: Image) -> np.ndarray:
+    """Tells which voxels of a grid a transform may lead to from within a label: all that are near a voxel's centre."""
+    places = labels.grid.places(np.nonzero(anywhere(labels)))
+    reached = map_points(np.linalg.inv(onto.affine), transform.apply_points(places))
+    near = np.zeros(onto.shape, np.uint8)
+    near[tuple(np.clip(np.rint(reached), 0, np.array(onto.shape) - 1).astype(int).T)] = 1
+    margin = 2 + np.ceil(np.linalg.norm(labels.spacing) / onto.spacing).astype(int)
+    return ndimage.maximum_filter(near, tuple(2 * margin + 1), mode="constant") > 0
 
 
 def overlap(fixed: Image, moved: Image, labels: list[int]) -> dict:
@@ -128,14 +137,12 @@ def overlap(fixed: Image, moved: Image, labels: list[int]) -> dict:
     """
     found: dict[str, dict] = {"dice": {}, "hd95": {}, "centroid": {}}
     for chosen, *maps in _integer_maps(fixed, moved, labels):
-        outlines = [metrics.surfaces(each, fixed.spacing) for each in maps]
         centres = [metrics.centroids(each, fixed.affine) for each in maps]
-        dice = metrics.dice(*maps, chosen.values())
+        dice, hd95 = metrics.dice(*maps, chosen.values()), hd95_of_labels(*maps, fixed.spacing)
         for label, value in chosen.items():
-            found["dice"][label] = dice[value]
-            lost = any(value not in outline for outline in outlines)
-            apart = (float("nan"),) * 2 if lost else _distances(value, outlines, centres)
-            found["hd95"][label], found["centroid"][label] = apart
+            found["dice"][label], found["hd95"][label] = dice[value], hd95.get(value, float("nan"))
+            apart = float(np.linalg.norm(centres[1][value] - centres[0][value])) if value in hd95 else float("nan")
+            found["centroid"][label] = apart
     known = {name: [value for value in values.values() if np.isfinite(value)] for name, values in found.items()}
     return found | {f"mean_{name}": _mean(values) for name, values in known.items()}
 
@@ -155,11 +162,6 @@ def _integer_maps(fixed: Image, moved: Image, labels: list[int]) -> Iterator[tup
         return
     for label in labels:
         yield {label: 1}, *(mask(each, label).astype(np.uint8) for each in (fixed, moved))
-
-
-def _distances(value: int, outlines: list[dict], centres: list[dict]) -> tuple[float, float]:
-    fixed, moved = (centre[value] for centre in centres)
-    return metrics.hausdorff95(*(each[value] for each in outlines)), float(np.linalg.norm(moved - fixed))
 
 
 def both_ways(forward: dict, inverse: dict) -> dict:

@@ -17,6 +17,10 @@ FEATURES_LIMIT = 2**28
 """The most values on a network's finest level: a gigabyte, of which it needs several."""
 
 
+_PREDICTS, _TRAINED = 6, 30
+"""Arrays as large as a network's finest level that are held at once, about; gradients keep those of all levels."""
+
+
 def _three_directions(axes: str) -> str:
     if sorted(min(pair) for axis in axes for pair in ("RL", "AP", "SI") if axis in pair) != ["A", "I", "L"]:
         raise ValueError(f"expected one of R and L, one of A and P, one of S and I, received '{axes}'")
@@ -73,6 +77,14 @@ class InputConfig(Strict):
         if self.around == "extent" and len(self.shape) == 2:
             raise ValueError("around: a grid that fits an image has three axes")
         return self
+
+    def memory(self, model: "ModelConfig", pairs: int, trained: bool = False) -> int:
+        """Returns about how many bytes a network takes for so many pairs at once, to predict or to be trained."""
+        stages = [
+            (math.prod(-(-n // stage.shrink) for n in self.shape), stage.widest(model.dims)) for stage in model.row
+        ]
+        values = (sum if trained else max)(voxels * widest for voxels, widest in stages)
+        return int(4 * values * pairs * (_TRAINED if trained else _PREDICTS))
 
     def check(self, model: "ModelConfig") -> None:
         """Refuses a grid of another number of dimensions than the model's, or on which it would not fit into memory.

@@ -97,9 +97,12 @@ class Grid:
     def coordinates(self, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Returns the world positions of the voxels (of the slab `start:stop` of axis i), (*shape, 3), float64 mm."""
         first, *rest = (np.arange(size, dtype=np.float64) for size in self.shape)
-        steps = np.ix_(first[start:stop], *rest)
+        return self.places(np.ix_(first[start:stop], *rest))
+
+    def places(self, indices: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns the world positions of voxels by their indices along i, j, k, each (*N): (*N, 3), float64 mm."""
         rows = self.affine[:3]
-        return np.stack([sum(row[axis] * steps[axis] for axis in range(3)) + row[3] for row in rows], axis=-1)
+        return np.stack([sum(row[axis] * indices[axis] for axis in range(3)) + row[3] for row in rows], axis=-1)
 
     def covers(self, points: np.ndarray) -> np.ndarray:
         """Tells which world points (*N, 3) lie in the box, of half a voxel around each voxel's centre, bool, (*N,)."""

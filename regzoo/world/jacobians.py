@@ -10,6 +10,7 @@ import numpy as np
 
 from regzoo.errors import invalid
 from regzoo.world.images import Grid
+from regzoo.world.matrices import cross, dot
 
 _SLAB = 2**17  # voxels worked on at a time: what a processor keeps close
 _FLOOR = 1e-9
@@ -71,7 +72,11 @@ def folds(vectors: np.ndarray, grid: Grid, matrix: np.ndarray | None = None) -> 
 
 
 def statistics(
-    vectors: np.ndarray, grid: Grid, labels: np.ndarray | None = None, matrix: np.ndarray | None = None
+    vectors: np.ndarray,
+    grid: Grid,
+    labels: np.ndarray | None = None,
+    matrix: np.ndarray | None = None,
+    determinant: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Summarises what a displacement does to volume.
 
@@ -80,13 +85,14 @@ def statistics(
         grid: Where the vectors are.
         labels: Where labels are (not 0), shape (*grid.shape); None: not known.
         matrix: The linear part of T; see `folds`.
+        determinant: The determinants by central differences, where they are known.
 
     Returns:
         `folds` and `folded_volume` as in `folds`; of the determinants by central differences `sdlogj`, `sdlogj_l2r`,
         `min` and `max` as in `spread`; and with labels `squeezed` and `stretched`, the shares of their voxels with a
         determinant below 0.3 and above 3 (nan without a voxel).
     """
-    determinant = central_determinant(vectors, grid)
+    determinant = central_determinant(vectors, grid) if determinant is None else determinant
     found = folds(vectors, grid, matrix) | spread(determinant)
     if labels is None:
         return found
@@ -209,11 +215,11 @@ def _simplices(slab: np.ndarray) -> Iterator[np.ndarray]:
         yield from (_determinant(columns) for columns in itertools.product(*sides))
         return
     for second, third in itertools.product(*sides[1:]):
-        normal = _cross(second, third)
-        yield from (_dot(first, normal) for first in sides[0])
+        normal = cross(second, third)
+        yield from (dot(first, normal) for first in sides[0])
     for sign in (1, -1):  # edges to the three corners across a face, from the voxel at the corner of the cube
         first, second, third = (_edge(slab, np.multiply(sign, way)) for way in ((1, 1, 0), (0, 1, 1), (1, 0, 1)))
-        yield sign * _dot(first, _cross(second, third))
+        yield sign * dot(first, cross(second, third))
 
 
 def _determinant(columns: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
@@ -222,12 +228,4 @@ def _determinant(columns: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
     if len(columns) == 2:
         (a, b), (c, d) = columns
         return a * d - b * c
-    return _dot(columns[0], _cross(*columns[1:]))
-
-
-def _cross(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
-
-
-def _dot(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> np.ndarray:
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+    return dot(columns[0], cross(*columns[1:]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from regzoo.world.counts import counts
 from regzoo.world.images import Image
 
 
@@ -19,9 +20,15 @@ def anywhere(labels: Image) -> np.ndarray:
 
 def present(labels: Image) -> list[int]:
     """Returns the labels that a map has: its values but 0, or the numbers, from 1, of the channels with a voxel."""
+    return sorted(sizes(labels))
+
+
+def sizes(labels: Image) -> dict[int, int]:
+    """Returns the voxels of each label that a map has."""
     if labels.channels is None:
-        return [int(value) for value in np.unique(labels.array) if value]
-    return [each for each in range(1, labels.channels + 1) if mask(labels, each).any()]
+        return {value: count for value, count in counts(labels.array).items() if value}
+    found = {each: int(mask(labels, each).sum()) for each in range(1, labels.channels + 1)}
+    return {value: count for value, count in found.items() if count}
 
 
 def like_a_series(labels: Image) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -11,6 +13,16 @@ from regzoo.errors import invalid
 def map_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Maps points (*N, 3) by a (4, 4) matrix."""
     return points @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def cross(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Returns the vector products of vectors whose three components are arrays."""
+    return [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
+
+
+def dot(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns the scalar products of such vectors."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 def about(linear: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
 from regzoo.errors import invalid
+from regzoo.world.counts import countable, counts
 from regzoo.world.matrices import checked_points
+from regzoo.world.outlines import hd95_of_labels, outline
 
 
 class _MapsPoints(Protocol):
@@ -92,10 +94,7 @@ def hd95(fixed_mask: ArrayLike, moved_mask: ArrayLike, spacing: Iterable[float])
         3.0
     """
     masks = _masks(fixed_mask, moved_mask)
-    return hausdorff95(*(surfaces(mask, spacing).get(1, _NOWHERE) for mask in masks))
-
-
-_NOWHERE = np.empty((0, 3))
+    return hd95_of_labels(*masks, _checked_spacing(spacing, masks[0])).get(1, float("nan"))
 
 
 def surfaces(labels: np.ndarray, spacing: Iterable[float]) -> dict[int, np.ndarray]:
@@ -115,18 +114,8 @@ def surfaces(labels: np.ndarray, spacing: Iterable[float]) -> dict[int, np.ndarr
         >>> surfaces(np.array([0, 2, 2, 2, 0]), spacing=[1.5])[2].tolist()
         [[1.5], [4.5]]
     """
-    spacing = np.array(tuple(spacing), dtype=np.float64)
-    if spacing.shape != (labels.ndim,):
-        raise invalid("spacing", f"{labels.ndim} numbers", spacing.tolist())
-    borders = np.zeros(labels.shape, bool)
-    for axis, size in enumerate(labels.shape):
-        if size > 1:
-            along, border = np.moveaxis(labels, axis, 0), np.moveaxis(borders, axis, 0)
-            differ = along[1:] != along[:-1]
-            border[1:] |= differ
-            border[:-1] |= differ
-            border[[0, -1]] = True
-    places, values = _placed(labels, borders & (labels != 0))
+    spacing = _checked_spacing(spacing, labels)
+    places, values = _placed(labels, outline(labels))
     order = np.argsort(values, kind="stable")
     found, starts = np.unique(values[order], return_index=True)
     groups = np.split(places[order] * spacing, starts[1:])
@@ -162,10 +151,15 @@ def centroids(labels: np.ndarray, affine: np.ndarray) -> dict[int, np.ndarray]:
         [3.0]
     """
     places, values = _placed(labels, labels != 0)
-    found, numbers, sizes = np.unique(values, return_inverse=True, return_counts=True)
-    sums = np.stack([np.bincount(numbers, column, len(found)) for column in places.T], axis=-1)
+    if countable(values):
+        found, numbers = np.flatnonzero(np.bincount(values)), values
+        sums = np.stack([np.bincount(values, column)[found] for column in places.T], axis=-1)
+    else:
+        found, numbers = np.unique(values, return_inverse=True)
+        sums = np.stack([np.bincount(numbers, column, len(found)) for column in places.T], axis=-1)
+    sizes = np.bincount(numbers)
     affine = np.asarray(affine)
-    centres = (sums / sizes[:, None]) @ affine[:-1, :-1].T + affine[:-1, -1]
+    centres = (sums / sizes[sizes > 0, None]) @ affine[:-1, :-1].T + affine[:-1, -1]
     return dict(zip(found.tolist(), centres, strict=True))
 
 
@@ -239,18 +233,16 @@ def _counts(fixed: ArrayLike, moved: ArrayLike, labels: Iterable[int] | None) ->
     for array in (fixed, moved):
         if array.dtype.kind not in "biu":
             raise invalid("label map", "integers", f"type {array.dtype}")
-    sizes = [_sizes(array) for array in (fixed, moved, fixed[fixed == moved])]
+    sizes = [counts(array) for array in (fixed, moved, fixed[fixed == moved])]
     wanted = sorted({*sizes[0], *sizes[1]} - {0}) if labels is None else labels
     return {int(label): tuple(int(size.get(label, 0)) for size in sizes) for label in wanted}
 
 
-def _sizes(labels: np.ndarray) -> dict[int, int]:
-    """Returns the voxels of each label; counted, not sorted, where labels are small."""
-    labels = labels.ravel().view(np.uint8) if labels.dtype == bool else labels.ravel()
-    if labels.size and labels.min() >= 0 and labels.max() < 2**16:
-        counts = np.bincount(labels)
-        return {int(label): int(counts[label]) for label in np.flatnonzero(counts)}
-    return dict(zip(*(each.tolist() for each in np.unique(labels, return_counts=True)), strict=True))
+def _checked_spacing(spacing: Iterable[float], labels: np.ndarray) -> np.ndarray:
+    spacing = np.array(tuple(spacing), dtype=np.float64)
+    if spacing.shape != (labels.ndim,):
+        raise invalid("spacing", f"{labels.ndim} numbers", spacing.tolist())
+    return spacing
 
 
 def _placed(labels: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -17,9 +17,11 @@ from regzoo.io import transforms
 from regzoo.world import transform_files
 from regzoo.world.images import Grid, Image, Outside, Source, sample_matrix, sample_points
 from regzoo.world.jacobians import central_determinant
-from regzoo.world.matrices import about, checked_matrix, checked_points, map_points, numbers
+from regzoo.world.matrices import about, checked_matrix, checked_points, cross, dot, map_points, numbers
 
-_SLAB = 2**21  # points worked on at a time: 50 MB a copy
+_SLAB = 2**18  # points worked on at a time: 6 MB a copy
+_FINEST = 2**21  # points of the field that a spline's inverse becomes
+_ALONG = 1e-6  # voxels that an axis may stray from another along its whole length to run along it
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +80,29 @@ class Field:
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Maps points (*N, 3)."""
         return points + sample_points(Image(self.vectors, self.grid.affine), points, outside="edge")
+
+    def on(self, grid: Grid) -> np.ndarray | None:
+        """Returns u at the voxels of a grid whose axes run along this one's, (*grid.shape, 3), float32; else None.
+
+        Sampled along one axis after the other, it takes a quarter of the time that scattered places take.
+        """
+        if self.grid.same_as(grid):
+            return self.vectors
+        matrix = np.linalg.solve(self.grid.affine, grid.affine)
+        turns = np.abs(matrix[:3, :3])
+        axes = turns.argmax(axis=0)  # axis t of the grid runs along this field's axis axes[t]
+        aside = turns.copy()
+        aside[axes, range(3)] = 0
+        if len({*axes.tolist()}) < 3 or (aside.sum(axis=1) * max(grid.shape)).max() > _ALONG:
+            return None
+        found = self.vectors.transpose(*axes, 3)
+        places = [matrix[s, t] * np.arange(grid.shape[t]) + matrix[s, 3] for t, s in enumerate(axes)]
+        slabs = []
+        for start, stop in _rows(grid.shape):
+            parts = [_along(found[..., c], 0, places[0][start:stop]) for c in range(3)]
+            parts = [_along(_along(each, 1, places[1]), 2, places[2]).astype(np.float32) for each in parts]
+            slabs.append(np.stack(parts, axis=-1))
+        return np.concatenate(slabs)
 
     def invert_points(self, points: np.ndarray) -> np.ndarray:
         """Maps points (N, 3) back, by solving for each of them."""
@@ -169,7 +194,7 @@ class Spline:
     def inverse(self, tolerance: float, iterations: int) -> Field:
         """Returns the inverse as a field on a finer grid, of up to eight voxels a cell along each axis."""
         cells = self.cells
-        finer = int(np.clip(round((_SLAB / np.prod(cells.shape)) ** (1 / 3)), 1, 8))
+        finer = int(np.clip(round((_FINEST / np.prod(cells.shape)) ** (1 / 3)), 1, 8))
         axes = cells.affine[:3, :3] / finer
         corner = map_points(cells.affine, np.full(3, -0.5))
         grid = Grid(tuple(finer * size for size in cells.shape), about(axes, np.full(3, -0.5), corner))
@@ -372,10 +397,11 @@ class Transform:
         if self.starts_on(grid):  # all voxels lie within
             steps = (*steps[0].steps, *steps[1:])
         first = steps[0] if steps else None
-        if isinstance(first, Field) and first.grid.same_as(grid):  # no interpolation: a third of the time
+        vectors = first.on(grid) if isinstance(first, Field) else None
+        if vectors is not None:
             if len(steps) == 1:
-                return first.vectors
-            slabs = ((places, _through(steps[1:], places + first.vectors[i:j])) for i, j, places in _slabs(grid))
+                return vectors
+            slabs = ((places, _through(steps[1:], places + vectors[i:j])) for i, j, places in _slabs(grid))
         else:
             slabs = ((places, _through(steps, places)) for _, _, places in _slabs(grid))
         return np.concatenate([(mapped - places).astype(np.float32) for places, mapped in slabs])
@@ -387,8 +413,19 @@ class Transform:
         return np.concatenate([*slabs])
 
     def jacobian_determinant(self, grid: Grid) -> np.ndarray:
-        """Returns det dT/dx at the voxels of `grid`, (*grid.shape), float32; see `jacobians.central_determinant`."""
+        """Returns det dT/dx at the voxels of `grid`, (*grid.shape), float32; see `jacobians.central_determinant`.
+
+        On the transform's own grid it is worked out once: read-only.
+        """
+        if self.grid is not None and grid.same_as(self.grid):
+            return self._own_determinant
         return central_determinant(self.displacement(grid), grid)
+
+    @functools.cached_property
+    def _own_determinant(self) -> np.ndarray:
+        found = central_determinant(self.displacement(self.grid), self.grid)
+        found.setflags(write=False)
+        return found
 
     def inverse(self, tolerance: float = 1e-3, iterations: int = 100) -> Transform:
         """Returns T^-1, from moving to fixed space: exact for linear steps, by iteration for fields.
@@ -492,6 +529,16 @@ def _either(inside: np.ndarray, mapped: np.ndarray, matrix: np.ndarray, points: 
     return mapped if inside.all() else np.where(inside[..., None], mapped, map_points(matrix, points))
 
 
+def _along(array: np.ndarray, axis: int, places: np.ndarray) -> np.ndarray:
+    """Samples an array linearly at places along an axis, in voxels, float64; beyond its ends it keeps their values."""
+    last = array.shape[axis] - 1
+    places = np.clip(places, 0, last)
+    low = np.minimum(places.astype(int), max(last - 1, 0))
+    share = (places - low).reshape([-1 if axis == other else 1 for other in range(array.ndim)])
+    first, second = (np.take(array, each, axis) for each in (low, np.minimum(low + 1, last)))
+    return first * (1 - share) + second * share
+
+
 def _slabs(grid: Grid) -> Iterator[tuple[int, int, np.ndarray]]:
     """Yields slabs of axis i: from where, to where, and the places of their voxels."""
     for start, stop in _rows(grid.shape):
@@ -554,8 +601,12 @@ def _solve(field: Field | Spline, goal: np.ndarray, tolerance: float, iterations
 def _newton(field: Field | Spline, places: np.ndarray, error: np.ndarray, goal: np.ndarray) -> np.ndarray:
     """Returns Newton's step (N, 3), at most four voxels; where the field folds or nearly does, the error itself."""
     near = 0.05 * field.grid.spacing.min()
-    slopes = np.stack([(field(places + near * axis) - error - goal) / near for axis in np.eye(3)], axis=-1)
-    towards, sound = error.copy(), np.linalg.det(slopes) > 0.02
-    towards[sound] = np.linalg.solve(slopes[sound], error[sound, :, None])[..., 0]
+    a, b, c = (((field(places + near * axis) - error - goal) / near).T.copy() for axis in np.eye(3))
+    # By Cramer's rule, a tenth of the time that LAPACK takes over as many matrices of 3 x 3.
+    normal, missed = cross(b, c), error.T
+    volume = dot(a, normal)
+    sound = volume > 0.02
+    step = np.stack([dot(missed, normal), dot(a, cross(missed, c)), dot(a, cross(b, missed))], axis=-1)
+    towards = np.where(sound[:, None], step / np.where(sound, volume, 1)[:, None], error)
     length = np.linalg.norm(towards, axis=-1, keepdims=True)
     return towards * np.minimum(1, 4 * field.grid.spacing.max() / np.maximum(length, near))

@@ -5,7 +5,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from matplotlib.figure import Figure
-from registered import result
+from registered import FOUND, result
 from worlds import AFFINES, affine, rotation
 
 from regzoo.registration.report import picture
@@ -55,10 +55,10 @@ def test_patient_right_anterior_superior_are_where_the_page_says(name, normal):
 def test_the_deformed_grid_bends_towards_where_is_sampled(name):
     grid = Grid((15, 17, 13), AFFINES[name])
     shift = np.array([3.0, -2.0, 0.0])  # mm, to the patient's right and back
-    voxels = np.broadcast_to(np.linalg.inv(grid.affine[:3, :3]) @ shift, (*grid.shape, 3))
     view = Plane(grid, 2, 5)
+    voxels = np.broadcast_to(np.linalg.inv(grid.affine[:3, :3]) @ shift, (*grid.shape, 3))
     axes = Figure().add_subplot()
-    picture.draw_grid(axes, view, voxels, grid.spacing)
+    picture.draw_grid(axes, view, view.cut(voxels), grid)
     line = axes.lines[0]
     assert line.get_xdata()[0] == pytest.approx(-3 / grid.spacing[view.across])
     assert line.get_ydata()[0] == pytest.approx(-2 / grid.spacing[view.up])
@@ -68,8 +68,34 @@ def test_lines_of_the_deformed_grid_are_as_far_apart_in_all_views():
     grid = Grid((80, 40, 20), np.diag([1.0, 1.0, 4.0, 1.0]))
     for normal, lines in enumerate((10 + 20, 20 + 20, 20 + 10)):  # 4 mm apart
         axes = Figure().add_subplot()
-        picture.draw_grid(axes, Plane(grid, normal, 5), np.zeros((*grid.shape, 3)), grid.spacing)
+        view = Plane(grid, normal, 5)
+        picture.draw_grid(axes, view, view.cut(np.zeros((*grid.shape, 3))), grid)
         assert len(axes.lines) == lines
+
+
+@pytest.mark.parametrize("name", AFFINES)
+@pytest.mark.parametrize("normal", [0, 1, 2])
+def test_what_is_worked_out_on_a_plane_alone_is_cut_as_the_whole(name, normal):
+    grid = Grid((9, 7, 8), AFFINES[name])
+    view = Plane(grid, normal, 5)
+    shown = Shown(result(grid))
+    alone = view.alone(grid)
+    np.testing.assert_allclose(view.cut(alone.coordinates()), view.cut(grid.coordinates()), atol=1e-9)
+    np.testing.assert_allclose(view.cut(shown.before_on(alone).array), view.cut(shown.before.array), atol=1e-6)
+    labels = [view.cut(each.array) for each in (shown.labels_before_on(alone), shown.labels_before)]
+    np.testing.assert_array_equal(*labels)
+    shift = np.linalg.inv(grid.affine[:3, :3]) @ FOUND
+    np.testing.assert_allclose(shown.voxel_shift(view), np.broadcast_to(shift, (*labels[0].shape, 3)), atol=1e-5)
+
+
+def test_of_channels_that_overlap_the_later_label_lies_on_the_earlier(monkeypatch):
+    view, where, painted = Plane(Grid((4, 5, 6), np.eye(4)), 2, 3), np.zeros((5, 4), bool), []
+    where[1:3] = True
+    monkeypatch.setattr(picture, "show", lambda axes, plane, view: painted.append(plane))
+    picture._fill(None, {1: where, 2: where}, view, {1: (1.0, 0, 0), 2: (0, 0, 1.0)})
+    below = 0.55 * 0.45  # what shows through
+    assert painted[0][1, 0] == pytest.approx([below / (0.55 + below), 0, 0.55 / (0.55 + below), 0.55 + below])
+    assert painted[0][0, 0, 3] == 0
 
 
 @pytest.mark.parametrize("name", ["LPS", "anisotropic", "oblique"])
@@ -135,9 +161,11 @@ def test_a_few_labels_are_outlined_and_of_many_the_largest_are_filled(monkeypatc
     plane = Plane(grid, 2, 3)
     picture.draw_labels(np.arange(3), plane, shown, regions)
     first = drawn[0]
-    np.testing.assert_array_equal(first[..., 3] > 0, plane.cut(many == next(iter(regions))))
-    assert first[first[..., 3] > 0][0] == pytest.approx([*next(iter(regions.values())), 0.55])
-    assert len(drawn) == 3 * 8
+    for value, colour in regions.items():
+        where = plane.cut(many == value)
+        np.testing.assert_allclose(first[where], np.broadcast_to([*colour, 0.55], (where.sum(), 4)))
+    np.testing.assert_array_equal(first[..., 3] > 0, plane.cut(np.isin(many, list(regions))))
+    assert len(drawn) == 3
 
 
 def test_the_legend_names_the_colours(tmp_path):
@@ -167,7 +195,7 @@ def test_difference_is_drawn_against_the_start(monkeypatch, tmp_path):
     moved = right.apply_image(found.moving, grid, outside=float(found.moving.array.min()))
     found = dataclasses.replace(found, start=right, transform=right, moved=moved)
     drawn = []
-    monkeypatch.setattr(picture, "draw_grid", lambda axes, view, voxels, spacing: drawn.append(voxels))
+    monkeypatch.setattr(picture, "draw_grid", lambda axes, view, shift, grid: drawn.append(shift))
     show = picture.show
     monkeypatch.setattr(
         picture, "show", lambda axes, plane, view, **kw: drawn.append(plane) or show(axes, plane, view, **kw)

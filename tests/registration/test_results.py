@@ -143,6 +143,15 @@ def test_result_json_of_a_method_and_of_images_from_memory(tmp_path):
     assert {name: told["file"] for name, told in facts["inputs"].items()} == {"moving": "moving.nii.gz"}
 
 
+def test_the_page_may_be_left_out(scored, tmp_path):
+    result, _ = scored
+    result.save(tmp_path)
+    result.save(tmp_path, html=False)
+    assert {path.name for path in tmp_path.iterdir()} == set(result.files(html=False))
+    assert set(result.files()) - set(result.files(html=False)) == {"report.html"}
+    assert set(result.files(gif=True)) - set(result.files()) == {"report.gif"}
+
+
 def test_nothing_of_an_earlier_result_stays(scored, tmp_path):
     result, _ = scored
     result.save(tmp_path, gif=True)

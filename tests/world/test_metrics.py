@@ -6,6 +6,7 @@ import pytest
 from regzoo.errors import InvalidError, MissingError
 from regzoo.io.landmarks import read_points, write_points
 from regzoo.world.metrics import centroid_distance, centroids, dice, hausdorff95, hd95, jaccard, surfaces, tre
+from regzoo.world.outlines import hd95_of_labels
 from regzoo.world.transforms import Transform
 
 FIXED = np.array([[0, 1, 1, 1], [2, 2, 0, 0], [3, 0, 0, 7]])
@@ -137,6 +138,34 @@ def test_labels_of_one_pass_are_those_of_each_alone():
         means = [np.append(np.argwhere(mask).mean(0), 1) @ sheared.T for mask in masks]
         np.testing.assert_allclose([each[label] for each in centres], np.array(means)[:, :3])
     np.testing.assert_allclose(outlines[0][7], [np.array([5, 4, 3]) * SPACING])
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), SPACING])
+def test_hd95_of_labels_near_and_far_is_that_of_each_alone(spacing):
+    """One label hardly moved, one far, one of which some is far, one of a single voxel, one in one map only."""
+    fixed, moved = (np.zeros((26, 24, 20), np.int16) for _ in range(2))
+    fixed[2:9, 2:9, 2:9], moved[3:10, 2:9, 2:8] = 5, 5
+    fixed[12:16, 2:6, 2:6], moved[12:16, 16:22, 12:18] = 600, 600
+    fixed[0:5, 12:20, 10:19], moved[0:5, 12:15, 10:19] = 7, 7
+    fixed[20, 20, 2], moved[25, 23, 0] = 9, 9
+    fixed[23:, :3, 15:] = 4
+    found = hd95_of_labels(fixed, moved, spacing)
+    assert set(found) == {5, 7, 9, 600}
+    for label, value in found.items():
+        assert value == pytest.approx(brute_hd95(fixed == label, moved == label, spacing), abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_hd95_of_a_surface_whose_voxels_are_near_and_far(seed):
+    """An ellipsoid shifted and turned about: its distances go from 0 to many voxels, and few of them are asked for."""
+    random = np.random.default_rng(seed)
+    spacing = ((1.0, 1.0, 1.0), SPACING)[seed % 2]
+    places = np.moveaxis(np.indices((30, 28, 24)), 0, -1) - (15, 14, 12)
+    masks = []
+    for middle in (np.zeros(3), random.uniform(-4, 4, 3)):
+        turned = (places - middle) @ np.linalg.qr(random.normal(size=(3, 3)))[0] / (9, 6, 3)
+        masks.append((turned**2).sum(-1) < 1)
+    assert hd95(*masks, spacing) == pytest.approx(brute_hd95(*masks, spacing), abs=1e-9)
 
 
 class TestPoints:

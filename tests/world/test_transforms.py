@@ -195,6 +195,31 @@ class TestImages:
         Transform.from_field(vectors, grid).displacement(grid)
         vectors[0] = 0  # an array that was given stays its owner's to write
 
+    @names
+    @pytest.mark.parametrize("order", [*itertools.permutations(range(3))])
+    def test_along_the_axes_of_a_field_its_values_are_those_of_scattered_places(self, name, order, monkeypatch):
+        field = Field(waves(fixed_grid(name)), fixed_grid(name))
+        between = np.eye(4)
+        between[:3, :3] = np.eye(3)[list(order)] * (0.4, -0.7, 1.3)
+        between[:3, 3] = np.where(between[:3, :3].sum(1) < 0, 7.6, -0.8)  # some places lie beyond the field's grid
+        grid = Grid((14, 12, 10), field.grid.affine @ between)
+        expected = (field(grid.coordinates()) - grid.coordinates()).astype("float32")
+        monkeypatch.setattr("regzoo.world.transforms._SLAB", 300)
+        found = field.on(grid)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        turned = Grid(grid.shape, grid.affine @ affine(rotation(0, 0.01, 0), (0, 0, 0)))
+        assert field.on(turned) is None
+        expected = (field(turned.coordinates()) - turned.coordinates()).astype("float32")
+        np.testing.assert_array_equal(Transform((field,)).displacement(turned), expected)
+
+    def test_a_field_of_one_slice_along_its_axes(self):
+        flat = fixed_grid("LAS", (9, 7, 1))
+        field = Field(waves(flat), flat)
+        grid = Grid((5, 4, 2), flat.affine @ np.diag([1.5, 1.2, 1, 1]))
+        expected = field(grid.coordinates()) - grid.coordinates()
+        np.testing.assert_allclose(field.on(grid), expected, atol=1e-6)
+
     def test_whole_voxel_shift_is_a_copy(self):
         moving = blobs(fixed_grid("oblique"))
         shift = affine(np.eye(3), AFFINES["oblique"][:3, :3] @ (2, -1, 3))

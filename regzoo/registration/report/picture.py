@@ -17,11 +17,11 @@ from matplotlib.ticker import MaxNLocator
 from regzoo.registration.report import words
 from regzoo.registration.report.planes import Plane, planes
 from regzoo.registration.report.shown import Shown
-from regzoo.world.images import Image
-from regzoo.world.labels import mask, present
+from regzoo.world.images import Grid, Image
 
 _FEW = 8
 """Labels that are outlined; of more, so many of the largest are filled."""
+_OPAQUE = 0.55
 _WIDTH, DPI = 10.0, 100  # inches, pixels an inch
 _FIELD_ROWS = ("difference\nbefore", "difference\nafter", "deformed\ngrid", "change of\nvolume")
 
@@ -40,16 +40,15 @@ def picture(shown: Shown, path: Path) -> None:
     """
     result, grid = shown.result, shown.result.fixed.grid
     views = planes(grid, shown.middle)
-    rows = {"fixed": result.fixed, "moving,\nat the start": shown.before}
-    if result.transform is not None:
-        rows["moving,\nregistered"] = result.moved
+    rows = ["fixed", "moving,\nat the start", *(["moving,\nregistered"] if result.transform is not None else [])]
     windows = [shown.window["fixed"], *[shown.window["moving"]] * (len(rows) - 1)]
     names = [*rows, *(_FIELD_ROWS if result.transform is not None else ())]
     names += ["expected\nerror"] if result.error is not None else []
     caption, regions = caption_lines(shown), filled_regions(shown)
     figure, axes = page_axes([view.extent(grid) for view in views], len(caption), names)
     for column, view in enumerate(views):
-        cuts = [scaled(view.cut(image.array), *window) for image, window in zip(rows.values(), windows, strict=True)]
+        images = result.fixed, shown.before_on(view.alone(grid)), result.moved
+        cuts = [scaled(view.cut(image.array), *window) for image, window in zip(images, windows, strict=False)]
         for row, cut in enumerate(cuts):
             show(axes[row, column], cut, view, cmap="gray", vmin=0, vmax=1)
         draw_labels(axes[:, column], view, shown, regions)
@@ -67,7 +66,7 @@ def _draw_field(axes: np.ndarray, view: Plane, shown: Shown, cuts: list[np.ndarr
     """Draws what a transform changes: the difference of the images, a grid, the volume."""
     for row, cut in enumerate(cuts[1:]):
         show(axes[row], cut - cuts[0], view, cmap="RdBu_r", vmin=-1, vmax=1)
-    draw_grid(axes[2], view, shown.voxel_shift, shown.result.fixed.spacing)
+    draw_grid(axes[2], view, shown.voxel_shift(view), shown.result.fixed.grid)
     volume = view.cut(shown.volume_change)
     show(axes[3], volume, view, cmap="PuOr", vmin=0, vmax=2)
     _outline(axes[3], volume <= 0, view, "red")
@@ -130,25 +129,20 @@ def _outline(axes: Axes, mask: np.ndarray, view: Plane, colour: str) -> None:
 
 def filled_regions(shown: Shown) -> dict[int, tuple]:
     """Returns the labels that are filled and their colours: none of a few labels, which are outlined."""
-    labels = shown.result.moved_labels if shown.result.fixed_labels is None else shown.result.fixed_labels
-    values = [] if labels is None else present(labels)
-    if len(values) <= _FEW:
+    sizes = shown.label_sizes
+    if len(sizes) <= _FEW:
         return {}
-    if labels.channels is None:
-        found, counts = np.unique(labels.array, return_counts=True)
-        sizes = dict(zip(found.tolist(), counts.tolist(), strict=True))
-    else:
-        sizes = {value: int(mask(labels, value).sum()) for value in values}
-    largest = sorted(sorted(values, key=lambda value: -sizes[value])[:_FEW])
+    largest = sorted(sorted(sizes, key=lambda value: -sizes[value])[:_FEW])
     return dict(zip(largest, colormaps["Set1"].colors, strict=False))
 
 
 def draw_labels(axes: np.ndarray, view: Plane, shown: Shown, regions: dict[int, tuple]) -> None:
     """Draws each image's labels: a few as outlines, beside those of the fixed image, the largest of many filled."""
     result = shown.result
-    rows = [result.fixed_labels, shown.labels_before, result.moved_labels]
+    before = shown.labels_before_on(view.alone(result.fixed.grid))
+    rows = [result.fixed_labels, before, result.moved_labels]
     if result.transform is None:
-        rows = [result.moved_labels, shown.labels_before]
+        rows = [result.moved_labels, before]
     cuts = [None if labels is None else _label_cuts(view, labels) for labels in rows]
     if regions:
         for cut, each in zip(cuts, axes, strict=False):
@@ -173,12 +167,17 @@ def _label_cuts(view: Plane, labels: Image) -> dict[int, np.ndarray]:
 
 
 def _fill(axes: Axes, cut: dict[int, np.ndarray], view: Plane, regions: dict[int, tuple]) -> None:
-    for value, colour in regions.items():
-        if value in cut:
-            painted = np.concatenate(
-                [np.broadcast_to(colour, (*cut[value].shape, 3)), 0.55 * cut[value][..., None]], -1
-            )
-            show(axes, painted, view)
+    """Fills labels, in one picture: each more would be laid out anew by matplotlib."""
+    shown = [value for value in regions if value in cut]
+    if not shown:
+        return
+    painted = np.zeros((*cut[shown[0]].shape, 4))
+    for value in shown:  # where channels overlap, the later lies on the earlier
+        below = painted[cut[value]]
+        through = below[:, 3:] * (1 - _OPAQUE)
+        colour = (_OPAQUE * np.array(regions[value]) + through * below[:, :3]) / (_OPAQUE + through)
+        painted[cut[value]] = np.concatenate([colour, _OPAQUE + through], axis=1)
+    show(axes, painted, view)
 
 
 def draw_legend(figure: Figure, shown: Shown, regions: dict[int, tuple]) -> None:
@@ -199,14 +198,14 @@ def draw_legend(figure: Figure, shown: Shown, regions: dict[int, tuple]) -> None
         figure.legend(handles=entries, facecolor="dimgray", labelcolor="white", **legend)
 
 
-def draw_grid(axes: Axes, view: Plane, voxels: np.ndarray, spacing: np.ndarray) -> None:
-    """Draws where a regular grid of the fixed image is sampled from, after the start's alignment."""
-    across, up = view.cut(voxels[..., view.across]), view.cut(voxels[..., view.up])
+def draw_grid(axes: Axes, view: Plane, shift: np.ndarray, grid: Grid) -> None:
+    """Draws where a regular grid of the fixed image is sampled from, after the start's alignment; see `voxel_shift`."""
+    across, up = shift[..., view.across], shift[..., view.up]
     rows, columns = np.meshgrid(*(np.arange(n) for n in across.shape), indexing="ij")
     x = columns + (-across if view.flip_across else across)
     y = rows + (-up if view.flip_up else up)
-    apart = (spacing * voxels.shape[:3]).max() / 20  # mm, the same in all views
-    wide, high = (max(1, round(apart / spacing[axis])) for axis in (view.across, view.up))
+    apart = (grid.spacing * grid.shape).max() / 20  # mm, the same in all views
+    wide, high = (max(1, round(apart / grid.spacing[axis])) for axis in (view.across, view.up))
     axes.plot(x[:, ::wide], y[:, ::wide], color="black", linewidth=0.5)
     axes.plot(x[::high].T, y[::high].T, color="black", linewidth=0.5)
     axes.set(xticks=[], yticks=[], xlim=(-0.5, across.shape[1] - 0.5), ylim=(-0.5, across.shape[0] - 0.5))
@@ -231,9 +230,8 @@ def caption_lines(shown: Shown) -> list[str]:
         lines += [f"{row['name']}: {row['value']}" for row in words.field_rows(facts)[:2]]
     if result.transform is None:
         lines.append("No transform: labels predicted on the fixed image.")
-    regions, labels = filled_regions(shown), result.moved_labels if result.fixed_labels is None else result.fixed_labels
-    if regions:
-        lines.append(f"Of {len(present(labels))} labels, the {len(regions)} largest are shown.")
+    if regions := filled_regions(shown):
+        lines.append(f"Of {len(shown.label_sizes)} labels, the {len(regions)} largest are shown.")
     return lines
 
 

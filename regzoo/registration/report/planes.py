@@ -38,9 +38,16 @@ class Plane:
         """Returns width and height of the plane in mm."""
         return tuple(grid.shape[axis] * grid.spacing[axis] for axis in (self.across, self.up))
 
+    def alone(self, grid: Grid) -> Grid:
+        """Returns the voxels of the plane, a grid of one slice."""
+        shape, affine = list(grid.shape), grid.affine.copy()
+        shape[self.axis] = 1
+        affine[:3, 3] += self.at * affine[:3, self.axis]
+        return Grid(tuple(shape), affine)
+
     def cut(self, array: np.ndarray) -> np.ndarray:
-        """Returns the plane with rows upwards and columns to the right."""
-        plane = np.take(array, self.at, axis=self.axis)
+        """Returns the plane, of the whole grid or alone, with rows upwards and columns to the right."""
+        plane = np.take(array, self.at if array.shape[self.axis] > 1 else 0, axis=self.axis)
         if self.across > self.up:
             plane = np.swapaxes(plane, 0, 1)  # now (across, up)
         plane = np.swapaxes(plane, 0, 1)
