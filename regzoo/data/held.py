@@ -20,8 +20,8 @@ class Held:
         memory: Bytes to hold at most.
 
     Attributes:
-        arrays: `images` and, if `labelled`, `labels` or `soft`, as `regzoo.data.kinds.Drawn` has them; a row is an image,
-            or for a 2-D network a slice. Empty where they do not fit, or where an image looks different beside another one.
+        arrays: `images` and, if `labelled`, `labels` or `soft`, as `regzoo.data.kinds.Drawn` has them; a row is an
+            image, or for a 2-D network a slice. Empty where they do not fit, or an image looks different beside others.
         views: What is held of each file, its image as bytes, and its first row.
         soft: Whether labels have a channel each, which is so for all images if it is for one.
     """

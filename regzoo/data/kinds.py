@@ -39,8 +39,8 @@ class Examples:
             model is judged by `known`, where that is given; else by labels, which may be numbers of labels, from 1,
             (B, *S, 1), int32; else by the images.
         augmentation: Random changes that are still to be made to what is `Drawn`.
-        held: `images` and `labels` or `soft`, all that may be drawn, to be kept on the device; empty if they do not fit,
-            None if batches are drawn whole.
+        held: `images` and `labels` or `soft`, all that may be drawn, to be kept on the device; empty if they do not
+            fit, None if batches are drawn whole.
     """
 
     draw: Callable[[np.random.Generator, int], Batch | Drawn]

@@ -76,7 +76,7 @@ class Batches(keras.utils.PyDataset):
         return (result,)
 
     def make(self, epoch: int, step: int) -> Batch:
-        """Returns a batch as a model is trained on it (see `regzoo.data.kinds.Batch`); its tensors are on the device."""
+        """Returns a batch as a model is trained on it, a `regzoo.data.kinds.Batch`; its tensors are on the device."""
         drawn = self.examples.draw(np.random.default_rng([self.seed, epoch, step]), self.batch_size)
         if self._held is None:
             return drawn

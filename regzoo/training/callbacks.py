@@ -3,7 +3,7 @@
 import csv
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import keras
@@ -17,6 +17,33 @@ from regzoo.models import weights
 from regzoo.schema.recipe import Training
 from regzoo.training.batches import Batches
 from regzoo.training.minutes import Clock
+
+
+_SECONDS, _MOST_STEPS = 1.0, 50
+
+
+class Callbacks(keras.callbacks.CallbackList):
+    """Callbacks that are given a step's figures about once a second, and none in between.
+
+    To look at them is to wait until the device has done the step, which Keras does in each one; what the device is told
+    to do meanwhile is at most that second ahead of it.
+    """
+
+    def __init__(self, callbacks: Sequence[keras.callbacks.Callback], model: keras.Model) -> None:
+        super().__init__(list(callbacks), add_history=True, model=model)
+        self._steps, self._every, self._looked = 0, 1, time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Calls them all."""
+        self._steps += 1
+        figures = {}
+        if self._steps >= self._every:
+            figures = {name: float(value) for name, value in (logs or {}).items()}
+            seconds, self._looked = time.monotonic() - self._looked, time.monotonic()
+            self._every = min(max(int(_SECONDS * self._steps / max(seconds, 1e-9)), 1), _MOST_STEPS)
+            self._steps = 0
+        for callback in self.callbacks:
+            callback.on_train_batch_end(batch, figures)
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -52,6 +79,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Scores, keeps the best, writes the checkpoint; what is no number is never written."""
+        _refuse_divergence(logs)  # the last steps' loss may not have been looked at
         values = weights.arrays(self.model.variables, "model/")
         values |= weights.arrays(self.model.optimizer.variables, "optimizer/")
         for name, value in values.items():
@@ -91,10 +119,14 @@ class StopOnNaN(keras.callbacks.Callback):
     """Ends a run whose loss is no number any more; the last checkpoint is from before."""
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Raises an error if the loss is NaN or infinite."""
-        loss = float((logs or {}).get("loss", 0.0))
-        if not math.isfinite(loss):
-            raise _diverged("loss", loss)
+        """Raises an error if the loss, a mean over the epoch so far, is NaN or infinite, where it is told."""
+        _refuse_divergence(logs)
+
+
+def _refuse_divergence(logs: dict | None) -> None:
+    loss = float((logs or {}).get("loss", 0.0))
+    if not math.isfinite(loss):
+        raise _diverged("loss", loss)
 
 
 def _diverged(what: str, value: float = math.nan) -> InvalidError:
@@ -216,6 +248,7 @@ class Bar(keras.callbacks.Callback):
         super().__init__()
         self.training, self.checkpoint, self.speed, self.before, self.quiet = training, checkpoint, speed, before, quiet
         self._step = checkpoint.history[-1]["step"] if checkpoint.history else 0
+        self._loss = math.nan
         columns = BarColumn(10), TextColumn("{task.fields[step]}"), TimeElapsedColumn(), TextColumn("left")
         self.console = Console(stderr=True, highlight=False)
         self.progress = Progress(
@@ -237,7 +270,8 @@ class Bar(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Moves the bar."""
         self._step += 1
-        told = f"loss {float((logs or {}).get('loss', 0.0)):.4f}  {self.speed}"
+        self._loss = (logs or {}).get("loss", self._loss)
+        told = f"loss {self._loss:.4f}  {self.speed}"
         self.progress.update(self.task, description=told, **self._place())
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:

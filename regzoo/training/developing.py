@@ -1,4 +1,4 @@
-"""From what was drawn to a batch, on the device: bytes to images, mirrored, moved and recoloured; labels to channels."""
+"""From what was drawn to a batch, on the device: bytes to images, mirrored, moved, recoloured; labels to channels."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
