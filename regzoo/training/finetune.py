@@ -15,7 +15,8 @@ from regzoo.schema.networks import ModelConfig
 from regzoo.schema.recipe import Recipe, Training
 from regzoo.training import parents, run
 from regzoo.training.batches import Batches
-from regzoo.training.callbacks import Bar, Callbacks, Checkpoint, Logs, Speed, StopAt, StopOnNaN
+from regzoo.training.callbacks import Bar, Checkpoint, Logs, Speed, StopAt, StopOnNaN
+from regzoo.training.looking import Callbacks
 from regzoo.training.minutes import Clock, Minutes
 from regzoo.training.recipe_data import data_of
 from regzoo.training.validation import Validation
