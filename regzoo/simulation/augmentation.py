@@ -1,8 +1,8 @@
 """Random changes to images: drawn from a seed each and applied to all of a batch at once, on the device."""
 
+import math
 from collections.abc import Callable, Sequence
 
-import numpy as np
 from keras import ops
 
 from regzoo import backend
@@ -66,22 +66,22 @@ def place_draws(
     settings: Augmentation, shape: Sequence[int], spacing: Sequence[float], seeds: Tensor
 ) -> dict[str, Tensor]:
     """Draws where images are sampled: `matrix` (N, D, D + 1), and `field0` on, control points (N, *n, D); in voxels."""
-    dims, step = len(shape), np.asarray(spacing, "float32")
+    dims, step = len(shape), ops.convert_to_tensor(spacing, dtype="float32")
     # An affine matrix is drawn in units of the half size of each axis, so that it is the same on any grid.
     drawn = settings.affine * symmetric(seeds, _AFFINE, (dims + dims * dims,))
     draws = {"matrix": linear_matrix(drawn, "affine", shape, [1 / length for length in shape])}
     if settings.rotation or settings.shift:
-        tangent = ops.tan(symmetric(seeds, _ANGLE, (1,)) * float(np.radians(settings.rotation) / 2))
+        tangent = ops.tan(symmetric(seeds, _ANGLE, (1,)) * (math.radians(settings.rotation) / 2))
         axes = normal(seeds, _AXIS, (3,))
         axes = axes / ops.sqrt(ops.sum(ops.square(axes), axis=-1, keepdims=True) + 1e-12)
-        shift = symmetric(seeds, _SHIFT, (dims,)) * (settings.shift * 2 / (step * np.asarray(shape, "float32")))
-        turn = linear_matrix(
-            ops.concatenate([shift, tangent * axes if dims == 3 else tangent], axis=-1), "rigid", shape, spacing
-        )
+        half = step * ops.convert_to_tensor(shape, dtype="float32") / 2
+        shift = symmetric(seeds, _SHIFT, (dims,)) * settings.shift / half
+        parameters = ops.concatenate([shift, tangent * axes if dims == 3 else tangent], axis=-1)
+        turn = linear_matrix(parameters, "rigid", shape, spacing)
         draws["matrix"] = _composed(draws["matrix"], turn)
     for octave, field in enumerate(_octaves(settings)):
         points = symmetric(seeds, _FIELD + octave, (*_lattice(shape, field.smoothness, spacing), dims))
-        draws[f"field{octave}"] = points * (field.strength / step)
+        draws[f"field{octave}"] = points * field.strength / step
     return draws
 
 
