@@ -70,6 +70,12 @@ def paths(files: Files) -> list[Path]:
     return [path for path in (files.image, files.labels) if path is not None]
 
 
+def script(backends: list[str]) -> str:
+    """Returns `train.sh`, which trains under the first of the backends in the pack, or else under torch."""
+    backend, names = backends[0].split("-")[0] if backends else "torch", " ".join(["regzoo", *backends])
+    return TRAIN.replace("NAMES", names).replace("is BACKEND", f"is {backend}").replace("-BACKEND", f"-{backend}")
+
+
 def pack(recipe: Path, folder: Path, data: Path, python: str, there: list[str], backends: list[str]) -> None:
     """Writes the pack; see above."""
     if folder.exists():
@@ -80,10 +86,7 @@ def pack(recipe: Path, folder: Path, data: Path, python: str, there: list[str], 
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)
     shutil.copyfile(recipe, folder / "recipe.yaml")
-    backend = backends[0].split("-")[0] if backends else "torch"
-    names = " ".join(["regzoo", *backends])
-    script = TRAIN.replace("NAMES", names).replace("is BACKEND", f"is {backend}").replace("-BACKEND", f"-{backend}")
-    (folder / "train.sh").write_text(script, encoding="utf-8")
+    (folder / "train.sh").write_text(script(backends), encoding="utf-8")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {size / 2**20:.1f} MiB. There: bash {folder.name}/train.sh RUN")
 
