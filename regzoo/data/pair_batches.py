@@ -69,7 +69,7 @@ class DrawnBatches:
             seen, rows = self.reader.pair(*files), (0, 0)
         if len(self.reader.config.shape) == 3:
             return seen, rows
-        shown = np.flatnonzero(math.prod(np.ptp(each.image.astype("float32"), axis=(0, 1)) for each in seen))
+        shown = np.flatnonzero(math.prod(np.ptp(each.image, axis=(0, 1)) > 0 for each in seen))
         k = int(random.choice(shown)) if shown.size else (seen[0].image.shape[2] - 1) // 2
         return tuple(each.plane(k) for each in seen), tuple(row + k for row in rows)
 

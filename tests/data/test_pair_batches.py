@@ -129,7 +129,7 @@ def test_mirrored_labels_are_exchanged(tmp_path):
 
 def test_a_partly_labelled_set_keeps_one_form(tmp_path):
     """Keras compiles a step for one set of keys and shapes."""
-    files = [write(tmp_path, "a", {1: 1}), write(tmp_path, "b", None), write(tmp_path, "c", [2])]
+    files = [write(tmp_path, "a", {1: 1, 2: 1}), write(tmp_path, "b", None), write(tmp_path, "c", [2])]
     reader = Reader(CONFIG, (1, 2))
     for labels, count in (("all", 2), ("one", 1)):
         draw, random = DrawnBatches(reader, Unpaired(files), labels), np.random.default_rng(0)

@@ -80,8 +80,9 @@ def pack(recipe: Path, folder: Path, data: Path, python: str, there: list[str], 
     """Writes the pack; see above."""
     if folder.exists():
         raise SystemExit(f"{folder} exists. Remove it, or name another.")
+    files = used(Recipe.read(recipe), data)
     wheels(folder / "wheels", python, there, backends)
-    for path in used(Recipe.read(recipe), data):
+    for path in files:
         place = folder / "data" / path.relative_to(data)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)
