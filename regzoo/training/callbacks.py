@@ -159,12 +159,16 @@ class Speed(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Measures the epoch so far."""
+        self._pairs = (batch + 1) * self.batches.batch_size
+        self._measure()
+
+    def _measure(self) -> None:
         seconds = max(time.monotonic() - self._start, 1e-9)
-        pairs = (batch + 1) * self.batches.batch_size
-        self.figures = {"pairs_per_second": pairs / seconds, "waiting": min(self.batches.waited / seconds, 1.0)}
+        self.figures = {"pairs_per_second": self._pairs / seconds, "waiting": min(self.batches.waited / seconds, 1.0)}
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Hands the figures to the callbacks that follow."""
+        """Hands the figures to the callbacks that follow, measured when the device has done the last step."""
+        self._measure()
         logs.update(self.figures)
 
     def __str__(self) -> str:
