@@ -1,6 +1,7 @@
 # make demo   sets up an environment and registers a real pair with a bundled model (DATA=folder: a pair of its data)
 # make test   sets up an environment with all three backends and runs the checks, those that take minutes left out
 # make test-all   the same with the slow ones, as before a release
+# make gpu-pack RECIPE=file DATA=folder   packs a training for a machine with a GPU and no package index (PACK=folder)
 # make docs   sets up an environment and writes the guide and the reference as pages to site/
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,7 +11,7 @@ else
 BIN := $(VENV)/bin
 endif
 
-.PHONY: demo test test-all docs clean
+.PHONY: demo test test-all docs gpu-pack clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/regzoo demo --output out $(if $(DATA),--data $(DATA))
@@ -24,6 +25,9 @@ test-all: $(VENV)/test.stamp
 docs: $(VENV)/docs.stamp
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs . site
 	$(PYTHON) -c "print('Open site/docs/index.html.')"
+
+gpu-pack: $(VENV)/test.stamp
+	$(BIN)/python tests/tools/gpu_pack.py $(RECIPE) $(or $(PACK),gpu-pack) --data $(DATA)
 
 $(VENV)/demo.stamp: pyproject.toml | $(BIN)
 	$(BIN)/python -m pip install --quiet --editable ".[tensorflow]"

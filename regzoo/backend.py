@@ -185,6 +185,18 @@ def linear_sample(image: Tensor, coordinates: Tensor, boundary: str) -> Tensor:
     return found.reshape(batch, image.shape[-1], *coordinates.shape[1:-1]).movedim(1, -1).to(image.dtype)
 
 
+def sent(arrays: dict) -> dict:
+    """Sends arrays to the device, without waiting until it has done what it was told before.
+
+    PyTorch's own way, and so Keras's, waits; the others' do not.
+    """
+    if NAME == "torch" and device() == "gpu":
+        return {
+            name: torch.from_numpy(each).pin_memory().to("cuda", non_blocking=True) for name, each in arrays.items()
+        }
+    return arrays
+
+
 def inference(function: Callable[..., T], *args: object) -> T:
     """Calls `function` without keeping what gradients need."""
     if NAME == "torch":

@@ -57,10 +57,9 @@ class FilePairs(ABC):
         if active(loss.label):
             _check_labels(draw, alone=not active(loss.image))
         reader = Reader(inputs, self._values(draw.items, [*itertools.chain(*valid)]))
-        reader.check(draw.items)
         labels = self.data.label_sampling if active(loss.label) else None
         drawn = DrawnBatches(reader, draw, labels, self.recipe.augmentation.flip)
-        return Examples(drawn, ReadBatches(reader, valid), self.recipe.augmentation)
+        return Examples(drawn, ReadBatches(reader, valid), self.recipe.augmentation, drawn.held.arrays)
 
     def wanted(self, files: Files) -> Files:
         """Returns files without their labels, if no loss compares them."""

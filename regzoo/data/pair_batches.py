@@ -1,13 +1,15 @@
-"""Pairs of image files as batches: drawn, their labels in channels, mirrored; and one after the other."""
+"""Pairs of image files as batches: what is drawn of them, as bytes; and one after the other."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
 from regzoo.data.draws import Draw, Files
-from regzoo.data.kinds import Batch, without_unshared
-from regzoo.data.reader import Reader
+from regzoo.data.held import Held, image_bytes, label_bytes, label_name
+from regzoo.data.kinds import Batch, Drawn
+from regzoo.data.reader import Reader, check_pair
 from regzoo.errors import invalid
 from regzoo.schema.augmentation import FlipAugmentation
 from regzoo.world.images import Grid
@@ -15,7 +17,7 @@ from regzoo.world.views import View, to_batch
 
 
 class DrawnBatches:
-    """Draws batches.
+    """Draws what batches are made of; every image has been read once before.
 
     Args:
         reader: Reads a pair.
@@ -23,6 +25,7 @@ class DrawnBatches:
         labels: `"all"` labels in a channel each, `"one"` or a number of different random labels that both images have,
             or None.
         flip: How often both images of a pair are mirrored; None: never.
+        memory: Bytes of images and labels to hold; if they are more, each batch brings its own.
     """
 
     def __init__(
@@ -31,43 +34,55 @@ class DrawnBatches:
         draw: Draw,
         labels: Literal["all", "one"] | int | None = "all",
         flip: FlipAugmentation | None = None,
+        memory: int = 2**31,
     ) -> None:
         self.reader, self.draw, self.labels, self.flip = reader, draw, labels, flip
         self._mirror = _mirrored(flip, reader.values) if labels else []
+        self.held = Held(reader, draw.items, labels is not None, memory)
 
-    def __call__(self, random: np.random.Generator, count: int) -> Batch:
-        """Returns a batch: `fixed` and `moving`, (B, *S, 1), and, unless `labels` is None, their labels, (B, *S, L)."""
+    def __call__(self, random: np.random.Generator, count: int) -> Drawn:
+        """Returns what a batch of so many pairs is made of."""
         pairs = [self._pair(random) for _ in range(count)]
         mirrored = [self.flip is not None and random.uniform() < self.flip.probability for _ in pairs]
-        channels = [self._channels(*pair, mirror, random) for pair, mirror in zip(pairs, mirrored, strict=True)]
-        batch = {}
-        for name, side in zip(("fixed", "moving"), zip(*pairs, strict=True), strict=True):
-            axes = [_axis(*each) for each in zip(side, mirrored, strict=True)]
-            batch[name] = np.stack([np.flip(seen.image, axis) for seen, axis in zip(side, axes, strict=True)])
-            if self.labels is not None:
-                labels = [_chosen(*each) for each in zip(side, channels, strict=True)]
-                batch[f"{name}_labels"] = np.stack([np.flip(*each) for each in zip(labels, axes, strict=True)])
-        return batch if self.labels is None else without_unshared(batch)
+        channels = [self._channels(*pair, mirror, random) for (pair, _), mirror in zip(pairs, mirrored, strict=True)]
+        views = [pair[side] for side in (0, 1) for pair, _ in pairs]
+        drawn = {"seeds": random.integers(2**31, size=2 * count, dtype="int32")}
+        if self.flip is not None:
+            drawn["mirror"] = np.stack([_axes(*each) for each in zip(views, 2 * mirrored, strict=True)])
+        if self.labels is not None:
+            drawn["channels"] = np.array(2 * channels, "int32").reshape(2 * count, -1)
+        if self.held.arrays:
+            return drawn | {"rows": np.array([rows[side] for side in (0, 1) for _, rows in pairs], "int32")}
+        drawn["images"] = np.stack([image_bytes(seen) for seen in views])
+        if self.labels is not None:
+            soft, values = self.held.soft, self.reader.values
+            drawn[label_name(soft)] = np.stack([label_bytes(seen, values, soft) for seen in views])
+        return drawn
 
-    def _pair(self, random: np.random.Generator) -> tuple[View, View]:
-        """Draws a pair; for a 2-D network, one slice of it in which both images show something."""
-        fixed, moving = self.reader.pair(*self.draw(random))
+    def _pair(self, random: np.random.Generator) -> tuple[tuple[View, View], tuple[int, int]]:
+        """Draws a pair and its rows; for a 2-D network, one slice of it in which both images show something."""
+        files = self.draw(random)
+        if self.held.arrays:
+            seen, rows = zip(*(self.held.views[each] for each in files), strict=True)
+            check_pair(*seen, files[1], self.reader.config)
+        else:
+            seen, rows = self.reader.pair(*files), (0, 0)
         if len(self.reader.config.shape) == 3:
-            return fixed, moving
-        shown = np.flatnonzero(np.ptp(fixed.image, axis=(0, 1)) * np.ptp(moving.image, axis=(0, 1)))
-        k = int(random.choice(shown)) if shown.size else (fixed.image.shape[2] - 1) // 2
-        return fixed.plane(k), moving.plane(k)
+            return seen, rows
+        shown = np.flatnonzero(math.prod(np.ptp(each.image, axis=(0, 1)) > 0 for each in seen))
+        k = int(random.choice(shown)) if shown.size else (seen[0].image.shape[2] - 1) // 2
+        return tuple(each.plane(k) for each in seen), tuple(row + k for row in rows)
 
-    def _channels(self, fixed: View, moving: View, mirror: bool, random: np.random.Generator) -> list[int | None]:
-        """Returns which label goes into each channel; None: nothing."""
+    def _channels(self, fixed: View, moving: View, mirror: bool, random: np.random.Generator) -> list[int]:
+        """Returns the number of the label that goes into each channel, counted from 1; 0: nothing."""
         if self.labels is None:
             return []
         if self.labels == "all":
-            return self._mirror if mirror else list(range(len(self.reader.values)))
+            return [each + 1 for each in self._mirror] if mirror else list(range(1, len(self.reader.values) + 1))
         wanted = 1 if self.labels == "one" else self.labels
         shared = sorted(fixed.present & moving.present)
         drawn = random.choice(shared, min(wanted, len(shared)), replace=False).tolist() if shared else []
-        return drawn + [None] * (wanted - len(drawn))
+        return [each + 1 for each in drawn] + [0] * (wanted - len(drawn))
 
 
 class ReadBatches(Sequence):
@@ -111,18 +126,12 @@ def left_right(grid: Grid, dims: int) -> int:
     return axis
 
 
-def _axis(seen: View, mirror: bool) -> int | tuple[()]:
-    """Returns the axis to be mirrored, or none of them."""
-    return left_right(seen.grid, seen.image.ndim - 1) if mirror else ()
-
-
-def _chosen(seen: View, channels: Sequence[int | None]) -> np.ndarray:
-    """Returns the labels of channels, (*S, len(channels)); those that are None are empty."""
-    labels = np.zeros((*seen.image.shape[:-1], len(channels)), "float32")
-    for place, channel in enumerate(channels):
-        if channel is not None:
-            labels[..., place : place + 1] = seen.channels([channel])
-    return labels
+def _axes(seen: View, mirror: bool) -> np.ndarray:
+    """Returns 1 for the axis to be mirrored, and 0 for the others, int32."""
+    axes = np.zeros(seen.image.ndim - 1, "int32")
+    if mirror:
+        axes[left_right(seen.grid, len(axes))] = 1
+    return axes
 
 
 def _mirrored(flip: FlipAugmentation | None, values: Sequence[int]) -> list[int]:

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -45,23 +45,18 @@ class Reader:
         self._kept: OrderedDict[tuple[Files, ...], View] = OrderedDict()
         self._bytes, self._lock = 0, threading.Lock()
 
-    def check(self, files: Iterable[Files]) -> None:
-        """Reads every image once, so that one that cannot be used ends a run at its start and not overnight."""
-        for each in dict.fromkeys(files):
-            self._own(each)
+    def own(self, files: Files) -> View:
+        """Returns an image as the network sees it by itself."""
+        return self._once((files,), lambda: self._view(files, None))
 
     def pair(self, fixed: Files, moving: Files) -> tuple[View, View]:
         """Returns both images as the network sees them: the moving one beside the fixed one."""
-        seen = self._own(fixed)
+        seen = self.own(fixed)
         if not stands_alone(self.config):
             return seen, self._once((moving, fixed), lambda: self._view(moving, seen.grid))
-        other = self._own(moving)
-        with _named(moving):
-            check_slices(seen.grid, other.grid, self.config)
+        other = self.own(moving)
+        check_pair(seen, other, moving, self.config)
         return seen, other
-
-    def _own(self, files: Files) -> View:
-        return self._once((files,), lambda: self._view(files, None))
 
     def _view(self, files: Files, beside: Grid | None) -> View:
         image, labels = read_labelled(files)
@@ -82,6 +77,12 @@ class Reader:
             while self._bytes > self.memory:
                 self._bytes -= _size(self._kept.popitem(last=False)[1])
         return seen
+
+
+def check_pair(fixed: View, moving: View, files: Files, config: InputConfig) -> None:
+    """Refuses two views of a 2-D network that do not show slice beside slice, by the name of the moving one's files."""
+    with _named(files):
+        check_slices(fixed.grid, moving.grid, config)
 
 
 @contextlib.contextmanager

@@ -65,59 +65,6 @@ def random_affine(seed: int | np.random.Generator, shape: Sequence[int], scale: 
     return about_centre(matrix, shape).astype("float32")
 
 
-def random_rigid(
-    seed: int | np.random.Generator,
-    shape: Sequence[int],
-    spacing: Sequence[float],
-    degrees: float,
-    shift: float = 0.0,
-    batch: int = 1,
-) -> np.ndarray:
-    """Draws random rotations about the image centre, and translations.
-
-    Angles are uniform in [-degrees, degrees], in 3-D about axes of any direction; translations uniform in
-    [-shift, shift] along each axis.
-
-    Args:
-        seed: Seed or generator.
-        shape: Spatial shape of the grid, D entries.
-        spacing: Millimetres a voxel, so that a rotation is one in the world where voxels are anisotropic.
-        degrees: Largest angle, from 0 to 180.
-        shift: Largest translation along each axis in mm, from 0.
-        batch: How many matrices.
-
-    Returns:
-        Shape (batch, D, D + 1), float32, in voxels about voxel 0, for `affine_grid`.
-
-    Raises:
-        ValueError: If `degrees` or `shift` is out of range.
-
-    Example:
-        >>> (random_rigid(0, (5, 3), (1.0, 2.0), degrees=0.0) + 0.0).tolist()
-        [[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]
-    """
-    if not 0 <= degrees <= 180:
-        raise invalid("degrees", "a number from 0 to 180", degrees)
-    if not shift >= 0:
-        raise invalid("shift", "a number of mm from 0", shift)
-    random, dims, step = np.random.default_rng(seed), len(shape), np.asarray(spacing, dtype="float64")
-    angles = np.radians(random.uniform(-degrees, degrees, batch))
-    axes = random.normal(size=(batch, 3)) if dims == 3 else np.ones((batch, 1))
-    axes /= np.linalg.norm(axes, axis=1, keepdims=True)
-    turns = np.stack([_turn(*each) for each in zip(axes, angles, strict=True)])
-    offsets = random.uniform(-shift, shift, (batch, dims, 1)) / step[:, None]
-    return about_centre(np.concatenate([turns * step / step[:, None], offsets], axis=-1), shape).astype("float32")
-
-
-def _turn(axis: np.ndarray, angle: float) -> np.ndarray:
-    """Returns the rotation (D, D) by an angle in radians; in 3-D about a unit vector (Rodrigues' formula)."""
-    if len(axis) == 1:
-        return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    x, y, z = axis
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
-
-
 PARAMETERS = {"rigid": {2: 3, 3: 6}, "similarity": {2: 4, 3: 7}, "affine": {2: 6, 3: 12}}
 """Degrees of freedom: constraint -> dimensions -> number."""
 

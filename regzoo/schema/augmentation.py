@@ -84,9 +84,10 @@ class Augmentation(Strict):
         """Whether images are deformed, and not only mirrored."""
         return bool(self.affine or self.rotation or self.shift or self.field)
 
-    def still(self) -> "Augmentation":
-        """Returns what it does to intensities alone."""
-        return self.model_copy(update={"affine": 0.0, "rotation": 0.0, "shift": 0.0, "field": None, "flip": None})
+    @property
+    def recolours(self) -> bool:
+        """Whether intensities are changed."""
+        return bool(self.invert or self.gamma or self.contrast or self.bias or self.noise)
 
     @field_validator("affine", "rotation", "shift", "invert", "gamma", "contrast", "noise", mode="before")
     @classmethod

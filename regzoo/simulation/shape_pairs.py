@@ -14,7 +14,7 @@ from regzoo.schema.augmentation import Augmentation
 from regzoo.schema.data import ShapesData
 from regzoo.schema.inputs import InputConfig
 from regzoo.schema.recipe import Recipe
-from regzoo.simulation.augmentation import augment, drawn_places, moved
+from regzoo.simulation.augmentation import drawn_places, moved, recoloured
 from regzoo.simulation.shapes import contrasts, label_map, painted
 
 
@@ -71,7 +71,8 @@ class ShapesBatches:
         shape, spacing, margin = self.inputs.shape, self.inputs.spacing, 0
         identity = identity_grid(shape)
         known = np.zeros((count, *identity.shape), "float32")
-        where = drawn_places(self.augmentation, shape, spacing, random, count)
+        seeds = random.integers(2**31, size=2 * count, dtype="int32")
+        where = drawn_places(self.augmentation, shape, spacing, seeds[:count])
         if where is not None:
             # Of any size up to the full one: from large motion alone, nothing is learned for a long time.
             share = random.uniform(0, 1, (count, *(1,) * identity.ndim)).astype("float32")
@@ -82,10 +83,11 @@ class ShapesBatches:
         drawn = [self._pair(random, margin) for _ in range(count)]
         fixed, moving = (np.stack(side) for side in zip(*drawn, strict=True))
         moving = moving[(slice(None), *(slice(margin, margin + length) for length in shape))]
-        fixed = moving if where is None else moved(fixed, places + margin)
-        images, others = augment(np.concatenate([fixed, moving]), self.augmentation.still(), spacing, random)
+        fixed = moving if where is None else ops.convert_to_numpy(moved(fixed, places + margin))
+        both = np.concatenate([fixed, moving]).clip(0, 1)  # the sampler's weights may add up to 1 + 1e-7
+        images, others = recoloured(both[..., :1], self.augmentation, spacing, seeds), both[..., 1:]
         views = np.stack([self._view(random) for _ in images])
-        images = images * views
+        images = ops.convert_to_numpy(images) * views
         batch = {"fixed": images[:count], "moving": images[count:]}
         batch |= {"fixed_labels": others[:count, ..., :-1], "moving_labels": others[count:, ..., :-1]}
         mask = (others[:count, ..., -1:] >= 0.5) * views[:count]

@@ -1,4 +1,4 @@
-"""Batches of training pairs, made ahead while the model trains: drawn by their kind of data, then augmented."""
+"""Batches of training pairs, made ahead while the model trains: drawn by their kind of data, made on the device."""
 
 import math
 import threading
@@ -9,15 +9,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import keras
 import numpy as np
 
-from regzoo.data.kinds import Batch, Examples, without_unshared
-from regzoo.schema.augmentation import Augmentation
-from regzoo.simulation.augmentation import augment
+from regzoo.data.kinds import Batch, Examples
+from regzoo.training.developing import developed
 
 _AHEAD = 2
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches that a thread makes ahead, those of the next epoch too, while the model trains.
+    """Batches that a thread has made ahead, those of the next epoch too, while the model trains.
+
+    What may be drawn lies on the device, if it fits; the thread then sends rows and seeds there (see `developed`).
+    Batches that are drawn whole, as of simulated pairs, are made by the thread.
 
     They are the same for the same seed, epoch and step, whenever they are made. Whoever trains calls `start` before
     each epoch: Keras calls `on_epoch_end` once more where it builds an optimizer, so that counting there would give a
@@ -36,6 +38,8 @@ class Batches(keras.utils.PyDataset):
         # Keras's own queue, for more than one worker, hands what is left of one epoch to the next.
         super().__init__(workers=1, use_multiprocessing=False)
         self.examples, self.spacing = examples, spacing
+        held = examples.held
+        self._held = held and {name: keras.ops.convert_to_tensor(each) for name, each in held.items()}
         self.steps, self.batch_size, self.seed, self.epoch = steps, batch_size, seed, 0
         self._thread = ThreadPoolExecutor(1, "batches")
         self._made: dict[int, Future] = {}
@@ -72,28 +76,8 @@ class Batches(keras.utils.PyDataset):
         return (result,)
 
     def make(self, epoch: int, step: int) -> Batch:
-        """Returns a batch as a model is trained on it (see `regzoo.data.kinds.Batch`)."""
-        random = np.random.default_rng([self.seed, epoch, step])
-        batch = self.examples.draw(random, self.batch_size)
-        return augmented(batch, self.examples.augmentation, self.spacing, random)
-
-
-def augmented(batch: Batch, settings: Augmentation, spacing: Sequence[float], random: np.random.Generator) -> Batch:
-    """Changes each image of a batch at random; a label that leaves one image is taken out of the other one too.
-
-    Args:
-        batch: Images and, if there are any, labels; what is to be changed has no known field.
-        settings: What to draw, but for flips, which whoever draws a pair has made.
-        spacing: Millimetres a voxel.
-        random: Where draws come from.
-    """
-    if settings.model_copy(update={"flip": None}) == Augmentation():
-        return batch
-    sides = [[batch[name], batch.get(f"{name}_labels", batch[name][..., :0])] for name in ("fixed", "moving")]
-    stack = np.concatenate([np.concatenate(side, axis=-1) for side in sides])
-    images, labels = augment(stack, settings, spacing, random)
-    half = len(images) // 2
-    changed = {**batch, "fixed": images[:half], "moving": images[half:]}
-    if "fixed_labels" not in batch:
-        return changed
-    return without_unshared({**changed, "fixed_labels": labels[:half], "moving_labels": labels[half:]})
+        """Returns a batch as a model is trained on it, a `regzoo.data.kinds.Batch`; its tensors are on the device."""
+        drawn = self.examples.draw(np.random.default_rng([self.seed, epoch, step]), self.batch_size)
+        if self._held is None:
+            return drawn
+        return developed(drawn, self._held, self.examples.augmentation, self.spacing)

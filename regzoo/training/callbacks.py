@@ -52,6 +52,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Scores, keeps the best, writes the checkpoint; what is no number is never written."""
+        _refuse_divergence(logs)  # the last steps' loss may not have been looked at
         values = weights.arrays(self.model.variables, "model/")
         values |= weights.arrays(self.model.optimizer.variables, "optimizer/")
         for name, value in values.items():
@@ -91,10 +92,14 @@ class StopOnNaN(keras.callbacks.Callback):
     """Ends a run whose loss is no number any more; the last checkpoint is from before."""
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Raises an error if the loss is NaN or infinite."""
-        loss = float((logs or {}).get("loss", 0.0))
-        if not math.isfinite(loss):
-            raise _diverged("loss", loss)
+        """Raises an error if the loss, a mean over the epoch so far, is NaN or infinite, where it is told."""
+        _refuse_divergence(logs)
+
+
+def _refuse_divergence(logs: dict | None) -> None:
+    loss = float((logs or {}).get("loss", 0.0))
+    if not math.isfinite(loss):
+        raise _diverged("loss", loss)
 
 
 def _diverged(what: str, value: float = math.nan) -> InvalidError:
@@ -154,12 +159,16 @@ class Speed(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Measures the epoch so far."""
+        self._pairs = (batch + 1) * self.batches.batch_size
+        self._measure()
+
+    def _measure(self) -> None:
         seconds = max(time.monotonic() - self._start, 1e-9)
-        pairs = (batch + 1) * self.batches.batch_size
-        self.figures = {"pairs_per_second": pairs / seconds, "waiting": min(self.batches.waited / seconds, 1.0)}
+        self.figures = {"pairs_per_second": self._pairs / seconds, "waiting": min(self.batches.waited / seconds, 1.0)}
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Hands the figures to the callbacks that follow."""
+        """Hands the figures to the callbacks that follow, measured when the device has done the last step."""
+        self._measure()
         logs.update(self.figures)
 
     def __str__(self) -> str:
@@ -216,6 +225,7 @@ class Bar(keras.callbacks.Callback):
         super().__init__()
         self.training, self.checkpoint, self.speed, self.before, self.quiet = training, checkpoint, speed, before, quiet
         self._step = checkpoint.history[-1]["step"] if checkpoint.history else 0
+        self._loss = math.nan
         columns = BarColumn(10), TextColumn("{task.fields[step]}"), TimeElapsedColumn(), TextColumn("left")
         self.console = Console(stderr=True, highlight=False)
         self.progress = Progress(
@@ -237,7 +247,8 @@ class Bar(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Moves the bar."""
         self._step += 1
-        told = f"loss {float((logs or {}).get('loss', 0.0)):.4f}  {self.speed}"
+        self._loss = (logs or {}).get("loss", self._loss)
+        told = f"loss {self._loss:.4f}  {self.speed}"
         self.progress.update(self.task, description=told, **self._place())
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:

@@ -16,6 +16,7 @@ from regzoo.schema.recipe import Recipe, Training
 from regzoo.training import parents, run
 from regzoo.training.batches import Batches
 from regzoo.training.callbacks import Bar, Checkpoint, Logs, Speed, StopAt, StopOnNaN
+from regzoo.training.looking import Callbacks
 from regzoo.training.minutes import Clock, Minutes
 from regzoo.training.recipe_data import data_of
 from regzoo.training.validation import Validation
@@ -103,7 +104,7 @@ def _fit(
     """Trains from the checkpoint's epoch to the end."""
     if checkpoint.epoch and end.is_over(checkpoint.history[-1]["step"]):
         return
-    callbacks = [speed, checkpoint, Logs(folder, checkpoint), StopOnNaN(), bar, end]
+    callbacks = Callbacks([speed, checkpoint, Logs(folder, checkpoint), StopOnNaN(), bar, end], model)
     epochs = {"initial_epoch": checkpoint.epoch, "epochs": sys.maxsize}  # `end` stops it
     try:
         # Shuffled, the steps' order would hang on Python's random state, which a checkpoint does not hold.

@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 import worlds
+from tensors import array
 
 from regzoo.data.draws import Files, Paired, Unpaired
 from regzoo.data.pair_batches import DrawnBatches, left_right
 from regzoo.data.reader import Reader
 from regzoo.errors import InvalidError
-from regzoo.schema.augmentation import FlipAugmentation
+from regzoo.schema.augmentation import Augmentation, FlipAugmentation
 from regzoo.schema.inputs import InputConfig
+from regzoo.training.developing import developed
 from regzoo.world.images import Grid, Image
 
 SHAPE = (8, 10, 6)
@@ -42,9 +44,10 @@ def labels_of(batch):
     ]
 
 
-def made(fixed, moving, values, labels="all", seed=0, flip=None):
-    draw = DrawnBatches(Reader(CONFIG, values), Paired([(fixed, moving)]), labels, flip)
-    return draw(np.random.default_rng(seed), 1)
+def made(fixed, moving, values, labels="all", seed=0, flip=None, memory=2**31):
+    draw = DrawnBatches(Reader(CONFIG, values), Paired([(fixed, moving)]), labels, flip, memory)
+    found = developed(draw(np.random.default_rng(seed), 1), draw.held.arrays, Augmentation(), (1, 1, 1))
+    return {name: array(each) for name, each in found.items()}
 
 
 @pytest.mark.parametrize(
@@ -105,8 +108,10 @@ def test_some_labels_are_different_ones(tmp_path):
 def test_soft_labels_keep_their_values(tmp_path):
     files = write(tmp_path, "f", {1: 0.25, 2: 1}), write(tmp_path, "m", {1: 0.5, 2: 0.75})
     batch = made(*files, (1, 2))
-    assert [float(batch["fixed_labels"][..., channel].max()) for channel in (0, 1)] == [0.25, 1]
-    assert [float(batch["moving_labels"][..., channel].max()) for channel in (0, 1)] == [0.5, 0.75]
+    values = [
+        [float(batch[f"{side}_labels"][..., channel].max()) for channel in (0, 1)] for side in ("fixed", "moving")
+    ]
+    np.testing.assert_allclose(values, [[0.25, 1], [0.5, 0.75]], atol=1 / 510)
 
 
 def test_mirrored_labels_are_exchanged(tmp_path):
@@ -124,13 +129,40 @@ def test_mirrored_labels_are_exchanged(tmp_path):
 
 def test_a_partly_labelled_set_keeps_one_form(tmp_path):
     """Keras compiles a step for one set of keys and shapes."""
-    files = [write(tmp_path, "a", {1: 1}), write(tmp_path, "b", None), write(tmp_path, "c", [2])]
+    files = [write(tmp_path, "a", {1: 1, 2: 1}), write(tmp_path, "b", None), write(tmp_path, "c", [2])]
     reader = Reader(CONFIG, (1, 2))
     for labels, count in (("all", 2), ("one", 1)):
         draw, random = DrawnBatches(reader, Unpaired(files), labels), np.random.default_rng(0)
         shapes = {tuple((key, value.shape) for key, value in draw(random, 2).items()) for _ in range(12)}
         (shape,) = shapes
-        assert dict(shape)["fixed_labels"] == (2, *SHAPE, count)
+        assert dict(shape) == {"seeds": (4,), "rows": (4,), "channels": (4, count)}
+        assert draw.held.arrays["soft"].shape == (3, *SHAPE, 2)
+
+
+@pytest.mark.parametrize("labels", [([1, 2, 3], [2, 1]), ({1: 0.75, 2: 1, 3: 1}, [2, 1]), ([1], None)])
+@pytest.mark.parametrize("shape", [SHAPE, SHAPE[:2]])
+def test_what_does_not_fit_is_streamed_and_gives_the_same_batch(tmp_path, monkeypatch, labels, shape):
+    monkeypatch.setitem(globals(), "CONFIG", CONFIG.model_copy(update={"shape": shape, "spacing": (1.0,) * len(shape)}))
+    files = [write(tmp_path, name, each) for name, each in zip("fm", labels, strict=True)]
+    size = 2 * np.prod(SHAPE) * (1 + (3 if isinstance(labels[0], dict) else 1))
+    for memory in (size, size - 1):
+        draw = DrawnBatches(Reader(CONFIG, (1, 2, 3)), Paired([tuple(files)]), "one", FlipAugmentation(), memory)
+        drawn = draw(np.random.default_rng(0), 2)
+        assert (memory == size) == bool(draw.held.arrays) == ("rows" in drawn) == ("images" not in drawn)
+    for step in range(4):
+        held, streamed = (made(*files, (1, 2, 3), "one", step, FlipAugmentation(), memory) for memory in (size, 0))
+        assert held.keys() == streamed.keys()
+        assert all(np.array_equal(held[name], streamed[name]) for name in held)
+        assert held["fixed"].shape == (1, *shape, 1)
+
+
+def test_images_that_look_different_beside_others_are_streamed(tmp_path):
+    files = write(tmp_path, "f", [1]), write(tmp_path, "m", [1])
+    reader = Reader(CONFIG.model_copy(update={"alignment": "world"}), (1,))
+    draw = DrawnBatches(reader, Paired([files]))
+    assert not draw.held.arrays
+    drawn = draw(np.random.default_rng(0), 2)
+    np.testing.assert_array_equal(drawn["images"][3], np.rint(reader.pair(*files)[1].image * 255))
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_an_image_without_contrast_is_named(tmp_path):
     Image(array, np.eye(4)).save(tmp_path / "flat.nii.gz")
     reader = Reader(inputs(intensity={"name": "percentiles"}), ())
     with pytest.raises(InvalidError, match=r"flat\.nii\.gz: intensities: expected percentiles 1 and 99 that differ"):
-        reader.check([Files(tmp_path / "flat.nii.gz")])
+        reader.own(Files(tmp_path / "flat.nii.gz"))
 
 
 def test_reader_keeps_only_what_fits_in_memory(tmp_path):
@@ -73,7 +73,7 @@ def test_reader_keeps_only_what_fits_in_memory(tmp_path):
     size = np.prod(SHAPE) * 5  # float32 image, uint8 label numbers
     for memory, kept in ((3 * size, "abc"), (2.9 * size, "bc"), (size - 1, "")):
         reader = Reader(inputs(), (3,), memory=int(memory))
-        reader.check(files)
+        [reader.own(each) for each in files]
         assert [key.image.name[0] for (key,) in reader._kept] == list(kept)
 
 
@@ -113,11 +113,11 @@ def test_a_data_set_larger_than_memory_passes_through(tmp_path):
         Image(random.normal(size=shape).astype("float32"), np.eye(4)).save(each.image)
     config = inputs(spacing=(1, 1, 1), shape=shape)
     seen, used = Reader(config, (), memory=2**31), Reader(config, (), memory=2_000_000)
-    used.check(files[:20])
+    [used.own(each) for each in files[:20]]
     before = resident()
-    used.check(files)
+    [used.own(each) for each in files]
     assert resident() - before < 15e6
-    seen.check(files)
+    [seen.own(each) for each in files]
     assert seen._bytes > 40e6  # so that the figure above means something; the heap may reuse what others freed
 
 
@@ -162,7 +162,7 @@ def test_a_pair_of_other_slices_is_refused_by_name_however_it_was_read(tmp_path)
         worlds.ramp(grid).save(tmp_path / f"{name}.nii.gz")
     a, b, c = (Files(tmp_path / f"{name}.nii.gz") for name in "abc")
     reader = Reader(config, ())
-    reader.check([a, b, c])  # each alone may be used
+    [reader.own(each) for each in [a, b, c]]  # each alone may be used
     with pytest.raises(InvalidError, match=r"b\.nii\.gz: slices: expected 5, .* received 4"):
         reader.pair(a, b)
     with pytest.raises(InvalidError, match=r"c\.nii\.gz: slices: expected the fixed image's direction"):

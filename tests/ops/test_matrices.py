@@ -5,7 +5,7 @@ from tensors import array, check_gradient, grid, tensor
 
 from regzoo.backend import value_and_grad
 from regzoo.errors import InvalidError
-from regzoo.ops.matrices import PARAMETERS, about_centre, inverse_matrix, linear_matrix, random_affine, random_rigid
+from regzoo.ops.matrices import PARAMETERS, about_centre, inverse_matrix, linear_matrix, random_affine
 
 pytestmark = pytest.mark.backend
 
@@ -114,38 +114,3 @@ def test_inverse_matrix_undoes(dims):
     for there, back in zip(matrix, inverse, strict=True):
         x = np.random.default_rng(4).normal(size=dims)
         np.testing.assert_allclose(back @ np.append(there @ np.append(x, 1), 1), x, atol=1e-5)
-
-
-@pytest.mark.parametrize(("shape", "spacing"), [((16, 10), (1.0, 3.0)), ((16, 10, 6), (1.0, 0.5, 3.0))])
-def test_random_rigid_turns_about_the_centre_in_mm_to_the_largest_angle(shape, spacing):
-    matrices, dims = random_rigid(0, shape, spacing, 40.0, 6.0, batch=3000).astype("float64"), len(shape)
-    step = np.array(spacing)
-    turns = matrices[..., :-1] * step[:, None] / step
-    np.testing.assert_allclose(turns @ turns.swapaxes(1, 2), np.broadcast_to(np.eye(dims), turns.shape), atol=1e-5)
-    assert (np.linalg.det(turns) > 0).all()
-    trace = np.trace(turns, axis1=1, axis2=2)
-    angles = np.degrees(np.arccos(np.clip(trace / 2 if dims == 2 else (trace - 1) / 2, -1, 1)))
-    assert 39.5 < angles.max() <= 40.01
-    np.testing.assert_allclose(np.percentile(angles, [25, 50, 75]), [10, 20, 30], atol=1.5)
-    skew = turns - turns.swapaxes(1, 2)
-    about = [skew[:, 1, 0]] if dims == 2 else [skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]]
-    assert np.abs(np.mean(about, axis=1)).max() < 0.05  # as often to one side as to the other, about every axis
-    np.testing.assert_allclose(np.std(about, axis=1), np.std(about), rtol=0.1)
-    centre = (np.array(shape) - 1) / 2
-    shifts = (matrices[..., :-1] @ centre + matrices[..., -1] - centre) * step
-    assert (np.abs(shifts).max(0) <= 6 + 1e-4).all()
-    assert (np.abs(shifts).max(0) > 5.9).all()
-
-
-def test_random_rigid_repeats_with_its_seed_and_is_the_identity_without_angle_and_shift():
-    draws = [random_rigid(seed, (6, 9, 4), (1, 1, 2), 20.0, 1.0, batch=2) for seed in (1, 1, 2)]
-    assert draws[0].dtype == np.float32
-    np.testing.assert_array_equal(draws[0], draws[1])
-    assert (draws[0] != draws[2]).all()
-    np.testing.assert_array_equal(random_rigid(0, (6, 9), (1, 2), 0.0)[0], np.eye(2, 3))
-
-
-@pytest.mark.parametrize(("degrees", "shift", "name"), [(181, 0, "degrees"), (-1, 0, "degrees"), (10, -1, "shift")])
-def test_random_rigid_refuses_what_is_out_of_range(degrees, shift, name):
-    with pytest.raises(InvalidError, match=rf"{name}: expected a number"):
-        random_rigid(0, (4, 4), (1, 1), degrees, shift)

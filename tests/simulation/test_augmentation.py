@@ -5,7 +5,7 @@ from tensors import array, grid, tensor
 
 from regzoo.ops.fields import bspline_field
 from regzoo.schema.augmentation import Augmentation
-from regzoo.simulation.augmentation import augment, drawn_places, place_draws
+from regzoo.simulation.augmentation import drawn_places, moved, place_draws, recoloured
 
 pytestmark = pytest.mark.backend
 
@@ -13,10 +13,18 @@ SHAPE, SPACING = (16, 20, 12), (2.0, 1.5, 2.5)
 FIELD = {"strength": 4.0, "smoothness": 12.0}
 
 
+def seeds(count, seed=0):
+    return np.random.default_rng(seed).integers(2**31, size=count, dtype="int32")
+
+
 def changed(stack, seed=0, spacing=None, **settings):
     """Images and labels of a stack (N, *S, 1 + L) after augmentation."""
-    spacing = spacing or SPACING[: stack.ndim - 2]
-    return augment(stack, Augmentation(**settings), spacing, np.random.default_rng(seed))
+    spacing, settings = spacing or SPACING[: stack.ndim - 2], Augmentation(**settings)
+    drawn = seeds(len(stack), seed)
+    where = drawn_places(settings, stack.shape[1:-1], spacing, drawn)
+    if where is not None:
+        stack = array(moved(stack, where)).clip(0, 1)
+    return array(recoloured(stack[..., :1], settings, spacing, drawn)), stack[..., 1:]
 
 
 def ball(shape=SHAPE, count=1):
@@ -110,8 +118,8 @@ def test_rotation_and_shift_move_each_image_by_a_draw_of_its_own_in_mm(axis):
 def test_octaves_are_fields_in_a_row_each_half_as_strong_and_smooth():
     settings = Augmentation(field={"strength": 8.0, "smoothness": 24.0, "octaves": 2})
     asked = settings, SHAPE, (1.0,) * 3
-    both = array(drawn_places(*asked, np.random.default_rng(5), 1))[0]
-    draws = place_draws(*asked, np.random.default_rng(5), 1)
+    both = array(drawn_places(*asked, seeds(1)))[0]
+    draws = {name: array(each) for name, each in place_draws(*asked, seeds(1)).items()}
     assert 7 < np.abs(draws["field0"]).max() <= 8
     assert 3.5 < np.abs(draws["field1"]).max() <= 4
     first, second = (
@@ -209,3 +217,53 @@ def test_two_dimensions():
     images, labels = changed(stack, contrast=0.1, gamma=0.1, invert=0.5, **settings)
     assert images.shape == labels.shape == (4, 18, 14, 1)
     assert np.isfinite(images).all()
+
+
+@pytest.mark.parametrize("shape", [SHAPE, (18, 14)])
+def test_numbers_of_labels_are_moved_by_nearest_neighbour(shape):
+    """Between 1 and 7 nothing is ever made up."""
+    numbers = np.random.default_rng(0).choice(np.array([0, 1, 7], "uint8"), (3, *shape, 1))
+    where = drawn_places(Augmentation(affine=0.2, field=FIELD), shape, SPACING[: len(shape)], seeds(3))
+    found = array(moved(numbers, where, "nearest"))
+    assert found.dtype == np.uint8
+    assert set(np.unique(found)) == {0, 1, 7}
+    places = np.floor(np.moveaxis(array(where), -1, 0) + 0.5).astype(int)
+    inside = np.all((places >= 0) & (places < np.array(shape).reshape(-1, *(1,) * (len(shape) + 1))), axis=0)
+    batch = np.arange(3).reshape(-1, *(1,) * len(shape))
+    expected = numbers[(batch, *np.where(inside, places, 0), 0)] * inside
+    assert (found[..., 0] == expected).mean() > 0.999  # but for a place on the border of two voxels
+
+
+@pytest.mark.parametrize("largest", [40, 180])
+@pytest.mark.parametrize(("shape", "spacing"), [((16, 10), (1.0, 3.0)), ((16, 10, 6), (1.0, 0.5, 3.0))])
+def test_rotations_are_about_the_centre_in_mm_to_the_largest_angle(shape, spacing, largest):
+    drawn, dims = Augmentation(rotation=largest, shift=6), len(shape)
+    matrices = array(place_draws(drawn, shape, spacing, seeds(3000))["matrix"]).astype("float64")
+    step = np.array(spacing)
+    turns = matrices[..., :-1] * step[:, None] / step
+    np.testing.assert_allclose(turns @ turns.swapaxes(1, 2), np.broadcast_to(np.eye(dims), turns.shape), atol=1e-4)
+    assert (np.linalg.det(turns) > 0).all()
+    trace = np.trace(turns, axis1=1, axis2=2)
+    angles = np.degrees(np.arccos(np.clip(trace / 2 if dims == 2 else (trace - 1) / 2, -1, 1)))
+    assert 0.985 * largest < angles.max() <= largest + 0.1
+    np.testing.assert_allclose(np.percentile(angles, [25, 50, 75]), largest * np.array([1, 2, 3]) / 4, rtol=0.1)
+    skew = turns - turns.swapaxes(1, 2)
+    about = [skew[:, 1, 0]] if dims == 2 else [skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]]
+    assert np.abs(np.mean(about, axis=1)).max() < 0.08  # as often to one side as to the other, about every axis
+    np.testing.assert_allclose(np.std(about, axis=1), np.std(about), rtol=0.1)
+    centre = (np.array(shape) - 1) / 2
+    shifts = (matrices[..., :-1] @ centre + matrices[..., -1] - centre) * step
+    assert (np.abs(shifts).max(0) <= 6 + 1e-3).all()
+    assert (np.abs(shifts).max(0) > 5.9).all()
+
+
+def test_an_affine_matrix_moves_a_faces_middle_by_at_most_its_share_of_the_size():
+    draws = place_draws(Augmentation(affine=0.2), SHAPE, SPACING, seeds(3000))
+    size, centre = np.array(SHAPE), (np.array(SHAPE) - 1) / 2
+    matrices = array(draws["matrix"]).astype("float64")
+    entries = (matrices[..., :3] - np.eye(3)) * size / size[:, None]
+    middle = (matrices[..., :3] @ centre + matrices[..., 3] - centre) / (size / 2)
+    for drawn in (entries, middle):
+        assert 0.19 < np.abs(drawn).max() <= 0.2 + 1e-4
+        np.testing.assert_allclose(drawn.mean(axis=0), 0, atol=0.01)
+        np.testing.assert_allclose(drawn.std(axis=0), 0.2 / np.sqrt(3), rtol=0.06)

@@ -33,6 +33,8 @@ def test_weights_that_are_no_number_never_reach_the_checkpoint(tmp_path):
     checkpoint.set_model(model)
     checkpoint.on_epoch_end(0, {"loss": 1.0})
     kept = (tmp_path / "x.safetensors").read_bytes()
+    with pytest.raises(InvalidError, match=r"diverged: loss became nan"):
+        checkpoint.on_epoch_end(1, {"loss": np.nan})  # of a step that was not looked at
     model.variables[0].assign(np.full(model.variables[0].shape, np.nan, "float32"))
     with pytest.raises(InvalidError, match=r"diverged: model/.*kernel became nan"):
         checkpoint.on_epoch_end(1, {"loss": 1.0})

@@ -1,0 +1,70 @@
+"""Images and label maps as bytes: all that may be drawn, so that they can lie on the device while a model trains."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from regzoo.data.draws import Files
+from regzoo.data.reader import Reader
+from regzoo.world.views import View, stands_alone, to_batch
+
+
+class Held:
+    """Reads every image once, so that one that cannot be used ends a run at its start, and holds them if they fit.
+
+    Args:
+        reader: Reads an image.
+        files: The images.
+        labelled: Whether labels are held too.
+        memory: Bytes to hold at most.
+
+    Attributes:
+        arrays: `images` and, if `labelled`, `labels` or `soft`, as `regzoo.data.kinds.Drawn` has them; a row is an
+            image, or for a 2-D network a slice. Empty where they do not fit, or an image looks different beside others.
+        views: What is held of each file, its image as bytes, and its first row.
+        soft: Whether labels have a channel each, which is so for all images if it is for one.
+    """
+
+    def __init__(self, reader: Reader, files: Sequence[Files], labelled: bool, memory: int) -> None:
+        files, values, dims = list(dict.fromkeys(files)), reader.values, len(reader.config.shape)
+        voxels = [(seen.image.size, seen.soft) for seen in map(reader.own, files)]
+        self.arrays: dict[str, np.ndarray] = {}
+        self.views: dict[Files, tuple[View, int]] = {}
+        self.soft = labelled and any(soft for _, soft in voxels)
+        channels = (len(values) if self.soft else _numbers(values).itemsize) if labelled else 0
+        if not stands_alone(reader.config) or sum(size for size, _ in voxels) * (1 + channels) > memory:
+            return
+        name = label_name(self.soft)
+        found, first = {"images": [], name: []}, 0
+        for each in files:
+            seen = reader.own(each)
+            self.views[each] = replace(seen, image=image_bytes(seen)), first
+            found["images"].append(to_batch(self.views[each][0].image, dims))
+            if labelled:
+                found[name].append(to_batch(label_bytes(seen, values, self.soft), dims))
+            first += len(found["images"][-1])
+        self.arrays = {key: np.concatenate(parts) for key, parts in found.items() if parts}
+
+
+def label_name(soft: bool) -> str:
+    """Returns what labels are called in `regzoo.data.kinds.Drawn`."""
+    return "soft" if soft else "labels"
+
+
+def image_bytes(seen: View) -> np.ndarray:
+    """Returns an image as bytes, 255 for 1.0."""
+    return np.rint(seen.image * 255).astype("uint8")
+
+
+def label_bytes(seen: View, values: Sequence[int], soft: bool) -> np.ndarray:
+    """Returns the numbers of labels, counted from 1, (*S, 1); if `soft`, a channel for each label, 255 for 1.0."""
+    if soft:
+        return np.rint(seen.channels(range(len(values))) * 255).astype("uint8")
+    if seen.labels is None:
+        return np.zeros(seen.image.shape, _numbers(values))
+    return seen.labels[..., None].astype(_numbers(values))
+
+
+def _numbers(values: Sequence[int]) -> np.dtype:
+    return np.dtype("uint8" if len(values) < 256 else "int16")
