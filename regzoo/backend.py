@@ -19,9 +19,6 @@ from regzoo.hushed import hushed
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # not even its errors: those that matter are raised too
 
-if version := installed.tensorflow_cpu():  # Keras will import it, and it reads this then
-    os.environ.update(cache.tensorflow_flags(version))
-
 with hushed():  # TensorFlow reports the processor's features whatever its log level
     try:
         import keras

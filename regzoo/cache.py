@@ -1,8 +1,6 @@
 """Where regzoo keeps what it can get or make again."""
 
-import hashlib
 import os
-import platform
 import sys
 from pathlib import Path
 
@@ -34,41 +32,6 @@ def compiled_folder() -> Path | None:
     """
     off = os.environ.get("JAX_ENABLE_COMPILATION_CACHE", "true").lower() in ("0", "false", "f", "no", "n", "off")
     return None if off or os.environ.get("JAX_COMPILATION_CACHE_DIR") else cache_folder() / "compiled"
-
-
-_KEEP = "--tf_xla_persistent_cache_directory="
-
-
-def tensorflow_flags(version: str) -> dict[str, str]:
-    """Returns `TF_XLA_FLAGS` by which TensorFlow keeps what XLA compiled for a processor, for later processes.
-
-    Nothing where the user says there something of such a folder himself (with none behind the `=`, nothing is kept), or
-    where it cannot be written, which TensorFlow would take for an error. What was compiled runs on processors of one
-    kind: each kind has a folder, and each version of TensorFlow.
-
-    Args:
-        version: TensorFlow's, of a build without GPUs: those are of many kinds, which the folder's name does not tell.
-    """
-    given = os.environ.get("TF_XLA_FLAGS", "")
-    try:
-        folder = cache_folder() / "compiled" / f"tensorflow-{version}-{_processor()}"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (MissingError, OSError):
-        return {}
-    # Between flags there is a space, and nothing quotes one.
-    if _KEEP in given or any(char.isspace() for char in str(folder)) or not os.access(folder, os.W_OK):
-        return {}
-    return {"TF_XLA_FLAGS": f"{given} {_KEEP}{folder}".strip()}
-
-
-def _processor() -> str:
-    """Returns a name for the kind of processor: of all that it is able to do, where that is told."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        lines = [platform.processor(), platform.node()]
-    told = [line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))] or lines
-    return hashlib.sha256("\n".join(sorted({*told})).encode()).hexdigest()[:12]
 
 
 def expanded(path: str | os.PathLike) -> Path:

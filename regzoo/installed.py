@@ -1,7 +1,5 @@
 """Which backend is installed. It is chosen when regzoo is imported, before Keras is, which would take TensorFlow."""
 
-import contextlib
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -31,15 +29,6 @@ def _default() -> str:
         return json.loads(path.read_text(encoding="utf-8")).get("backend", BACKENDS[0])
     except (OSError, ValueError, AttributeError, RuntimeError):  # the last: of a user who is not there
         return BACKENDS[0]
-
-
-def tensorflow_cpu() -> str | None:
-    """Returns the version of TensorFlow where it is what Keras takes, and is installed without any GPU's."""
-    if (os.environ.get("KERAS_BACKEND") or _default()) != "tensorflow":
-        return None
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version("tensorflow-cpu")
-    return None
 
 
 def _is_installed(name: str) -> bool:

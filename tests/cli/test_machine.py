@@ -1,17 +1,14 @@
-import importlib.metadata
 import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import typer
 from command_line import process, run
 from typer.testing import CliRunner
 
-from regzoo import installed
-from regzoo.cache import cache_folder, compiled_folder, tensorflow_flags
+from regzoo.cache import cache_folder, compiled_folder
 from regzoo.cli import machine
 from regzoo.cli.door import NO_MEMORY, Door
 from regzoo.errors import InvalidError
@@ -122,38 +119,3 @@ def test_what_jax_compiles_is_kept_unless_switched_off(monkeypatch, tmp_path):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.setenv("JAX_ENABLE_COMPILATION_CACHE", "False")
     assert compiled_folder() is None
-
-
-def test_what_tensorflow_compiles_is_kept_where_it_can_be(monkeypatch, tmp_path):
-    monkeypatch.setenv("REGZOO_CACHE", str(tmp_path))
-    monkeypatch.delenv("TF_XLA_FLAGS", raising=False)
-    (given,) = tensorflow_flags("2.21.0").values()
-    folder = Path(given.removeprefix("--tf_xla_persistent_cache_directory="))
-    assert folder.parent == tmp_path / "compiled"
-    assert folder.is_dir()
-    assert folder.name.startswith("tensorflow-2.21.0-")
-    monkeypatch.setenv("TF_XLA_FLAGS", "--tf_xla_clustering_debug")
-    assert tensorflow_flags("2.21.0") == {"TF_XLA_FLAGS": f"--tf_xla_clustering_debug {given}"}
-    for own in ("", "/elsewhere"):
-        monkeypatch.setenv("TF_XLA_FLAGS", f"--tf_xla_persistent_cache_directory={own}")
-        assert tensorflow_flags("2.21.0") == {}
-    monkeypatch.delenv("TF_XLA_FLAGS")
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "access", lambda *_: False)
-        assert tensorflow_flags("2.21.0") == {}
-    monkeypatch.setenv("REGZOO_CACHE", str(tmp_path / "a b"))
-    assert tensorflow_flags("2.21.0") == {}
-
-
-def test_only_where_keras_takes_tensorflow_without_gpus_is_its_version_asked(monkeypatch):
-    monkeypatch.setattr(installed.importlib.metadata, "version", {"tensorflow-cpu": "2.21.0"}.__getitem__)
-    monkeypatch.setenv("KERAS_BACKEND", "torch")
-    assert installed.tensorflow_cpu() is None
-    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
-    assert installed.tensorflow_cpu() == "2.21.0"
-    monkeypatch.setattr(installed.importlib.metadata, "version", _absent)
-    assert installed.tensorflow_cpu() is None
-
-
-def _absent(name):
-    raise importlib.metadata.PackageNotFoundError(name)
