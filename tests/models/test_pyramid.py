@@ -67,17 +67,17 @@ def enlarged(u, shape):
 def by_hand(model, fixed, moving):
     """The maps of one pair, and the inverse, by SciPy; the model is asked for its features and predictions alone."""
     features = [array(each) for each in model.encoder(tensor(np.stack([fixed, moving])))]
-    hidden = maps = None
-    for level in reversed(range(model.finest, len(features))):
+    hidden, maps = {}, None
+    for level in [*reversed(range(model.finest, len(features))), *[model.finest] * (model.rounds - 1)]:
         f, m = features[level]
-        here = grid(f.shape[:-1])
+        here, place = grid(f.shape[:-1]), level - model.finest
         if maps is not None:
-            maps = [enlarged(each, f.shape[:-1]) for each in maps]
+            maps = [each if each.shape[:-1] == f.shape[:-1] else enlarged(each, f.shape[:-1]) for each in maps]
             f, m = moved(f, here + maps[0]), moved(m, here + maps[1])
         seen = [np.concatenate([*way, *[products(*way)] * (level >= model.correlated)], -1) for way in ((f, m), (m, f))]
-        place, seen = level - model.finest, tensor(np.stack(seen))
-        hidden = model.decoders[place](seen if hidden is None else [seen, hidden])
-        there, back = array(model.heads[place](hidden)).astype("float64")
+        seen, above = tensor(np.stack(seen)), hidden.get(level + 1)
+        hidden[level] = model.decoders[place](seen if above is None else [seen, above])
+        there, back = array(model.heads[place](hidden[level])).astype("float64")
         plus, minus = (exponential(way * (there - back) / 4, model.steps[level]) for way in (1, -1))
         a, b, a_inverse, b_inverse = maps or [np.zeros_like(plus)] * 4
         maps = [composed(a, minus), composed(b, plus), composed(plus, a_inverse), composed(minus, b_inverse)]
@@ -100,8 +100,9 @@ def products(f, m):
 
 
 @pytest.mark.slow_under("jax")
-def test_the_field_and_its_inverse_are_made_of_the_parts_as_they_should_be():
-    model = new(2, size=0.15)
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_the_field_and_its_inverse_are_made_of_the_parts_as_they_should_be(rounds):
+    model = new(2, size=0.15, more={"rounds": rounds})
     pair = noise((16, 12), batch=1)
     found = predict(model, pair)
     expected = by_hand(model, *(array(pair[side])[0] for side in ("fixed", "moving")))
@@ -124,7 +125,11 @@ def test_the_field_and_its_inverse_are_made_of_the_parts_as_they_should_be():
         ((9, 7), {"descriptor": "mind"}),
         ((9, 7), {"backbone": {"norm": "none"}}),
         ((9, 7), {"shrink": 2, "steps": 3}),
-        pytest.param((9, 7), {"more": {"mirrored": True, "smoothing": 1.0}}, marks=pytest.mark.slow_under("jax")),
+        pytest.param(
+            (9, 7),
+            {"more": {"mirrored": True, "rounds": 2, "smoothing": 1.0, "steepest": 0.1}},
+            marks=pytest.mark.slow_under("jax"),
+        ),
     ],
 )
 def test_exchanging_the_images_inverts_the_map(shape, settings):
@@ -302,6 +307,28 @@ def test_smoothing_blurs_the_finest_velocity_alone():
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(16, 12), (9, 7, 11)])
+def test_where_the_finest_velocity_is_steep_it_is_blurred_and_nowhere_else(shape):
+    dims = len(shape)
+    plain, eased = (new(dims, more=more, size=0.2) for more in ({}, {"steepest": 0.8}))
+    pair = noise(shape)
+    found, velocity = (array(predict(model, pair)["velocity"]) for model in (eased, plain))
+    for ours, v in zip(found, velocity.astype("float64"), strict=True):
+        steps = np.zeros(v.shape[:-1])
+        for axis in range(dims):
+            step = (np.diff(v, axis=axis) ** 2).sum(-1)
+            ends = [(1, 1) if axis == each else (0, 0) for each in range(dims)]
+            padded = np.pad(step, ends)
+            n = v.shape[axis]
+            steps += np.maximum(padded.take(range(n), axis), padded.take(range(1, n + 1), axis))
+        share = np.clip(np.sqrt(ndimage.maximum_filter(steps, 3, mode="constant")) / 0.8 - 1, 0, 1)
+        count = ndimage.uniform_filter(np.ones_like(share), 3, mode="constant")
+        share = (ndimage.uniform_filter(share, 3, mode="constant") / count)[..., None]
+        assert np.ptp(share) > 0.2
+        blurred = ndimage.gaussian_filter(v, (1,) * dims + (0,), mode="constant", radius=(3,) * dims + (0,))
+        np.testing.assert_allclose(ours, v + share * (blurred - v), atol=1e-4)
+
+
 @pytest.mark.slow_under("jax", "tensorflow")
 def test_a_model_with_starts_has_an_inverse_and_leaves_equal_images_alone():
     model, pair = new(2, size=0.05, starts=[1, 0]), noise((16, 12))
@@ -339,7 +366,13 @@ def test_fit_lowers_a_loss_of_both_directions_and_moves_the_right_way(output):
 def folder(tmp_path_factory):
     """A zoo entry of a pyramid with all that it can do behind an affine network, with two passes."""
     before = {"backbone": {"name": "global", "channels": [2, 3, 4]}, "output": {"name": "affine"}}
-    settings = config(3, before=[before], passes=2, starts=[1], more={"mirrored": True, "smoothing": 0.5})
+    settings = config(
+        3,
+        before=[before],
+        passes=2,
+        starts=[1],
+        more={"mirrored": True, "rounds": 2, "smoothing": 0.5, "steepest": 0.8},
+    )
     model, folder = build(settings), tmp_path_factory.mktemp("zoo") / "pyramid"
     random = np.random.default_rng(0)
     for variable in model.variables:
@@ -386,6 +419,7 @@ def test_register_refines_its_field(folder):
         ),
         ({"output": {"name": "dvf", "mirrored": True}, "backbone": {"name": "unet"}}, "output.mirrored: expected none"),
         ({"output": {"name": "dvf", "smoothing": 1}, "backbone": {"name": "unet"}}, "output.smoothing: expected none"),
+        ({"output": {"name": "dvf", "rounds": 2}, "backbone": {"name": "unet"}}, "output.rounds: expected none"),
         ({"starts": [2]}, "starts: expected levels from output.level, 1, to below 2, the backbone's deepest"),
         ({"starts": [0], "output": {"name": "dvf", "level": 1}}, "starts: expected levels from output.level, 1"),
         ({"starts": [1], "backbone": {"name": "unet"}}, "starts: expected none, unless the backbone is pyramid"),
