@@ -49,8 +49,8 @@ Refine = Annotated[
     int,
     typer.Option(
         metavar="N",
-        help="With --model: most steps that lower the image loss of its result on this pair; labels may then overlap "
-        "less than the model, which may have been trained on them, left them.",
+        help="Of a model: most steps that lower the image loss of its result on each pair; labels may then overlap less "
+        "than the model, which may have been trained on them, left them.",
     ),
 ]
 Loss = Annotated[

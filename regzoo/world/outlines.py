@@ -76,12 +76,12 @@ def _directed(start: _Outlines, end: _Outlines, labels: list[int], spacing: np.n
     for label in labels:
         own = distances[start.groups[label]]
         far, rank = np.flatnonzero(np.isinf(own)), 0.95 * (len(own) - 1)
-        near = len(own) - len(far)
-        if near <= math.ceil(rank):  # else those that are far do not count
+        near, first, last = len(own) - len(far), math.floor(rank - _SLACK), math.floor(rank + _SLACK) + 1
+        if near <= min(last, len(own) - 1):  # else those that are far do not count; NumPy looks at the next one too
             places = start.places[start.groups[label]][far]
             # Surfaces are spread evenly: such trees are built faster, and as fast to ask.
             tree = cKDTree(end.places[end.groups[label]] * spacing, balanced_tree=False, compact_nodes=False)
-            ranks = max(math.floor(rank) - near, 0), math.ceil(rank) - near
+            ranks = max(first - near, 0), min(last, len(own) - 1) - near
             own[far] = _ranked(tree, places, spacing, ranks)
         found[label] = float(np.percentile(own, 95))
     return found

@@ -93,10 +93,10 @@ def test_quiet_leaves_the_result_alone(tmp_path, monkeypatch):
         def __init__(self):
             self.facts = {"scores": {"before": {}, "after": {}}, "seconds": {"load": 1.0}, "warnings": ["look"]}
 
-        def save(self, folder, gif=False):
+        def save(self, folder, gif=False, html=True):
             pass
 
-        def files(self):
+        def files(self, gif=False, html=True):
             return ["x", "y"]
 
     monkeypatch.chdir(tmp_path)

@@ -52,7 +52,7 @@ def test_labels_must_be_on_the_images_grid_and_channels_in_0_to_1(tmp_path):
     Image(labels.array, np.diag([1.2, 1.7, 2.1, 1])).save(files.labels)
     with pytest.raises(InvalidError, match="received another affine"):
         read_labelled(files)
-    for factor, message in ((1.1, "channels of labels with values from 0 to 1, received 3.3 to 5.5"), (0.2, None)):
+    for factor, message in ((1.1, "shares of it from 0 to 1, received values from 3.3 to 5.5"), (0.2, None)):
         channels = np.stack([labels.array] * 2, axis=-1).astype("float32") * factor
         Image(channels, labels.affine).save(files.labels)
         with pytest.raises(InvalidError, match=message) if message else contextlib.nullcontext():

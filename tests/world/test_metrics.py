@@ -98,6 +98,15 @@ def test_centroid_distance_known():
         centroid_distance(a, b[:3], oblique)
 
 
+@pytest.mark.parametrize("count", [20, 21, 22, 41])
+@pytest.mark.parametrize("far", [1, 2, 3])
+def test_hd95_where_a_few_voxels_of_a_surface_are_far(count, far):
+    fixed, moved = np.zeros((2, 90, 30))
+    fixed[2 * np.arange(count), 2] = 1
+    moved[2 * np.arange(count), [2] * (count - far) + [20] * far] = 1
+    assert hd95(fixed, moved, (1, 1)) == pytest.approx(brute_hd95(fixed, moved, (1, 1)))
+
+
 def test_hd95_refuses():
     with pytest.raises(InvalidError, match="equal shapes"):
         hd95(np.ones((3, 3, 3)), np.ones((3, 3, 2)), (1, 1, 1))
