@@ -49,7 +49,7 @@ Refine = Annotated[
     int,
     typer.Option(
         metavar="N",
-        help="Of a model: most steps that lower the image loss of its result on each pair; labels may then overlap less "
+        help="Of a model: most steps that lower the image loss of its result on a pair; labels may then overlap less "
         "than the model, which may have been trained on them, left them.",
     ),
 ]
