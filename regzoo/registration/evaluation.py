@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from regzoo.data.tables import PairFiles, pair_records, read_pairs
-from regzoo.errors import InvalidError, RegzooError
+from regzoo.errors import InvalidError, RegzooError, invalid
 from regzoo.hub import cards
 from regzoo.io.files import atomic_file, atomic_folder
 from regzoo.io.yaml_json import parse_json, read_text
@@ -34,7 +34,7 @@ class Evaluation:
     """Scores of a model on pairs.
 
     Args:
-        model: Name and version of the model.
+        model: Name and version of the model; of refined results also `refine`, the steps.
         rows: One record a pair: file names, scores before and after, Jacobian figures, expected error and verdict,
             seconds, warnings.
     """
@@ -77,7 +77,12 @@ class Evaluation:
             folder: The entry, which is written to.
             split: Name of the split in scores.json.
             command: What prints the figures, for the card.
+
+        Raises:
+            InvalidError: If results were refined, since a card tells of the model alone.
         """
+        if "refine" in self.model:
+            raise invalid("refine", "0 for figures of a card, which tells of the model alone", self.model["refine"])
         folder = Path(folder)
         card, summary = cards.read(folder), self.summary()
         path = folder / cards.SCORES
@@ -226,7 +231,8 @@ def evaluate(
             progress(number, len(records), rows[-1])
     if reports is not None:
         overview(listed, Path(reports) / INDEX)
-    return Evaluation({"name": model.card.name, "version": model.card.version}, tuple(rows))
+    refined = {"refine": refine} if refine else {}
+    return Evaluation({"name": model.card.name, "version": model.card.version} | refined, tuple(rows))
 
 
 def _spread(values: np.ndarray) -> dict[str, float]:

@@ -9,6 +9,7 @@ from keras import ops
 from regzoo import backend, progress
 from regzoo.classical import Guidance, coarse_affine
 from regzoo.classical.pyramid import level_grid, scaled
+from regzoo.errors import InvalidError
 from regzoo.ops.warping import warp
 from regzoo.registration.expected.evidence import lncc_residual
 from regzoo.schema.card import Card
@@ -114,8 +115,11 @@ def mirrored_for_methods(fixed: Image, moving: Image, alignment: Alignment, guid
     if not itself <= _WELL:
         return []
     mask = guidance.moving_mask
-    with progress.part(1, 2):
-        mirror = unlike(_mirror(moving), replace(guidance, moving_mask=mask and _mirror(mask)))
+    try:
+        with progress.part(1, 2):
+            mirror = unlike(_mirror(moving), replace(guidance, moving_mask=mask and _mirror(mask)))
+    except InvalidError:  # it shows nothing where the fixed image is, or nothing that both masks leave
+        return []
     return _told(itself, mirror)
 
 

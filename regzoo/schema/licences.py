@@ -11,7 +11,7 @@ the names of Hugging Face and SPDX, also file by file, for weights that were tra
 _UNVERSIONED = ("gfdl", "odbl")
 """Families that Hugging Face knows by no version."""
 _INTO = {"lgpl": ("gpl",), "mpl": ("gpl", "lgpl", "agpl")}
-"""Families that a family's own words allow instead."""
+"""Families that a family's own words allow instead, of no earlier a first number, but where an exception is written."""
 _NON_COMMERCIAL = re.compile(r"(.*-)?nc(-|$)|.*(noncommercial|research)|apple-amlr|deepfloyd")
 
 
@@ -45,7 +45,7 @@ def _alike(parent: str, licence: str) -> bool:
     """Tells whether a licence is that of the parent, a later version of it, or one that it allows instead."""
     (family, version), (mine, later) = _version(parent), _version(licence)
     if mine in _INTO.get(family, ()):
-        return True
+        return later[:1] >= version[:1] and not parent.endswith("-no-copyleft-exception")
     late = later == version if parent.endswith("-only") else later >= version
     return mine == family and (late or (not later and family in _UNVERSIONED))
 

@@ -153,9 +153,10 @@ def test_a_new_model_gives_almost_no_field_and_equal_images_give_none():
     np.testing.assert_array_equal(array(predict(new(), same)["ddf"]), 0)
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.slow_under("jax")
-def test_other_sizes_are_padded_with_0_behind_the_last_voxel():
-    model = new(backbone={"halvings": [2, 1]})
+def test_other_sizes_are_padded_with_0_behind_the_last_voxel(mirrored):
+    model = new(backbone={"halvings": [2, 1]}, more={"mirrored": mirrored})
     pair = noise((9, 7))
     padded = {side: np.pad(array(image), [(0, 0), (0, 3), (0, 1), (0, 0)]) for side, image in pair.items()}
     found, expected = (

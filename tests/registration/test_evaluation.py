@@ -108,6 +108,8 @@ def test_record(home, tmp_path):
     metrics = [(score.metric, score.data.split()[0]) for score in regzoo.load(folder).card.scores]
     tested = [("dice", "test"), ("hd95_1", "test"), ("folds", "test")]
     assert metrics == [*tested, ("dice", "valid"), ("folds", "valid")]  # the headline stays
+    with pytest.raises(InvalidError, match="refine: expected 0 for figures of a card"):
+        Evaluation({"refine": 5}, rows).record(folder, "test", "regzoo evaluate x --split test")
 
 
 def test_a_card_shows_both_ways_their_mean_first(tmp_path):

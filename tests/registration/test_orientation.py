@@ -128,3 +128,19 @@ def test_a_mask_of_the_moving_image_is_mirrored_with_it():
     guidance = Guidance(iterations=30, moving_mask=Image(half, AFFINE))
     fixed, moving = sides(0.42), sides(0.58)
     assert len(mirrored_for_methods(fixed, moving, "center", guidance)) == 1
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_mirror_image_that_shows_nothing_there_does_not_end_the_run(masked):
+    one = body().array
+    if masked:  # masks of one side, whose mirror image is on the other
+        half = np.zeros((32, 32, 32), "uint8")
+        half[18:] = 1
+        fixed, moving = Image(one, AFFINE), Image(one, AFFINE)
+        guidance = Guidance(iterations=5, fixed_mask=Image(half, AFFINE), moving_mask=Image(half, AFFINE))
+    else:  # a small image of what lies at one side of a wide one
+        wide = np.zeros((128, 32, 32), "float32")
+        wide[96:] = one
+        place = AFFINE + np.array([[0, 0, 0, 192], [0] * 4, [0] * 4, [0] * 4])
+        fixed, moving, guidance = Image(one, place), Image(wide, AFFINE), Guidance(iterations=5)
+    assert mirrored_for_methods(fixed, moving, "world", guidance) == []

@@ -107,7 +107,8 @@ class PyramidDVF(PyramidModel):
         `maps` holds `a`, `a^-1`, `b` and `b^-1` in voxels of the level below, of several rounds in those of the finest,
         one behind the other: (B, *s, 4 * D).
         """
-        images = [_both(each, ops.flip(each, axis=1)) if self.mirrored else each for each in (fixed, moving)]
+        images = (stacked([each], self.divisor) for each in (fixed, moving))  # so that voxels face those of the mirror
+        images = [_both(each, ops.flip(each, axis=1)) if self.mirrored else each for each in images]
         velocity, maps, coarse = self._down_to(self.finest, self.features(*images), self.mirrored)
         ddf = self.full(self._map(self.finest, velocity, *maps[1:3]), fixed.shape[1:-1])
         return {"ddf": ddf, "velocity": velocity, "maps": ops.concatenate(coarse, axis=-1)}
