@@ -6,10 +6,14 @@ from pathlib import Path
 
 _KB = 1024
 _GROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        "/sys/fs/cgroup/memory/memory.stat",
+    ),
 )
-"""What a container or a batch job may take, and what it has taken: of cgroups 2 and 1."""
+"""What a container or a batch job may take, what it has taken, and of what: of cgroups 2 and 1."""
 
 
 def free() -> int | None:
@@ -73,9 +77,11 @@ def _of_windows() -> int | None:
     return int(status.free) if known else None
 
 
-def _of_group(limit: str, used: str) -> int | None:
+def _of_group(limit: str, used: str, kinds: str) -> int | None:
     try:
         values = [int(Path(each).read_text(encoding="ascii")) for each in (limit, used)]
-    except (OSError, ValueError):  # no such group, or "max"
+        rows = (line.split() for line in Path(kinds).read_text(encoding="ascii").splitlines())
+        files = sum(int(row[1]) for row in rows if row[0] == "inactive_file")  # read before, given up when asked for
+    except (OSError, ValueError, IndexError):  # no such group, or "max"
         return None
-    return max(values[0] - values[1], 0)
+    return max(values[0] - values[1] + files, 0)

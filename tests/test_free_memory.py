@@ -14,12 +14,13 @@ UNET = ModelConfig.model_validate({"backbone": {"name": "unet", "channels": [16,
 
 def test_memory_is_told_of_the_machine_or_of_its_share_of_it(monkeypatch, tmp_path):
     assert memory.free() > 2**20
-    limit, used = tmp_path / "max", tmp_path / "used"
-    monkeypatch.setattr(memory, "_GROUPS", ((limit, used),))
+    limit, used, kinds = tmp_path / "max", tmp_path / "used", tmp_path / "stat"
+    kinds.write_text("anon 150\ninactive_file 50\ntotal_inactive_file 50\n")
+    monkeypatch.setattr(memory, "_GROUPS", ((limit, used, kinds),))
     monkeypatch.setattr(memory, "_of_machine", lambda: 10**9)
     assert memory.free() == 10**9  # no such group
     used.write_text("300\n")
-    for told, free in (("max\n", 10**9), ("1000\n", 700), ("100\n", 0)):
+    for told, free in (("max\n", 10**9), ("1000\n", 750), ("100\n", 0)):
         limit.write_text(told)
         assert memory.free() == free
     monkeypatch.setattr(memory, "_of_machine", lambda: None)

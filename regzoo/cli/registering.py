@@ -77,7 +77,11 @@ Gif = Annotated[bool, typer.Option("--gif", help="Write report.gif too: the fixe
 NoHtml = Annotated[bool, typer.Option("--no-html", help="Write no report.html: spares some seconds of large images.")]
 NoError = Annotated[
     bool,
-    typer.Option("--no-error", help="Leave the expected error and the verdict out: spares four passes of the network."),
+    typer.Option(
+        "--no-error",
+        help="Leave the expected error and the verdict out: spares four passes of a network, and the look of a "
+        "method at left and right.",
+    ),
 ]
 FailOn = Annotated[
     Literal["failed", "look"] | None,

@@ -24,6 +24,7 @@ brains none is turned further than 27, 7 and 5. Turning by 15 about R, A or S co
 _HALF = 150.0  # degrees: half a circle, or the mirror image
 _WELL = 0.4  # of the local structure does not match (LNCC), up to which it tells left from right
 _MIRRORED = 1e-3
+_COARSELY = 2e-3  # of an affine registration, which is less sure
 _COARSE = 2
 """How much coarser than the finest level of a method the images are compared that a matrix alone lays on each other."""
 
@@ -84,7 +85,7 @@ def mirrored(batch: Mapping, prediction: Mapping, predict: Callable[[Mapping], M
     if not itself <= _WELL:
         return []
     mirror = np.flip(batch["moving"], 1 + max(axes.find("R"), axes.find("L"))).copy()
-    return _told(itself, _unlike(batch["fixed"], mirror, predict({**batch, "moving": mirror})))
+    return _told(itself, _unlike(batch["fixed"], mirror, predict({**batch, "moving": mirror})), _MIRRORED)
 
 
 def mirrored_for_methods(fixed: Image, moving: Image, alignment: Alignment, guidance: Guidance) -> list[str]:
@@ -114,17 +115,18 @@ def mirrored_for_methods(fixed: Image, moving: Image, alignment: Alignment, guid
         itself = unlike(moving, guidance)
     if not itself <= _WELL:
         return []
-    mask = guidance.moving_mask
+    mask, middle = guidance.moving_mask, fixed.grid.box()[:, 0].mean()  # both start alike, whatever the alignment
     try:
         with progress.part(1, 2):
-            mirror = unlike(_mirror(moving), replace(guidance, moving_mask=mask and _mirror(mask)))
+            mask = mask and _mirrored_about(mask, middle)
+            mirror = unlike(_mirrored_about(moving, middle), replace(guidance, moving_mask=mask))
     except InvalidError:  # it shows nothing where the fixed image is, or nothing that both masks leave
         return []
-    return _told(itself, mirror)
+    return _told(itself, mirror, _COARSELY)
 
 
-def _told(itself: float, mirror: float) -> list[str]:
-    if not mirror < itself - _MIRRORED:
+def _told(itself: float, mirror: float, least: float) -> list[str]:
+    if not mirror < itself - least:
         return []
     return [
         "moving: its mirror image fits the fixed image better than itself: left and right may be exchanged in one of "
@@ -132,10 +134,11 @@ def _told(itself: float, mirror: float) -> list[str]:
     ]
 
 
-def _mirror(image: Image) -> Image:
-    """Returns an image whose left and right are exchanged about the middle of its grid."""
-    axis = int(np.abs(image.affine[0, :3] / image.spacing).argmax())
-    return Image(np.flip(image.array, axis).copy(), image.affine)
+def _mirrored_about(image: Image, x: float) -> Image:
+    """Returns an image whose left and right are exchanged in the world, about a plane in mm."""
+    mirror = np.diag([-1.0, 1, 1, 1])
+    mirror[0, 3] = 2 * x
+    return Image(image.array, mirror @ image.affine)
 
 
 def _seen(image: Image, grid: Grid) -> np.ndarray:

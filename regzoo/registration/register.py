@@ -98,7 +98,7 @@ def register(
         spacing: Millimetres along the axes of images that are arrays; these are taken to run along R, A, S from the
             origin. For another geometry: `regzoo.Image(array, affine)`.
         error: Whether an error in mm is expected of the result, and a verdict given. A network is asked four times more
-            for it.
+            for it, and a method looks whether left and right are exchanged.
 
     Returns:
         The result; `result.save(folder)` writes it.
@@ -139,7 +139,7 @@ def register(
         else None
     )
     if model is None:
-        found = _by_method(*sides, names, start_at, guidance, masks, seconds)
+        found = _by_method(*sides, names, start_at, guidance, masks, seconds, error)
     else:
         with clock(seconds, "network"):
             pair = NetworkPair(model, *sides, alignment, masks)
@@ -264,8 +264,9 @@ def _by_method(
     guidance: classical.Guidance,
     masks: dict[str, Image],
     seconds: dict[str, float],
+    judged: bool,
 ) -> _Found:
-    """Registers by optimisation."""
+    """Registers by optimisation, and looks at left and right if the result is to be judged."""
     start = aligned(fixed.image, moving.image, alignment)
     with clock(seconds, "optimisation"):
         transform, done = classical.optimise(fixed.image, moving.image, start, names, guidance)
@@ -277,8 +278,10 @@ def _by_method(
         "optimisation": done,
         "warnings": open_geometry(fixed, moving) + twins(fixed, moving) + unscored(fixed, moving),
     }
-    with clock(seconds, "orientation"):
-        against = mirrored_for_methods(fixed.image, moving.image, alignment, guidance)
+    against = []
+    if judged:
+        with clock(seconds, "orientation"):
+            against = mirrored_for_methods(fixed.image, moving.image, alignment, guidance)
     facts["warnings"] += against
     return _Found(start, transform, facts, masks.get("fixed_mask"), against=against)
 

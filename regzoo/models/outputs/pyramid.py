@@ -192,7 +192,7 @@ def _eased(velocity: Tensor, steepest: float) -> Tensor:
         after, before = _neighbours(velocity, axis)
         steps = steps + _touching(ops.sum(ops.square(after - before), axis=-1, keepdims=True), axis)
     for axis in axes:
-        steps = _touching(ops.maximum(*_neighbours(steps, axis)), axis)
+        steps = ops.maximum(steps, _touching(ops.maximum(*_neighbours(steps, axis)), axis))
     steepness = ops.sqrt(ops.maximum(steps, 1e-6))  # whose slope at 0 is infinite
     share = smooth(ops.clip(steepness / steepest - 1, 0, 1), 3)
     return velocity + share * (blur(velocity, 1.0) - velocity)
