@@ -80,7 +80,11 @@ def pack(recipe: Path, folder: Path, data: Path, python: str, there: list[str], 
     """Writes the pack; see above."""
     if folder.exists():
         raise SystemExit(f"{folder} exists. Remove it, or name another.")
-    files = used(Recipe.read(recipe), data)
+    read = Recipe.read(recipe)
+    parents = (read.parent,) if isinstance(read.parent, str) else read.parent or ()
+    if elsewhere := [each for each in parents if each and "/" in each]:
+        raise SystemExit(f"parent: expected a bundled model, which is in regzoo's wheel, received {elsewhere[0]}")
+    files = used(read, data)
     wheels(folder / "wheels", python, there, backends)
     for path in files:
         place = folder / "data" / path.relative_to(data)

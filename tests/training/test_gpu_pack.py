@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import gpu_pack
+import pytest
 import tiny_run
 
 
@@ -38,3 +39,12 @@ def test_the_script_installs_from_the_pack_and_trains_into_the_folder_that_is_na
         f": -m pip install --quiet --no-index --find-links {pack}/wheels regzoo jax",
         f"jax: -m regzoo finetune {pack}/recipe.yaml --data {pack}/data --output run",
     ]
+
+
+def test_a_parent_that_does_not_travel_is_refused(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    tiny_run.recipe().write(recipe)
+    text = recipe.read_text().replace("parent: null\n", "")
+    recipe.write_text(f"{text}parent: runs/base\n")
+    with pytest.raises(SystemExit, match=r"parent: expected a bundled model, .*received runs/base"):
+        gpu_pack.pack(recipe, tmp_path / "pack", tmp_path, "3.12", [], [])
