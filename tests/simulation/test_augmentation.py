@@ -217,7 +217,7 @@ def test_crops_leave_a_box_on_every_side_of_which_an_end_may_be_cut(shape):
             assert 0.6 * 6 < cut.max() * step < 6 + step
             assert 0.15 < (cut > 0).mean() < 0.35
         assert not ((first > 0) & (last < length - 1)).any()
-    assert len(np.unique(images.sum(axis=tuple(range(1, images.ndim))))) > 50
+    assert len(np.unique(images.sum(axis=tuple(range(1, images.ndim))))) > 10
 
 
 def test_images_are_inverted_with_a_probability():
