@@ -142,7 +142,7 @@ def optimizer_of(recipe: Recipe) -> keras.optimizers.Optimizer:
 
 
 class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A rise of `warmup` steps, then half a cosine wave; Keras's own looks at the step, which a recorded one must not."""
+    """A rise of `warmup` steps, then half a cosine wave; Keras's own looks at values, which cannot be recorded."""
 
     def __init__(self, settings: Training) -> None:
         self.settings = settings
