@@ -25,6 +25,8 @@ from regzoo.world.images import Grid, Image, resample
 
 _BEYOND = 1.25
 """How much larger than the network's grid maps of random shapes are."""
+_LEAST = 20
+"""Voxels of the network's grid that a label has at least, to be compared."""
 
 
 class MapPairs:
@@ -50,7 +52,7 @@ class MapPairs:
         for number, split in enumerate(("train", "valid")):
             random = np.random.default_rng([seed + number, 0])
             count = data.shapes if split == "train" else data.validation_pairs
-            sources = read_maps(self.root, names[split], data), shape_maps(random, count, inputs, data)
+            sources = read_maps(self.root, names[split], inputs, data), shape_maps(random, count, inputs, data)
             drawn[split] = MapBatches(self.recipe, inputs, *sources)
         randoms = [np.random.default_rng([seed + 1, 1, number]) for number in range(data.validation_pairs)]
         valid = [drawn["valid"](random, 1) for random in randoms]
@@ -64,7 +66,7 @@ class Maps:
     Args:
         held: Numbers of labels, 0 for what is black, shape (M, *T, 1), uint8; the middle of what is of interest is
             that of the array.
-        shown: Which of the K labels each map has, shape (M, K), bool.
+        shown: Which of the K labels each map has enough of to be compared, shape (M, K), bool.
         spacing: Millimetres a voxel, D values.
         reach: Millimetres from the middle to the end of what is of interest along each axis, D values.
         tissues: The tissue of each label, shape (K,), int.
@@ -147,12 +149,13 @@ class MapBatches:
         return np.stack([factor, middle - factor * (shape - 1) / 2]).astype("float32")
 
 
-def read_maps(root: Path, names: Sequence[str], data: MapsData) -> Maps:
+def read_maps(root: Path, names: Sequence[str], inputs: InputConfig, data: MapsData) -> Maps:
     """Reads label maps, each laid with the middle of what is of interest on the middle of a common grid.
 
     Args:
         root: The folder of `NAME.nii.gz`.
         names: The names.
+        inputs: The network's grid.
         data: Tissues and layers.
 
     Raises:
@@ -170,7 +173,8 @@ def read_maps(root: Path, names: Sequence[str], data: MapsData) -> Maps:
     inside = values[(layers == 0) & (values > 0)]
     boxes = [_box(image, inside) for image in images]
     held = [_laid(image, box.mean(axis=0), spacing, shape, values) for image, box in zip(images, boxes, strict=True)]
-    shown = np.stack([np.bincount(each.ravel(), minlength=len(values)) > 0 for each in held])
+    least = _LEAST * np.prod(inputs.spacing) / spacing**3
+    shown = np.stack([np.bincount(each.ravel(), minlength=len(values)) >= least for each in held])
     reach = np.mean([np.ptp(box, axis=0) / 2 for box in boxes], axis=0)
     return _held(held, shown, spacing, reach, data.zoom, _tissues(values, data), layers)
 
@@ -194,7 +198,7 @@ def shape_maps(random: np.random.Generator, count: int, inputs: InputConfig, dat
 
     with ThreadPoolExecutor() as pool:
         held = list(pool.map(drawn, random.spawn(count)))
-    shown = np.stack([np.bincount(each.ravel(), minlength=labels) > 0 for each in held])
+    shown = np.stack([np.bincount(each.ravel(), minlength=labels) >= _LEAST for each in held])
     reach = inside * np.asarray(inputs.spacing) / 2
     zoom = min(data.zoom[0], 1.0), min(data.zoom[1], 1.0)  # beyond its edge, such a map is no shape
     return _held(held, shown, inputs.spacing, reach, zoom, np.arange(labels), np.zeros(labels, int))

@@ -102,7 +102,7 @@ def test_outer_layers_are_taken_off_from_outside_and_have_no_label_then(home):
     for seed in range(8):
         batch, _ = batch_of(home, recipe_of(prior={"stripped": 1}), seed)
         for pair in range(3):
-            shown = [tuple(batch[side][(pair, *each)][0] > 0 for each in places) for side in ("fixed", "moving")]
+            shown = [tuple(batch[side][(pair, *each)][0] > 0.01 for each in places) for side in ("fixed", "moving")]
             seen |= set(shown)
             for layer, place in enumerate(places[:2]):
                 if not all(each[layer] for each in shown):
@@ -141,7 +141,7 @@ def test_maps_of_layers_alone_or_of_too_many_labels_are_refused(home):
     for array_, expected in ((np.full((8, 8, 8), 500, "int16"), "data.layers"), (many, "at most 255 labels")):
         Image(array_, np.eye(4)).save(home / "a.nii.gz")
         with pytest.raises(RegzooError, match=expected):
-            map_pairs.read_maps(home, ["a"], recipe_of().data)
+            map_pairs.read_maps(home, ["a"], recipe_of().input, recipe_of().data)
 
 
 def test_a_recipe_moves_maps_that_are_volumes():
