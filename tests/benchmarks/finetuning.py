@@ -69,7 +69,7 @@ def as_in(recipe: Recipe, folder: Path) -> Path:
 def tested(model: Path, recipe: Recipe, data: Path) -> str:
     """Returns the mean Dice on the test pairs, by the map and by its inverse, as cells of a table."""
     found = regzoo.evaluate(model, recipe_data.split_pairs(recipe, "test", data), error=False).summary()
-    return " | ".join(f"{found[f'dice_{way}']['mean']:.3f}" for way in ("forward", "inverse"))
+    return " | ".join(f"{found[f'dice_{way}_after']['mean']:.3f}" for way in ("forward", "inverse"))
 
 
 def name_of(count: int, tuned: bool) -> str:
