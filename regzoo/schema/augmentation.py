@@ -53,8 +53,10 @@ class FlipAugmentation(Strict):
 
 
 class TogetherAugmentation(Strict):
-    """One random linear map about the image's centre, the same for both images of a pair: how they lie to each other
-    stays. For stacks of slices, since turns are in the plane of the first two axes."""
+    """One random linear map about the image's centre, the same for both images of a pair, which so lie as they lay.
+
+    For stacks of slices, since turns are in the plane of the first two axes.
+    """
 
     turn: Annotated[float, Field(ge=0, le=180)] = 0.0
     """Largest angle, in degrees, to either side."""

@@ -91,9 +91,7 @@ def place_draws(
     return draws
 
 
-def _together(
-    settings: TogetherAugmentation, shape: Sequence[int], spacing: Sequence[float], seeds: Tensor
-) -> Tensor:
+def _together(settings: TogetherAugmentation, shape: Sequence[int], spacing: Sequence[float], seeds: Tensor) -> Tensor:
     """Draws the matrices (N, D, D + 1) of pairs, by the seeds of the fixed images."""
     dims, fixed = len(shape), ops.split(ops.convert_to_tensor(seeds), 2)[0]
     drawn = symmetric(ops.concatenate([fixed, fixed], axis=0), _TOGETHER, (3,))
