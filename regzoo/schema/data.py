@@ -201,6 +201,8 @@ class ShapesData(DataConfig):
         if not recipe.augmentation.moves:
             wanted = "affine, rotation, shift or field"
             raise ValueError(f"augmentation: expected {wanted}, since only they move shapes of data.kind shapes")
+        if recipe.augmentation.together:
+            raise ValueError("augmentation.together: expected null, since data.kind shapes moves the fixed image alone")
 
 
 LabelGroups = Annotated[tuple[Annotated[tuple[LabelValue, ...], Field(min_length=1)], ...], Field(max_length=64)]
