@@ -78,6 +78,9 @@ class Augmentation(Strict):
     bias: BiasAugmentation | None = None
     noise: Share = 0.0
     """Largest standard deviation of Gaussian noise; an image in [0, 1] stays in it."""
+    crop: Annotated[float, Field(ge=0, le=500)] = 0.0
+    """Largest width that an image shows nothing in, at one end of an axis, mm; half of the axes are whole. Labels stay:
+    what is not seen is to be moved too."""
 
     @property
     def moves(self) -> bool:
@@ -86,10 +89,10 @@ class Augmentation(Strict):
 
     @property
     def recolours(self) -> bool:
-        """Whether intensities are changed."""
-        return bool(self.invert or self.gamma or self.contrast or self.bias or self.noise)
+        """Whether intensities are changed, or left out."""
+        return bool(self.invert or self.gamma or self.contrast or self.bias or self.noise or self.crop)
 
-    @field_validator("affine", "rotation", "shift", "invert", "gamma", "contrast", "noise", mode="before")
+    @field_validator("affine", "rotation", "shift", "invert", "gamma", "contrast", "noise", "crop", mode="before")
     @classmethod
     def _null_is_off(cls, value: object) -> object:
         return 0.0 if value is None else value

@@ -15,7 +15,7 @@ from regzoo.ops.warping import Method, sample
 from regzoo.schema.augmentation import Augmentation, FieldAugmentation
 
 # Each kind of draw has a stream of random numbers; octaves of the field have those from 16 on.
-_AFFINE, _ANGLE, _AXIS, _SHIFT, _INVERT, _GAMMA, _CONTRAST, _BIAS, _DEVIATION, _NOISE = range(10)
+_AFFINE, _ANGLE, _AXIS, _SHIFT, _INVERT, _GAMMA, _CONTRAST, _BIAS, _DEVIATION, _NOISE, _CROP = range(11)
 _FIELD = 16
 
 
@@ -45,7 +45,7 @@ def moved(stack: Tensor, where: Tensor, method: Method = "linear") -> Tensor:
 
 
 def recoloured(images: Tensor, settings: Augmentation, spacing: Sequence[float], seeds: Tensor) -> Tensor:
-    """Changes intensities by draws: negative, gamma, contrast, bias field, noise, in this order; they stay in [0, 1].
+    """Changes intensities, within [0, 1], by draws: negative, gamma, contrast, bias field, noise, crop, in this order.
 
     Args:
         images: In [0, 1], shape (N, *S, 1).
@@ -141,4 +141,22 @@ def _recoloured(images: Tensor, seeds: Tensor, settings: Augmentation, spacing: 
     if settings.noise:
         deviation = settings.noise * uniform(seeds, _DEVIATION, one)
         images = images + deviation * normal(seeds, _NOISE, (*shape, 1))
+    if settings.crop:
+        images = images * _view(symmetric(seeds, _CROP, (len(shape),)), settings.crop, shape, spacing)
     return ops.clip(images, 0.0, 1.0)
+
+
+def _view(draws: Tensor, crop: float, shape: Sequence[int], spacing: Sequence[float]) -> Tensor:
+    """Returns 1 where an image shows something, else 0, (N, *S, 1), of a draw from -1 to 1 for each axis (N, D).
+
+    From -1/2 to 1/2 an axis is whole; beyond, the lower or the upper end is cut.
+    """
+    view = 1.0
+    for axis, (length, step) in enumerate(zip(shape, spacing, strict=True)):
+        cut = ops.reshape(draws[:, axis], (-1, *(1,) * (len(shape) + 1)))
+        width = ops.maximum(2 * ops.abs(cut) - 1, 0.0) * (crop / step)
+        place = [-1 if each == axis + 1 else 1 for each in range(len(shape) + 2)]
+        voxels = ops.reshape(ops.arange(length, dtype="float32"), place)
+        end = ops.where(cut > 0, length - 1 - voxels, voxels)
+        view = view * ops.cast(end >= width, "float32")
+    return view

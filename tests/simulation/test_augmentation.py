@@ -203,6 +203,23 @@ def test_noise_has_a_deviation_of_up_to_what_is_asked():
     assert (edge.min(), edge.max()) == (0, 1)
 
 
+@pytest.mark.parametrize("shape", [SHAPE, (18, 14)])
+def test_crops_leave_a_box_on_every_side_of_which_an_end_may_be_cut(shape):
+    spacing = SPACING[: len(shape)]
+    images, labels = changed(np.ones((200, *shape, 2), "float32"), crop=6.0)
+    assert (labels == 1).all()
+    for axis, (length, step) in enumerate(zip(shape, spacing, strict=True)):
+        others = tuple(each + 1 for each in range(len(shape) + 1) if each != axis)
+        seen = images.max(axis=others)
+        first, last = seen.argmax(axis=1), length - 1 - seen[:, ::-1].argmax(axis=1)
+        np.testing.assert_array_equal(seen.sum(axis=1), last - first + 1)
+        for cut in (first, length - 1 - last):
+            assert 0.6 * 6 < cut.max() * step < 6 + step
+            assert 0.15 < (cut > 0).mean() < 0.35
+        assert not ((first > 0) & (last < length - 1)).any()
+    assert len(np.unique(images.sum(axis=tuple(range(1, images.ndim))))) > 10
+
+
 def test_images_are_inverted_with_a_probability():
     stack = ball(count=200)
     images, _ = changed(stack, invert=0.25)
