@@ -167,6 +167,8 @@ class BreathingData(DataConfig):
     """Real pairs, never simulated ones."""
     mask_suffix: PathText | None = None
     """What names of lung masks add before the ending, as `_lungmask`; null: lungs are found by `regzoo.world.lungs`."""
+    motions: PathText | None = None
+    """Folder, relative to `root`, of measured breathing: CSV files of keypoints as Learn2Reg's LungCT has them."""
     prior: BreathingPrior = BreathingPrior()
     validation_pairs: Annotated[int, Field(ge=1, le=1000)] = 12
 
