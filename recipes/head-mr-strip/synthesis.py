@@ -120,7 +120,7 @@ class Heads:
         patch = self._smooth(seeds, 30, 12.0) > 2.0 * uniform(seeds, 31, (1, 1, 1, 1)) - 0.5
         index = ops.cast(kinds, "int32") * PATCHES + ops.cast(patch, "int32")
         means, spreads, brain = self._table(seeds)
-        step = ops.arange(seeds.shape[0], dtype="int32")[:, None, None, None, None] * means.shape[1]
+        step = ops.arange(ops.shape(seeds)[0], dtype="int32")[:, None, None, None, None] * means.shape[1]
         values = ops.take(ops.reshape(means, (-1,)), index + step)
         texture = self._smooth(seeds, 40, 3.0) + self._smooth(seeds, 41, 9.0)
         values = values + ops.take(ops.reshape(spreads, (-1,)), index + step) * texture
@@ -188,7 +188,7 @@ class Heads:
 
     def _seen(self, values: Tensor, seeds: Tensor) -> Tensor:
         """Blurs into slices along each axis, one of them often thick, and reads the network's grid from them."""
-        batch, axes = values.shape[0], []
+        batch, axes = ops.shape(values)[0], []
         thick = ops.cast(3 * uniform(seeds, 50, ()), "int32")
         for axis, (n, fine) in enumerate(zip(self.shape, self.fine, strict=True)):
             is_thick = ops.cast(ops.equal(thick, axis), "float32") * ops.cast(uniform(seeds, 51, ()) < 0.5, "float32")
@@ -229,8 +229,8 @@ class Heads:
         noise = 0.06 * ops.square(uniform(seeds, 72, one)) * normal(seeds, 73, (*self.shape, 1))
         stripped = ops.cast(uniform(seeds, 20, one) < self.stripped, "float32")
         image = ops.abs(image + noise * (1 - stripped * ops.cast(image < 0.01, "float32")))
-        flat = ops.sort(ops.reshape((image * inside)[:, ::2, ::2, ::2], (image.shape[0], -1)), axis=-1)
-        last = flat.shape[1] - 1
+        last = math.prod(-(-n // 2) for n in self.shape) - 1
+        flat = ops.sort(ops.reshape((image * inside)[:, ::2, ::2, ::2], (ops.shape(image)[0], last + 1)), axis=-1)
         rank = ops.cast(last * (0.97 + 0.029 * uniform(seeds, 74, ())), "int32")
         top = ops.take_along_axis(flat, rank[:, None], axis=1)[:, :, None, None, None]
         image = ops.clip(image / (top + 1e-3), 0.0, 1.0)

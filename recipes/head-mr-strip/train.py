@@ -143,6 +143,7 @@ def main() -> None:
     config = json.dumps(network.config.model_dump(mode="json"), indent=2) + "\n"
     (args.output / "config.json").write_text(config, encoding="utf-8")
     model = Trained(network, train)
+    model.build()
     model.compile(keras.optimizers.Adam(args.rate, clipnorm=1.0), jit_compile=False)
     seconds = 60 * args.minutes - (time.monotonic() - start)
     timed = Timed(seconds, args.rate, valid, len(names["valid"]), args.output, args.fours)
