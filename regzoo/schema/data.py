@@ -200,7 +200,7 @@ class ShapesData(DataConfig):
 
     def check(self, recipe: Recipe) -> None:
         """Checks that something moves the shapes."""
-        if not recipe.augmentation.moves:
+        if not recipe.augmentation.moves_apart:
             wanted = "affine, rotation, shift or field"
             raise ValueError(f"augmentation: expected {wanted}, since only they move shapes of data.kind shapes")
         if recipe.augmentation.together:
@@ -243,7 +243,7 @@ class MapsData(DataConfig):
 
     def check(self, recipe: Recipe) -> None:
         """Checks that something moves the maps, in three dimensions."""
-        if not recipe.augmentation.moves:
+        if not recipe.augmentation.moves_apart:
             wanted = "affine, rotation, shift or field"
             raise ValueError(f"augmentation: expected {wanted}, since one map may be shown twice")
         if recipe.input and len(recipe.input.shape) != 3:

@@ -147,6 +147,8 @@ def test_maps_of_layers_alone_or_of_too_many_labels_are_refused(home):
 def test_a_recipe_moves_maps_that_are_volumes():
     with pytest.raises(ValueError, match="augmentation"):
         Recipe.model_validate(RECIPE | {"augmentation": {}})
+    with pytest.raises(ValueError, match="augmentation"):
+        Recipe.model_validate(RECIPE | {"augmentation": {"together": {"turn": 30}}})  # moves no image against another
     with pytest.raises(ValueError, match="smaller first"):
         recipe_of(zoom=(2, 1))
 
