@@ -13,8 +13,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
-import numpy as np
-
 from regzoo import cache, installed
 from regzoo.errors import invalid
 from regzoo.hushed import hushed
@@ -133,15 +131,11 @@ def _mapped(*constants: Tensor, step: Callable, places: tuple) -> Tensor:
 def only_if(wanted: Tensor, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Returns `function(x)` where a scalar is true, and else `x`, without the work.
 
-    ONNX files and recorded steps, whose graph cannot depend on a value, do the work always.
+    ONNX files, whose graph cannot depend on a value, do the work always.
     """
-    if NAME == "torch" and (torch.compiler.is_exporting() or _is_recording()):
+    if NAME == "torch" and torch.compiler.is_exporting():
         return torch.where(wanted, function(x), x)
     return keras.ops.cond(wanted, lambda: function(x), lambda: x)
-
-
-def _is_recording() -> bool:
-    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
 def value_and_grad(function: Callable) -> Callable:
@@ -224,84 +218,6 @@ def inference(function: Callable[..., T], *args: object) -> T:
         with torch.no_grad():
             return function(*args)
     return function(*args)
-
-
-def replayed(step: Callable) -> Callable:
-    """Returns a step that PyTorch on a GPU records, and then replays in one piece; elsewhere the step itself.
-
-    A step of a pyramid is seven thousand small operations, and Keras takes ten times longer to ask for them than a GPU
-    to do them. Source: the CUDA graphs of PyTorch's manual.
-
-    Args:
-        step: Takes a nest of arrays and returns one of tensors. What else it changes, such as weights, are tensors that
-            stay where they are; it never looks at a value. Otherwise it is called as it is.
-    """
-    return _Replayed(step) if (NAME, device()) == ("torch", "gpu") else step
-
-
-class _Replayed:
-    """A step that is called as it is at first, and then recorded for each shape of what it is given."""
-
-    def __init__(self, step: Callable) -> None:
-        self.step, self.constants, self.stream = step, _constants(), torch.cuda.Stream()
-        self.recorded: dict[tuple, tuple | int | None] = {}
-
-    def __call__(self, data: Any) -> Any:
-        given = [keras.ops.convert_to_tensor(each) for each in keras.tree.flatten(data)]
-        key = tuple((tuple(each.shape), each.dtype) for each in given)
-        found = self.recorded.setdefault(key, _BEFORE)
-        if isinstance(found, int) and found:
-            self.recorded[key] = found - 1
-            self.stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self.stream), self.constants:
-                result = self.step(data)
-            torch.cuda.current_stream().wait_stream(self.stream)
-            return result
-        if found == 0:
-            found = self.recorded[key] = self._record(data, given)
-        if found is None:
-            return self.step(data)
-        graph, inputs, result = found
-        for own, new in zip(inputs, given, strict=True):
-            own.copy_(new, non_blocking=True)
-        graph.replay()
-        return keras.tree.map_structure(torch.clone, result)  # the next call writes over it
-
-    def _record(self, data: Any, given: Sequence[Tensor]) -> tuple | None:
-        graph, inputs = torch.cuda.CUDAGraph(), [each.clone() for each in given]
-        torch.cuda.synchronize()
-        try:  # batches are made meanwhile, by another thread
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"), self.constants:
-                result = self.step(keras.tree.pack_sequence_as(data, inputs))
-        except RuntimeError as error:
-            logging.getLogger("regzoo").info("a training step is not replayed: %s", error)
-            torch.cuda.synchronize()
-            return None
-        return graph, inputs, result
-
-
-_BEFORE = 3
-"""Calls before a step is recorded, in which the optimizer is made and constants are sent."""
-
-
-def _constants() -> contextlib.AbstractContextManager:
-    """Returns a context in which a constant is sent to the device once: a recorded step can send nothing."""
-
-    class Constants(torch.overrides.TorchFunctionMode):
-        """Keeps what tensors are made of numbers and arrays."""
-
-        kept: dict[tuple, Tensor] = {}  # noqa: RUF012
-
-        def __torch_function__(self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None):
-            if function not in (torch.tensor, torch.as_tensor) or torch.is_tensor(args[0]):
-                return function(*args, **(kwargs or {}))
-            value = np.asarray(args[0])
-            key = function, value.tobytes(), value.shape, value.dtype.str, args[1:], repr(kwargs)
-            if key not in self.kept:
-                self.kept[key] = function(*args, **(kwargs or {}))
-            return self.kept[key]
-
-    return Constants()
 
 
 def device() -> str:

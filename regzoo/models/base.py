@@ -142,19 +142,7 @@ class RegistrationModel(keras.Model):
     def make_train_function(self, *args: object, **kwargs: object) -> object:
         """Refuses to train without an objective before anything is traced, which would wrap the error."""
         self._check_supervised()
-        made = self.train_function
-        super().make_train_function(*args, **kwargs)
-        if self.train_function is not made:
-            self.train_function = backend.replayed(self.train_function)
-        return self.train_function
-
-    def make_predict_function(self, *args: object, **kwargs: object) -> object:
-        """Makes what predicts a batch; see `backend.replayed`."""
-        made = self.predict_function
-        super().make_predict_function(*args, **kwargs)
-        if self.predict_function is not made:
-            self.predict_function = backend.replayed(self.predict_function)
-        return self.predict_function
+        return super().make_train_function(*args, **kwargs)
 
     def make_test_function(self, *args: object, **kwargs: object) -> object:
         """Refuses to evaluate without an objective, as `make_train_function` does."""

@@ -1,6 +1,5 @@
 """finetune: a recipe in, a run folder out, which is itself a zoo entry."""
 
-import math
 import os
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from regzoo.schema.recipe import Recipe, Training
 from regzoo.training import parents, run
 from regzoo.training.batches import Batches
 from regzoo.training.callbacks import Bar, Checkpoint, Logs, Speed, StopAt, StopOnNaN
+from regzoo.training.forecast import Forecast, slow_precision
 from regzoo.training.looking import Callbacks
 from regzoo.training.minutes import Clock, Minutes
 from regzoo.training.recipe_data import data_of
@@ -80,8 +80,8 @@ def finetune(
         checkpoint.restore()
         speed = Speed(_batches(recipe, examples, inputs))
         bar = Bar(recipe.training, checkpoint, speed, before, quiet)
-        bar.warn(parents.licence_doubts(recipe))
-        _fit(folder, model, speed, checkpoint, _end(recipe.training, checkpoint, took), bar)
+        bar.warn(parents.licence_doubts(recipe) + slow_precision(recipe.training))
+        _fit(folder, model, recipe, speed, checkpoint, _end(recipe.training, checkpoint, took), bar)
         run.publish(folder, recipe, config, inputs, checkpoint)
         bar.tell_kept()
     return folder
@@ -100,12 +100,19 @@ def _end(settings: Training, checkpoint: Checkpoint, validation_seconds: float) 
 
 
 def _fit(
-    folder: Path, model: RegistrationModel, speed: Speed, checkpoint: Checkpoint, end: StopAt | Minutes, bar: Bar
+    folder: Path,
+    model: RegistrationModel,
+    recipe: Recipe,
+    speed: Speed,
+    checkpoint: Checkpoint,
+    end: StopAt | Minutes,
+    bar: Bar,
 ) -> None:
     """Trains from the checkpoint's epoch to the end."""
     if checkpoint.epoch and end.is_over(checkpoint.history[-1]["step"]):
         return
-    callbacks = Callbacks([speed, checkpoint, Logs(folder, checkpoint), StopOnNaN(), bar, end], model)
+    forecast = Forecast(recipe.training, bar.warn)
+    callbacks = Callbacks([speed, checkpoint, Logs(folder, checkpoint), StopOnNaN(), bar, forecast, end], model)
     epochs = {"initial_epoch": checkpoint.epoch, "epochs": sys.maxsize}  # `end` stops it
     try:
         # Shuffled, the steps' order would hang on Python's random state, which a checkpoint does not hold.
@@ -135,22 +142,18 @@ def _check_precision(precision: str) -> None:
 def optimizer_of(recipe: Recipe) -> keras.optimizers.Optimizer:
     """Adam with a clipped gradient norm; without clipping, velocity models diverged."""
     settings = recipe.training
-    rate = settings.learning_rate if settings.minutes else _Schedule(settings)  # `Minutes` sets it anew
+    rate = settings.learning_rate if settings.minutes else _schedule(settings)  # `Minutes` sets it anew
     average = {"use_ema": True, "ema_momentum": settings.average} if settings.average else {}
     # A name of its own would be numbered on a second run in one session, and its checkpoint not fit.
     return keras.optimizers.Adam(rate, global_clipnorm=settings.clip_norm, name="adam", **average)
 
 
-class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A rise of `warmup` steps, then half a cosine wave; Keras's own looks at values, which cannot be recorded."""
-
-    def __init__(self, settings: Training) -> None:
-        self.settings = settings
-
-    def __call__(self, step: backend.Tensor) -> backend.Tensor:
-        """Returns the rate of a step, counted from 0."""
-        settings, step = self.settings, keras.ops.cast(step, "float32")
-        risen = keras.ops.minimum(step / settings.warmup, 1.0) if settings.warmup else 1.0
-        done = keras.ops.clip((step - settings.warmup) / (settings.steps - settings.warmup), 0.0, 1.0)
-        least = 0.01 if settings.schedule == "cosine" else 1.0
-        return settings.learning_rate * risen * (least + (1 - least) * (1 + keras.ops.cos(math.pi * done)) / 2)
+def _schedule(settings: Training) -> keras.optimizers.schedules.CosineDecay:
+    rate, warmup = settings.learning_rate, settings.warmup
+    start = {"warmup_target": rate, "warmup_steps": warmup} if warmup else {}
+    return keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup else rate,
+        settings.steps - warmup,
+        alpha=0.01 if settings.schedule == "cosine" else 1.0,  # the share of the rate that the cosine ends at
+        **start,
+    )
