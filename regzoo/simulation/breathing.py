@@ -268,7 +268,8 @@ def _seen(states: Tensor, velocity: Tensor, drawn: Draw, spacing: Sequence[float
 def _shown(drawn: Draw, spacing: Sequence[float], shape: Sequence[int]) -> Tensor:
     """Returns 1 where a scan shows anything, shape (2, *S, 1).
 
-    It ends where the CT ends, which turns with the patient, and where it is cropped.
+    It shows nothing beyond the ends of the CT, which turn with the patient, and beyond slices at their height, or so
+    many mm before them as it is cropped.
     """
     grid, (low, high), crop = _grid(shape, spacing, drawn["lying"]), (drawn["ends"][i] for i in range(2)), drawn["crop"]
     lying = _linear(grid, drawn["lying"]) + drawn["travel"]
