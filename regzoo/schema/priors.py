@@ -75,3 +75,17 @@ class ShapesPrior(Strict):
         if self.size[0] > self.size[1]:
             raise ValueError(f"size: expected the smaller first, received {self.size}")
         return self
+
+
+class MapsPrior(ShapesPrior):
+    """What images of label maps, and maps of random shapes beside them, are drawn from."""
+
+    size: tuple[Annotated[float, Field(ge=2, le=500)], Annotated[float, Field(ge=2, le=500)]] = (16.0, 64.0)
+    spread: Share = 0.3
+    """Largest standard deviation of the intensities of the labels of one tissue."""
+    stripped: Share = 0.5
+    """Probability that an image is without the outer layers (`data.layers`)."""
+    slices: Annotated[float, Field(ge=0, le=50)] = 12.0
+    """Thickest slices along one of the axes, mm."""
+    sliced: Share = 0.3
+    """Probability that an image has thick slices."""

@@ -42,7 +42,7 @@ from regzoo.world.labels import shared_labels
 from regzoo.world.matrices import map_points
 from regzoo.world.transforms import Transform
 
-ZOO = Path(__file__).resolve().parents[2] / "zoo_cards"
+ZOO = cards.zoo_folder()
 HELD_OUT = ("cropped", "organ", "spacing")
 """Kinds that are never fitted on."""
 COUNTS = {"known": 16, "turned": 24}
