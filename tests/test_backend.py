@@ -107,3 +107,19 @@ def test_tensorflow_does_not_speak_of_retracing(monkeypatch):
     logger.warning("5 out of the last %d calls to x triggered tf.function retracing. Tracing is", 5)
     logger.warning("something else")
     assert heard == ["something else"]
+
+
+def test_constants_are_sent_to_a_gpu_once_and_are_made_anew_elsewhere(monkeypatch):
+    with backend.constants():
+        here = [ops.convert_to_tensor(np.ones(3, "float32")) for _ in range(2)]
+    assert here[0] is not here[1]
+    if backend.NAME != "torch":
+        return
+    monkeypatch.setattr(backend, "device", lambda: "gpu")
+    with backend.constants():
+        first, other, again = (ops.convert_to_tensor(np.full(3, value, "float32")) for value in (1, 2, 1))
+    with backend.constants():
+        later = ops.convert_to_tensor(np.ones(3, "float32"))
+    assert first is again is later
+    np.testing.assert_array_equal(array(first), 1)
+    np.testing.assert_array_equal(array(other), 2)

@@ -114,7 +114,8 @@ class BreathingBatches:
         pairs = [self._pair(random) for _ in range(count)]
         stacks = [ops.stack(each) for each in zip(*pairs, strict=True)]
         finish = backend.compiled(_batch, low=self.window.low, high=self.window.high)
-        return backend.inference(finish, *stacks)
+        with backend.constants():
+            return backend.inference(finish, *stacks)
 
     def _pair(self, random: np.random.Generator) -> tuple:
         simulator = self.simulators[random.integers(len(self.simulators))]

@@ -17,7 +17,7 @@ def seen(states: Tensor, velocity: Tensor, drawn: Draw, spacing: Sequence[float]
     """Returns which voxels of the chest's image both scans show; late slabs show others.
 
     Args:
-        states: What both scans show, fixed first, (2, *S, 7): displacement in voxels, shapes of the chest in mm, volume.
+        states: What both scans show, fixed first, (2, *S, 7): displacement in voxels, the chest's shapes in mm, volume.
         velocity: How the chest moves, in voxels, (1, *S, 3).
         drawn: The draw.
         spacing: Millimetres a voxel.
