@@ -159,7 +159,9 @@ def test_a_run_trains_on_maps(home):
 
 
 def test_half_of_the_channels_are_a_label_each_and_the_others_groups(home):
-    images = [batch_of(home, recipe_of(share=1, label_sampling=6), seed)[0]["fixed_labels"] for seed in range(4)]
+    prior = {"size": (16, 16), "black": 0}  # so that every map has at least three shapes
+    recipe = recipe_of(share=1, label_sampling=6, prior=prior)
+    images = [batch_of(home, recipe, seed)[0]["fixed_labels"] for seed in range(4)]
     single, grouped = (np.concatenate([each[..., part] for each in images]) for part in (slice(3), slice(3, None)))
     assert single.sum(axis=-1).max() == 1  # labels do not lie on each other, groups do
     assert grouped.sum(axis=-1).max() > 1
