@@ -167,6 +167,8 @@ class BreathingData(DataConfig):
     """Real pairs, never simulated ones."""
     mask_suffix: PathText | None = None
     """What names of lung masks add before the ending, as `_lungmask`; null: lungs are found by `regzoo.world.lungs`."""
+    motions: PathText | None = None
+    """Folder, relative to `root`, of measured breathing: CSV files of keypoints as Learn2Reg's LungCT has them."""
     prior: BreathingPrior = BreathingPrior()
     validation_pairs: Annotated[int, Field(ge=1, le=1000)] = 12
 
@@ -201,6 +203,8 @@ class ShapesData(DataConfig):
         if not recipe.augmentation.moves:
             wanted = "affine, rotation, shift or field"
             raise ValueError(f"augmentation: expected {wanted}, since only they move shapes of data.kind shapes")
+        if recipe.augmentation.together:
+            raise ValueError("augmentation.together: expected null, since data.kind shapes moves the fixed image alone")
 
 
 LabelGroups = Annotated[tuple[Annotated[tuple[LabelValue, ...], Field(min_length=1)], ...], Field(max_length=64)]

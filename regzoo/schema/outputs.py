@@ -172,6 +172,15 @@ class ConditionalConfig(OutputConfig):
     level: Literal[0] = 0
 
 
+class MaskConfig(OutputConfig):
+    """Output: where something, such as the brain, is in one image; no registration."""
+
+    images: ClassVar[int] = 1
+    has_field: ClassVar[bool] = False
+    name: Literal["mask"] = "mask"
+    level: Literal[0] = 0
+
+
 OUTPUTS: Entries = {
     "ddf": Entry(DDFConfig, "regzoo.models.outputs.dense:Displacement"),
     "dvf": Entry(DVFConfig, "regzoo.models.outputs.dense:Velocity"),
@@ -180,5 +189,6 @@ OUTPUTS: Entries = {
     "keypoints": Entry(KeypointsConfig, "regzoo.models.outputs.keypoints:Keypoints"),
     "fitted": Entry(FittedConfig, "regzoo.models.outputs.fitted:Fitted"),
     "conditional": Entry(ConditionalConfig, "regzoo.models.outputs.conditional:Conditional"),
+    "mask": Entry(MaskConfig, "regzoo.models.outputs.mask:Mask"),
 }
 """Name -> config, and its `regzoo.models.outputs.output.Output`, made from the config, dimensions and spacing."""

@@ -34,6 +34,18 @@ class BreathingPrior(Strict):
     """Largest relative change of the chest's size before both scans; tilts, shapes, shifts and mirrors go with it."""
     appearance: Share = 1.0
     """Strength of noise, blur, artefacts, calibration shifts and cropped fields of view."""
+    measured: Share = 0.5
+    """Share of the pairs whose breathing is, in part, that of a patient in whom it was measured, if there are any (see
+    `data.motions`)."""
+    still: Share = 0.0
+    """Share of the pairs that hardly move: their breathing and its random motion stay below 2 mm."""
+    rotation: Annotated[float, Field(ge=0, le=90)] = 0.0
+    """Largest turn of the patient between the scans about any axis, in degrees, in every second pair."""
+    travel: Millimetres = 0.0
+    """Largest shift of the patient between the scans along each axis, in mm, in the pairs that are turned too."""
+    cut: Millimetres = 0.0
+    """Most that is missing of one end of one of the scans, in mm, in every third pair, beside what `appearance` does.
+    """
 
 
 class ShapesPrior(Strict):

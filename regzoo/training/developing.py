@@ -17,7 +17,7 @@ def developed(
 ) -> dict[str, Tensor]:
     """Makes a batch on the device.
 
-    Each image has random changes of its own, but both of a pair are mirrored together. Labels go where their image
+    Each image has random changes of its own, but for what both of a pair have together. Labels go where their image
     goes, numbers by nearest neighbour and soft labels linearly, with 0 outside; what leaves one image of a pair is
     taken out of the other one too.
 

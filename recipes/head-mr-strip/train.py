@@ -1,0 +1,155 @@
+"""Trains head-mr-strip on heads that are made of label maps as it goes.
+
+    python recipes/head-mr-strip/train.py DATA OUTPUT --minutes 8 [--precision mixed_bfloat16] [--batch 4] [--seed 1]
+
+DATA holds head-labelmaps. OUTPUT gets config.json, model.safetensors (the best by the validation maps' mean Dice so
+far, written as it improves) and log.csv. The learning rate falls by the time that has gone by.
+"""
+
+import argparse
+import csv
+import json
+import math
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+from synthesis import Heads, read_maps, split
+
+from regzoo import backend
+from regzoo.models import build, weights
+
+SHAPE, SPACING = (64, 96, 96), (3.0, 3.0, 3.0)
+CONFIG = {"backbone": {"name": "unet", "channels": [12, 32, 48, 64, 64]}, "output": {"name": "mask"}}
+LEAST = 0.01  # of the learning rate, in the end
+
+
+class Draws(keras.utils.PyDataset):
+    """Seeds and subjects, drawn anew in each epoch."""
+
+    def __init__(self, subjects: int, batch: int, steps: int, seed: int) -> None:
+        super().__init__()
+        self.random = np.random.default_rng(seed)
+        self.subjects, self.batch, self.steps = subjects, batch, steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, index: int) -> tuple:
+        seeds = self.random.integers(0, 2**31 - 1, self.batch).astype("int32")
+        return ({"seeds": seeds, "subjects": self.random.integers(0, self.subjects, self.batch).astype("int32")},)
+
+
+class Trained(keras.Model):
+    """The network behind the making of its images, so that only seeds go to the device."""
+
+    def __init__(self, network: keras.Model, heads: Heads) -> None:
+        super().__init__()
+        self.network, self.heads = network, heads
+
+    def build(self, input_shape: object = None) -> None:
+        self.built = True
+
+    def call(self, inputs: dict) -> tuple:
+        image, brain = backend.inference(self.heads, inputs["seeds"], inputs["subjects"])
+        return self.network({"image": image})["mask"], brain
+
+    def compute_loss(
+        self, x: object = None, y: object = None, y_pred: tuple = (), *_: object, **__: object
+    ) -> object:
+        """Returns soft Dice and cross entropy."""
+        found, brain = y_pred
+        share, axes = ops.sigmoid(found), (1, 2, 3, 4)
+        both = ops.sum(share * brain, axis=axes)
+        overlap = (2 * both + 1) / (ops.sum(share, axis=axes) + ops.sum(brain, axis=axes) + 1)
+        entropy = ops.maximum(found, 0) - found * brain + ops.log1p(ops.exp(-ops.abs(found)))
+        return ops.mean(1 - overlap) + 2 * ops.mean(entropy)
+
+
+class Timed(keras.callbacks.Callback):
+    """Sets the learning rate by the time, validates after each epoch, keeps the best, and ends in time."""
+
+    def __init__(self, seconds: float, rate: float, heads: Heads, subjects: int, output: Path, fours: int) -> None:
+        super().__init__()
+        self.fours = fours
+        self.start, self.seconds, self.rate = time.monotonic(), seconds, rate
+        self.heads, self.subjects, self.output = heads, subjects, output
+        self.best, self.step, self.validation = -1.0, 0, 5.0
+
+    @property
+    def gone(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.start
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        if self.step % 10 == 0:
+            share = LEAST + (1 - LEAST) * (1 + math.cos(math.pi * min(1.0, self.gone / self.seconds))) / 2
+            self.model.optimizer.learning_rate = self.rate * share * min(1.0, (self.step + 10) / 200)
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self.step += 1
+        if self.gone + 1.5 * self.validation > self.seconds:
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        start, network = time.monotonic(), self.model.network
+        found = [dice(network, self.heads, 4 * i, self.subjects) for i in range(self.fours)]
+        mean = float(np.mean(found))
+        row = {"seconds": round(self.gone, 1), "step": self.step, "loss": logs["loss"], "valid_dice": mean}
+        row["valid_worst"] = float(np.min(found))
+        print(row, flush=True)
+        with (self.output / "log.csv").open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, row)
+            if not epoch:
+                writer.writeheader()
+            writer.writerow(row)
+        if mean > self.best:
+            self.best = mean
+            weights.save(self.output / "model.safetensors", weights.arrays(network.variables), row)
+        self.validation = time.monotonic() - start
+
+
+def dice(network: keras.Model, heads: Heads, first: int, subjects: int) -> list[float]:
+    """Returns the Dice of the masks of four heads, made with the seeds from `first` on, on the network's grid."""
+    seeds = np.arange(first, first + 4, dtype="int32")
+    image, brain = backend.inference(heads, seeds, seeds % subjects)
+    found = backend.inference(network, {"image": image})["mask"]
+    found, brain = (ops.convert_to_numpy(each) for each in (found, brain))
+    found, brain = found > 0, brain > 0.5
+    return [float(2 * (a & b).sum() / max(1, a.sum() + b.sum())) for a, b in zip(found, brain, strict=True)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--minutes", type=float, default=8.5)
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=200, help="of an epoch")
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--fours", type=int, default=6, help="fours of heads that are validated on")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    start = time.monotonic()
+    args.output.mkdir(parents=True, exist_ok=True)
+    backend.seed(args.seed)
+    folder = args.data / "head-labelmaps"
+    names = {name: split(folder, name) for name in ("train", "valid")}
+    train, valid = (Heads(*read_maps(folder, names[name]), SHAPE) for name in ("train", "valid"))
+    network = build(CONFIG, SPACING, args.precision)
+    config = json.dumps(network.config.model_dump(mode="json"), indent=2) + "\n"
+    (args.output / "config.json").write_text(config, encoding="utf-8")
+    model = Trained(network, train)
+    model.build()
+    model.compile(keras.optimizers.Adam(args.rate, clipnorm=1.0), jit_compile=False)
+    seconds = 60 * args.minutes - (time.monotonic() - start)
+    timed = Timed(seconds, args.rate, valid, len(names["valid"]), args.output, args.fours)
+    draws = Draws(len(names["train"]), args.batch, args.steps, args.seed)
+    model.fit(draws, epochs=10**4, shuffle=False, verbose=0, callbacks=[timed])
+
+
+if __name__ == "__main__":
+    main()
