@@ -238,7 +238,8 @@ class MapsData(DataConfig):
     """CSV of real pairs to score on, relative to `root`."""
     prior: MapsPrior = MapsPrior()
     label_sampling: Annotated[int, Field(ge=1, le=64)] = 16
-    """How many labels of those that both images show are drawn for each pair."""
+    """How many channels of labels a pair has, of those that both images show: half of them a label each, the others a
+    random half of the labels together."""
     validation_pairs: Annotated[int, Field(ge=1, le=1000)] = 8
 
     def check(self, recipe: Recipe) -> None:
