@@ -54,9 +54,75 @@ PATCHES = 2  # each kind comes in two, in patches: fat and muscle, lesions
 # T1, T2 and FLAIR, a value a kind, drawn around in half of the heads; random ones in the others.
 PRIORS = np.array(
     [
-        [0, 0.75, 0.7, 0.5, 0.48, 0.6, 0.52, 0.68, 0.15, 0.15, 0.55, 0.5, 0.3, 0.2, 0.45, 0.4, 0.4, 0.6, 0.65, 0.08, 0.5],
-        [0, 0.35, 0.38, 0.5, 0.5, 0.42, 0.45, 0.28, 0.95, 0.95, 0.45, 0.1, 0.2, 0.9, 0.35, 0.3, 0.7, 0.3, 0.4, 0.05, 0.3],
-        [0, 0.5, 0.52, 0.62, 0.62, 0.56, 0.6, 0.5, 0.12, 0.15, 0.6, 0.1, 0.2, 0.2, 0.4, 0.4, 0.6, 0.45, 0.5, 0.06, 0.35],
+        [
+            0,
+            0.75,
+            0.7,
+            0.5,
+            0.48,
+            0.6,
+            0.52,
+            0.68,
+            0.15,
+            0.15,
+            0.55,
+            0.5,
+            0.3,
+            0.2,
+            0.45,
+            0.4,
+            0.4,
+            0.6,
+            0.65,
+            0.08,
+            0.5,
+        ],
+        [
+            0,
+            0.35,
+            0.38,
+            0.5,
+            0.5,
+            0.42,
+            0.45,
+            0.28,
+            0.95,
+            0.95,
+            0.45,
+            0.1,
+            0.2,
+            0.9,
+            0.35,
+            0.3,
+            0.7,
+            0.3,
+            0.4,
+            0.05,
+            0.3,
+        ],
+        [
+            0,
+            0.5,
+            0.52,
+            0.62,
+            0.62,
+            0.56,
+            0.6,
+            0.5,
+            0.12,
+            0.15,
+            0.6,
+            0.1,
+            0.2,
+            0.2,
+            0.4,
+            0.4,
+            0.6,
+            0.45,
+            0.5,
+            0.06,
+            0.35,
+        ],
     ]
 )
 
@@ -175,7 +241,7 @@ class Heads:
         means = means + strength * symmetric(seeds, 14, (count, PATCHES)) * uniform(seeds, 15, one)
         spreads = 0.07 * uniform(seeds, 16, (count, PATCHES)) * uniform(seeds, 17, one) * 2
         means, spreads = (ops.concatenate([x, x[:, FLUID : FLUID + 1]], axis=1) for x in (means, spreads))
-        brain = np.array([0 < kind < OUTSIDE and kind != FLUID or kind == FURROW for kind in range(count + 1)])
+        brain = np.array([(0 < kind < OUTSIDE and kind != FLUID) or kind == FURROW for kind in range(count + 1)])
         # Air is dark, but for some heads; what was stripped is exactly 0, with fluid, some or none.
         air = ops.where(uniform(seeds, 18, one) < 0.85, 0.02 * means[:, :1], means[:, :1])
         means = ops.concatenate([air, means[:, 1:]], axis=1)
@@ -223,7 +289,9 @@ class Heads:
         """Adds a bias field and noise, scales by percentiles as `register` does, and draws a gamma."""
         one, step = (1, 1, 1, 1), 50.0
         points = [int(2 * n * FINE / step) + 2 for n in self.shape]
-        places = [interpolation_matrix(np.arange(n) * 2 * FINE / step, k) for n, k in zip(self.shape, points)]
+        places = [
+            interpolation_matrix(np.arange(n) * 2 * FINE / step, k) for n, k in zip(self.shape, points, strict=True)
+        ]
         bias = along_axes(normal(seeds, 70, (*points, 1)), places)
         image = image * ops.exp(0.35 * uniform(seeds, 71, one) * bias)
         noise = 0.06 * ops.square(uniform(seeds, 72, one)) * normal(seeds, 73, (*self.shape, 1))

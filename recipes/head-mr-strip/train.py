@@ -10,6 +10,7 @@ import argparse
 import csv
 import json
 import math
+import sys
 import time
 from pathlib import Path
 
@@ -35,9 +36,11 @@ class Draws(keras.utils.PyDataset):
         self.subjects, self.batch, self.steps = subjects, batch, steps
 
     def __len__(self) -> int:
+        """Returns the steps of an epoch."""
         return self.steps
 
     def __getitem__(self, index: int) -> tuple:
+        """Returns the next batch, whatever its number."""
         seeds = self.random.integers(0, 2**31 - 1, self.batch).astype("int32")
         return ({"seeds": seeds, "subjects": self.random.integers(0, self.subjects, self.batch).astype("int32")},)
 
@@ -50,15 +53,15 @@ class Trained(keras.Model):
         self.network, self.heads = network, heads
 
     def build(self, input_shape: object = None) -> None:
+        """Marks the model built: its network is."""
         self.built = True
 
     def call(self, inputs: dict) -> tuple:
+        """Returns logarithms of odds and the share of brain, both (B, *S, 1)."""
         image, brain = backend.inference(self.heads, inputs["seeds"], inputs["subjects"])
         return self.network({"image": image})["mask"], brain
 
-    def compute_loss(
-        self, x: object = None, y: object = None, y_pred: tuple = (), *_: object, **__: object
-    ) -> object:
+    def compute_loss(self, x: object = None, y: object = None, y_pred: tuple = (), *_: object, **__: object) -> object:
         """Returns soft Dice and cross entropy."""
         found, brain = y_pred
         share, axes = ops.sigmoid(found), (1, 2, 3, 4)
@@ -84,22 +87,26 @@ class Timed(keras.callbacks.Callback):
         return time.monotonic() - self.start
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        """Sets the learning rate."""
         if self.step % 10 == 0:
             share = LEAST + (1 - LEAST) * (1 + math.cos(math.pi * min(1.0, self.gone / self.seconds))) / 2
             self.model.optimizer.learning_rate = self.rate * share * min(1.0, (self.step + 10) / 200)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Stops if it is time."""
         self.step += 1
         if self.gone + 1.5 * self.validation > self.seconds:
             self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Validates, and keeps the best."""
         start, network = time.monotonic(), self.model.network
         found = [dice(network, self.heads, 4 * i, self.subjects) for i in range(self.fours)]
         mean = float(np.mean(found))
         row = {"seconds": round(self.gone, 1), "step": self.step, "loss": logs["loss"], "valid_dice": mean}
         row["valid_worst"] = float(np.min(found))
-        print(row, flush=True)
+        sys.stdout.write(f"{row}\n")
+        sys.stdout.flush()
         with (self.output / "log.csv").open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, row)
             if not epoch:
@@ -122,6 +129,7 @@ def dice(network: keras.Model, heads: Heads, first: int, subjects: int) -> list[
 
 
 def main() -> None:
+    """Trains."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("output", type=Path)
