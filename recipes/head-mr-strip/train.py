@@ -22,8 +22,8 @@ from synthesis import Heads, read_maps, split
 from regzoo import backend
 from regzoo.models import build, weights
 
-SHAPE, SPACING = (64, 96, 96), (3.0, 3.0, 3.0)
-CONFIG = {"backbone": {"name": "unet", "channels": [12, 32, 48, 64, 64]}, "output": {"name": "mask"}}
+SHAPE, SPACING = (48, 64, 80), (4.0, 4.0, 4.0)
+CONFIG = {"backbone": {"name": "unet", "channels": [16, 32, 48, 64, 64]}, "output": {"name": "mask"}}
 LEAST = 0.01  # of the learning rate, in the end
 
 
