@@ -16,10 +16,11 @@ from regzoo.world.matrices import about, map_points
 from regzoo.world.views import from_batch, to_batch, view
 
 _BRIGHT = 0.1  # of an image's range
-_BRAIN = 2.0  # litres; brains without skull had 1.09 to 1.92, of 175
+_BRAIN, _TOUCHING = 2.2, 2500.0  # litres, and mm² of a face of the image's box
+"""Up to which an image is surely of a brain alone: 177 brains had at most 1.99 and 1,052, 20 raw heads at least 2.52 and
+9,590 (`python tests/benchmarks/heads.py told DATA`)."""
 _LEAST = 0.4  # litres
-_AROUND = 0.2  # of a brain's volume, that is bright further than 6 mm from it, from which on it is a head
-_TOUCHING = 2500.0  # mm² of a face of the image's box, which a brain stem may reach and a neck goes beyond
+_NEAR, _AROUND = 6.0, 0.2  # mm around a brain; volumes of it that are bright beyond, from which on it is a head
 _SURE = 3.0  # logarithm of odds beyond which the mask's edge is not moved
 _MARGIN = 10.0  # mm left around a brain
 
@@ -97,13 +98,18 @@ def is_bare(image: Image) -> bool:
     Args:
         image: One channel.
     """
+    litres, touching = extent(image)
+    return litres <= _BRAIN and touching <= _TOUCHING
+
+
+def extent(image: Image) -> tuple[float, float]:
+    """Returns litres of what is not background, and the most mm² of it on a face of the image's box."""
     array, sizes = image.array, image.spacing
     faces = [np.take(array, end, axis) for axis in range(3) for end in (0, -1)]
     background = np.median(np.concatenate([face.ravel() for face in faces]))
     areas = [np.prod(np.delete(sizes, axis)) for axis in range(3) for _ in range(2)]
     touching = max(float((face != background).sum() * area) for face, area in zip(faces, areas, strict=True))
-    litres = float((array != background).sum() * np.prod(sizes)) / 1e6
-    return touching <= _TOUCHING and litres <= _BRAIN
+    return float((array != background).sum() * np.prod(sizes)) / 1e6, touching
 
 
 def brain_mask(image: Image, finder: RegistrationModel) -> Image | None:
@@ -117,17 +123,32 @@ def brain_mask(image: Image, finder: RegistrationModel) -> Image | None:
         The mask, uint8, on the image's grid: one part, without holes. None if no brain is found, or hardly anything is
         bright around it, so that it is no head.
     """
+    mask, around = find_brain(image, finder)
+    return mask if around >= _AROUND and _litres(mask) >= _LEAST else None
+
+
+def find_brain(image: Image, finder: RegistrationModel) -> tuple[Image, float]:
+    """Finds the brain in any image.
+
+    Args:
+        image: One channel, any grid.
+        finder: A model of masks, which the zoo gave.
+
+    Returns:
+        The mask as `brain_mask` has it, empty if none is found; and how much is bright further than 6 mm from it, in
+        volumes of the brain.
+    """
     seen = view(image, finder.card.input)
     batch = to_batch(seen.image, len(finder.card.input.shape))
     odds = from_batch(ops.convert_to_numpy(finder.predict_on_batch({"image": batch})["mask"]), 3)[..., 0]
     inside = _whole(odds > 0)
-    near = ndimage.distance_transform_edt(~inside, seen.grid.spacing) <= 6 if inside.any() else inside
-    around = (seen.image[..., 0] > _BRIGHT) & ~near
-    if _litres(Image(inside, seen.grid.affine)) < _LEAST or around.sum() < _AROUND * inside.sum():
-        return None
+    if not inside.any():
+        return Image(np.zeros(image.shape, "uint8"), image.affine), 0.0
+    far = ndimage.distance_transform_edt(~inside, seen.grid.spacing) > _NEAR
+    around = float(((seen.image[..., 0] > _BRIGHT) & far).sum() / inside.sum())
     odds = np.clip(np.where(inside, np.where(odds > 0, odds, 1.0), np.where(odds > 0, -1.0, odds)), -_SURE, _SURE)
     found = resample(Image(odds.astype("float32"), seen.grid.affine), image.grid, outside=-_SURE, antialias=False)
-    return Image((found.array > 0).astype("uint8"), image.affine)
+    return Image((found.array > 0).astype("uint8"), image.affine), around
 
 
 def brain_alone(image: Image, mask: Image) -> Image:
