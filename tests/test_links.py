@@ -17,8 +17,8 @@ FIXED = (
     "recipes/README.md",
     "regzoo/registration/demo_images/NOTICE.md",
 )
-PAGES = [*(ROOT / name for name in FIXED), *ROOT.glob("docs/*.md"), *ROOT.glob("zoo_cards/*/README.md")]
-NAMED = re.compile(r"(?<![\w./<{-])(?:regzoo|tests|recipes|docs|zoo_cards|\.ci)/[\w./-]*\w")
+PAGES = [*(ROOT / name for name in FIXED), *ROOT.glob("docs/*.md"), *ROOT.glob("zoo_*/*/README.md")]
+NAMED = re.compile(r"(?<![\w./<{-])(?:regzoo|tests|recipes|docs|zoo_cards|zoo_noncommercial|\.ci)/[\w./-]*\w")
 """A path in the repository, as prose, code or a command names it."""
 GONE = {"CHANGELOG.md"}
 """Pages that also name what there was."""

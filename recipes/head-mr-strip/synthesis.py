@@ -20,7 +20,7 @@ from regzoo.ops.matrices import linear_matrix
 from regzoo.ops.random_numbers import normal, symmetric, uniform
 from regzoo.ops.warping import sample
 
-MAP, FINE = 1.5, 2.0  # mm of the label maps, and of the grid on which a head is made; the network's is twice as coarse
+MAP = 1.5  # mm of the label maps
 BOX = (128, 176, 176)  # voxels of a label map into which each of them fits
 
 # What looks alike in any image: labels of both sides, and what is made of one tissue.
@@ -149,6 +149,12 @@ def read_maps(folder: Path, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(maps), np.array(middles, np.float32)
 
 
+def is_brain() -> np.ndarray:
+    """Tells of each kind, FURROW the last, whether it is brain, (kinds + 1,), bool."""
+    kinds = np.arange(FURROW + 1)
+    return ((kinds > 0) & (kinds < OUTSIDE) & (kinds != FLUID)) | (kinds == FURROW)
+
+
 def split(folder: Path, name: str) -> list[str]:
     """Returns the names of a split's label maps."""
     return json.loads((folder / "splits.json").read_text(encoding="utf-8"))[name]
@@ -179,13 +185,17 @@ class Heads:
     Args:
         maps: (N, *BOX), uint8, of `read_maps`.
         middles: (N, 3), of `read_maps`.
-        shape: The network's grid, voxels of 4 mm.
+        shape: Voxels of the images.
+        size: Millimetres of a voxel. A head is made on voxels half as large.
         stripped: Share of heads that are without skull already.
     """
 
-    def __init__(self, maps: np.ndarray, middles: np.ndarray, shape: tuple[int, ...], stripped: float = 0.12) -> None:
+    def __init__(
+        self, maps: np.ndarray, middles: np.ndarray, shape: tuple[int, ...], size: float, stripped: float = 0.12
+    ) -> None:
         self.maps, self.middles = ops.convert_to_tensor(maps[..., None]), ops.convert_to_tensor(middles)
         self.shape, self.fine, self.stripped = shape, tuple(2 * n for n in shape), stripped
+        self.step = size / 2
 
     def __call__(self, seeds: Tensor, subjects: Tensor) -> tuple[Tensor, Tensor]:
         """Returns images and brains.
@@ -225,12 +235,12 @@ class Heads:
         mirror = ops.concatenate([side, ops.ones_like(side), ops.ones_like(side)], axis=-1)
         linear = ops.matmul(turn[..., :3], skew) * mirror[:, :, None]
         shift = symmetric(seeds, 7, (3,)) * _array([12.0, 25.0, 35.0]) + _array([0.0, -5.0, 15.0])
-        centre = _array([(n - 1) / 2 for n in self.fine]) + shift / FINE
+        centre = _array([(n - 1) / 2 for n in self.fine]) + shift / self.step
         away = ops.moveaxis(voxel_places(self.fine), -1, 0)[None] - centre[:, :, None, None, None]
         for stream, step, size in ((8, 40.0, 4.0), (9, 16.0, 1.2)):
-            away = away + size / FINE * self._bent(seeds, stream, step / FINE)
+            away = away + size / self.step * self._bent(seeds, stream, step / self.step)
         middles = ops.take(self.middles, subjects, axis=0)
-        places = ops.einsum("bij,bjxyz->bxyzi", linear * (FINE / MAP), away) + middles[:, None, None, None]
+        places = ops.einsum("bij,bjxyz->bxyzi", linear * (self.step / MAP), away) + middles[:, None, None, None]
         return sample(ops.take(self.maps, subjects, axis=0), places, "zero", "nearest")
 
     def _bent(self, seeds: Tensor, stream: int, step: float) -> Tensor:
@@ -245,7 +255,7 @@ class Heads:
 
     def _smooth(self, seeds: Tensor, stream: int, step: float) -> Tensor:
         """Returns a rougher random field of about deviation 1, a value each `step` mm and linear between."""
-        return _linear(seeds, stream, self.fine, step / FINE)
+        return _linear(seeds, stream, self.fine, step / self.step)
 
     def _table(self, seeds: Tensor) -> tuple[Tensor, Tensor, np.ndarray]:
         """Draws mean and deviation of each kind, (B, kinds * PATCHES), and says which kinds are brain."""
@@ -259,7 +269,7 @@ class Heads:
         means = means + strength * symmetric(seeds, 14, (count, PATCHES)) * uniform(seeds, 15, one)
         spreads = 0.07 * uniform(seeds, 16, (count, PATCHES)) * uniform(seeds, 17, one) * 2
         means, spreads = (ops.concatenate([x, x[:, FLUID : FLUID + 1]], axis=1) for x in (means, spreads))
-        brain = np.array([(0 < kind < OUTSIDE and kind != FLUID) or kind == FURROW for kind in range(count + 1)])
+        brain = is_brain()
         # Air is dark, but for some heads; what was stripped is exactly 0, with fluid, some or none.
         air = ops.where(uniform(seeds, 18, one) < 0.85, 0.02 * means[:, :1], means[:, :1])
         means = ops.concatenate([air, means[:, 1:]], axis=1)
@@ -277,13 +287,13 @@ class Heads:
         for axis, (n, fine) in enumerate(zip(self.shape, self.fine, strict=True)):
             is_thick = ops.cast(ops.equal(thick, axis), "float32") * ops.cast(uniform(seeds, 51, ()) < 0.5, "float32")
             step = 1.0 + uniform(seeds, 52 + axis, ()) + is_thick * (1 + 4.5 * uniform(seeds, 55, ()))  # mm of slices
-            blur = ops.maximum(step, 3.0 + 1.5 * uniform(seeds, 56 + axis, ())) / 2.355
+            blur = ops.maximum(step, self.step * (1.5 + 0.75 * uniform(seeds, 56 + axis, ()))) / 2.355
             step, blur = step[:, None, None], blur[:, None, None]
-            places = FINE * ops.arange(fine, dtype="float32")[None, None]
-            slices = (ops.arange(int(fine * FINE) + 2, dtype="float32")[None, :, None]) * step
+            places = self.step * ops.arange(fine, dtype="float32")[None, None]
+            slices = (ops.arange(int(fine * self.step) + 2, dtype="float32")[None, :, None]) * step
             mean = ops.exp(-0.5 * ops.square((places - slices) / blur))
             mean = mean / (ops.sum(mean, axis=-1, keepdims=True) + 1e-6)
-            read = FINE * (2 * ops.arange(n, dtype="float32") + 0.5)[None, :, None]
+            read = self.step * (2 * ops.arange(n, dtype="float32") + 0.5)[None, :, None]
             read = ops.maximum(0.0, 1 - ops.abs(read - ops.transpose(slices, (0, 2, 1))) / step)
             axes.append(ops.matmul(read, mean))
         x = ops.reshape(values, (batch, self.fine[0], -1))
@@ -306,7 +316,7 @@ class Heads:
     def _recoloured(self, image: Tensor, inside: Tensor, seeds: Tensor) -> Tensor:
         """Adds a bias field and noise, scales by percentiles as `register` does, and draws a gamma."""
         one = (1, 1, 1, 1)
-        bias = _linear(seeds, 70, self.shape, 50.0 / (2 * FINE))
+        bias = _linear(seeds, 70, self.shape, 50.0 / (2 * self.step))
         image = image * ops.exp(0.35 * uniform(seeds, 71, one) * bias)
         noise = 0.06 * ops.square(uniform(seeds, 72, one)) * normal(seeds, 73, (*self.shape, 1))
         stripped = ops.cast(uniform(seeds, 20, one) < self.stripped, "float32")

@@ -1,9 +1,15 @@
-"""Trains head-mr-strip on heads that are made of label maps as it goes.
+"""Trains head-mr-strip, which finds the brain in a head of any contrast, on heads made of label maps as it goes.
 
-    python recipes/head-mr-strip/train.py DATA OUTPUT --minutes 8 [--precision mixed_bfloat16] [--batch 4] [--seed 1]
+    python recipes/head-mr-strip/train.py DATA OUTPUT --minutes 20 [--precision mixed_bfloat16] [--batch 4] [--seed 1]
 
-DATA holds head-labelmaps. OUTPUT gets config.json, model.safetensors (the best by the validation maps' mean Dice so
-far, written as it improves) and log.csv. The learning rate falls by the time that has gone by.
+No weights were trained by it yet: it needs a GPU. On a CPU a step takes seconds; `mixed_bfloat16`, only on a GPU,
+halves the memory, of which batches of 4 take a few gigabytes. Under torch it was run for some steps alone.
+
+DATA holds head-labelmaps, 5 MB. OUTPUT becomes a zoo entry, for `regzoo register` and `python
+tests/benchmarks/heads.py masks DATA --finder OUTPUT`: config.json, model.safetensors (the best by the mean Dice of the
+validation maps so far, written as it improves), the card, and log.csv. The learning rate falls by the time that has
+gone by. Once its scores are on its card in zoo_cards/head-mr-strip, `strip: head-mr-strip` belongs into `input` of the
+cards and recipes of models of brains.
 """
 
 import argparse
@@ -20,7 +26,9 @@ from keras import ops
 from synthesis import Heads, read_maps, split
 
 from regzoo import backend
+from regzoo.hub import cards
 from regzoo.models import build, weights
+from regzoo.schema.card import Card
 
 SHAPE, SPACING = (48, 64, 80), (4.0, 4.0, 4.0)
 CONFIG = {"backbone": {"name": "unet", "channels": [16, 32, 48, 64, 64]}, "output": {"name": "mask"}}
@@ -118,6 +126,39 @@ class Timed(keras.callbacks.Callback):
         self.validation = time.monotonic() - start
 
 
+ABOUT = {
+    "name": "head-mr-strip",
+    "version": "1",
+    "pipeline_tag": "image-segmentation",
+    "tags": ("regzoo", "medical-imaging"),
+    "summary": "Finds the brain in a whole head, in MR of any contrast.",
+    "anatomy": "head",
+    "modality": "MR",
+    "license": "apache-2.0",
+    "limits": ("It saw no real image in training.", "Not for diagnosis."),
+    "citation": (
+        "Hoopes et al., SynthStrip, NeuroImage 260, 2022",
+        "Billot et al., SynthSeg, Medical Image Analysis 2023",
+    ),
+}
+
+
+def write_card(folder: Path, names: dict[str, list[str]], training: dict) -> None:
+    """Writes the entry's card, without scores."""
+    uses = {use: f"{len(found)} {use}" for use, found in names.items()}
+    data = {
+        "name": "label maps of SynthSeg at 1.5 mm, from which heads of any contrast are made",
+        "url": "https://github.com/BBillot/SynthSeg",
+        "license": "Apache-2.0",
+        "subjects": sum(map(len, names.values())),
+        "use": ", ".join(uses.values()),
+    }
+    inputs = {"shape": SHAPE, "spacing": SPACING}
+    facts = {"input": inputs, "files": cards.manifest(folder), "data": (data,), "training": training}
+    card = Card.model_validate(ABOUT | facts)
+    cards.write(folder, card, f"# {card.name}\n\n{card.summary}\n")
+
+
 def dice(network: keras.Model, heads: Heads, first: int, subjects: int) -> list[float]:
     """Returns the Dice of the masks of four heads, made with the seeds from `first` on, on the network's grid."""
     seeds = np.arange(first, first + 4, dtype="int32")
@@ -146,7 +187,7 @@ def main() -> None:
     backend.seed(args.seed)
     folder = args.data / "head-labelmaps"
     names = {name: split(folder, name) for name in ("train", "valid")}
-    train, valid = (Heads(*read_maps(folder, names[name]), SHAPE) for name in ("train", "valid"))
+    train, valid = (Heads(*read_maps(folder, names[name]), SHAPE, SPACING[0]) for name in ("train", "valid"))
     network = build(CONFIG, SPACING, args.precision)
     config = json.dumps(network.config.model_dump(mode="json"), indent=2) + "\n"
     (args.output / "config.json").write_text(config, encoding="utf-8")
@@ -157,6 +198,8 @@ def main() -> None:
     timed = Timed(seconds, args.rate, valid, len(names["valid"]), args.output, args.fours)
     draws = Draws(len(names["train"]), args.batch, args.steps, args.seed)
     model.fit(draws, epochs=10**4, shuffle=False, verbose=0, callbacks=[timed])
+    training = {"seed": args.seed, "steps": timed.step, "batch_size": args.batch, "minutes": args.minutes}
+    write_card(args.output, names, training | {"backend": backend.NAME, "keras": keras.__version__})
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from regzoo.cli.options import Json, Model
 from regzoo.cli.output import print_facts, print_json, print_markdown, print_table
 from regzoo.errors import RegzooError
 from regzoo.io.files import check_writable
+from regzoo.schema.licences import non_commercial
 
 if TYPE_CHECKING:
     import regzoo
@@ -61,8 +62,14 @@ def show(model: Model, as_json: Json = False) -> None:
 
 @commands.command()
 def pull(model: Model) -> None:
-    """Bring a model into the cache. It is verified, and its folder printed."""
-    typer.echo(hub.pull(model))
+    """Bring a model into the cache. It is verified, and its folder printed; and told if it may not be sold."""
+    from regzoo.hub import cards
+
+    folder = hub.pull(model)
+    card = cards.read(folder)
+    if non_commercial(card.license):
+        typer.echo(f"warning: {card.id} is not for commercial use: its licence is {card.license}.", err=True)
+    typer.echo(folder)
 
 
 @commands.command()

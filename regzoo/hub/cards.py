@@ -7,7 +7,7 @@ A zoo entry is a folder with `README.md`, `config.json`, `model.safetensors`, an
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -211,19 +211,26 @@ def _told(card: Card, metric: str) -> str:
     return found + (f" ({', '.join(known)})" if known else "") + ("" if before is None else f", before {before:.3f}")
 
 
-def model_table(cards: Iterable[Card]) -> str:
-    """Returns the Markdown table of models for the README, between its `<!-- models -->` markers."""
-    ordered = sorted(cards, key=lambda card: (card.name, card.version))
-    rows = [row(card) | {"HD95": _told(card, "hd95").removeprefix("hd95 ")} for card in ordered]
+def model_table(cards: Mapping[str, Card]) -> str:
+    """Returns the Markdown table of models for the README, between its `<!-- models -->` markers.
+
+    Args:
+        cards: Folder of the entry, from the README's, -> its card.
+    """
+    ordered = sorted(cards.items(), key=lambda each: (each[1].name, each[1].version))
+    rows = [
+        row(card) | {"link": _link(card.name, place), "HD95": _told(card, "hd95").removeprefix("hd95 ")}
+        for place, card in ordered
+    ]
     header = ("name", "version", "anatomy", "modality", "size", "licence", "score", "HD95")
     lines = [header, ["---"] * len(header)]
-    lines += [[_link(entry["name"]), *(_cell(entry[column]) for column in header[1:])] for entry in rows]
+    lines += [[entry["link"], *(_cell(entry[column]) for column in header[1:])] for entry in rows]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     return f"<!-- models -->\n{table}\n<!-- /models -->"
 
 
-def _link(name: str) -> str:
-    return f"[{name}]({PurePosixPath('zoo_cards') / name / README})"
+def _link(name: str, place: str) -> str:
+    return f"[{name}]({PurePosixPath(place) / README})"
 
 
 def _cell(text: str) -> str:

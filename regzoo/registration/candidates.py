@@ -15,6 +15,7 @@ from regzoo.world.images import Image, Source
 
 _BELOW_ZERO = -100.0
 _TWICE = 2.0
+_STRIPPED = "skull-stripped"  # so a card says it
 _BRAIN = 2.0
 """Litres that are brighter than a tenth of an image's range: 1.09 to 1.92 of 175 brains without skull, 2.06 to 2.55 of
 ten heads with it."""
@@ -93,11 +94,11 @@ def misfits(card: Card, fixed: Image, moving: Image) -> list[str]:
         if kind in ("CT", "MR") and kind != _kind(image):
             why = f"intensities from {image.array.min():g} look like {_kind(image)}"
             found.append(f"{name}: {why}, while {card.name} was made for {card.modality}.")
-        bright = _bright_litres(image) if card.input.strip else 0.0
+        bright = _bright_litres(image) if _STRIPPED in card.summary.lower() or card.input.strip else 0.0
         if bright > _BRAIN:
             found.append(
                 f"{name}: skull or neck are still there ({bright:.1f} l are bright, of a brain at most {_BRAIN:g} l), "
-                f"while {card.name} was made for skull-stripped ones."
+                f"while {card.name} was made for {_STRIPPED} ones."
             )
         if card.input.around == "extent":  # it sees each image whole, whatever its size
             continue

@@ -52,13 +52,35 @@ class FlipAugmentation(Strict):
         return self
 
 
+class TogetherAugmentation(Strict):
+    """One random linear map about the image's centre, the same for both images of a pair, which so lie as they lay.
+
+    For stacks of slices, since turns are in the plane of the first two axes.
+    """
+
+    turn: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Largest angle, in degrees, to either side."""
+    scale: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Largest logarithm of the factor by which both axes of the plane are scaled, to either side."""
+    stretch: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Largest logarithm of the factor by which half of the pairs are stretched along the third axis, as if there were
+    more slices; not of 2-D images."""
+
+    @model_validator(mode="after")
+    def _moves(self) -> "TogetherAugmentation":
+        if not (self.turn or self.scale or self.stretch):
+            raise ValueError("expected turn, scale or stretch above 0")
+        return self
+
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Augmentation(Strict):
     """Random changes to the training images; 0 or null is off.
 
-    Fixed and moving image are changed independently of each other, but for the flip; labels move with their image.
+    Fixed and moving image are changed independently of each other, but for `flip` and `together`; labels move with
+    their image.
     """
 
     affine: Annotated[float, Field(ge=0, le=0.33)] = 0.0
@@ -68,6 +90,7 @@ class Augmentation(Strict):
     shift: Annotated[float, Field(ge=0, le=500)] = 0.0
     """Largest random translation along each axis, mm."""
     field: FieldAugmentation | None = None
+    together: TogetherAugmentation | None = None
     flip: FlipAugmentation | None = None
     invert: Share = 0.0
     """Probability that an image is shown as its negative."""
@@ -78,18 +101,21 @@ class Augmentation(Strict):
     bias: BiasAugmentation | None = None
     noise: Share = 0.0
     """Largest standard deviation of Gaussian noise; an image in [0, 1] stays in it."""
+    crop: Annotated[float, Field(ge=0, le=500)] = 0.0
+    """Largest width that an image shows nothing in, at one end of an axis, mm; half of the axes are whole. Labels stay:
+    what is not seen is to be moved too."""
 
     @property
     def moves(self) -> bool:
         """Whether images are deformed, and not only mirrored."""
-        return bool(self.affine or self.rotation or self.shift or self.field)
+        return bool(self.affine or self.rotation or self.shift or self.field or self.together)
 
     @property
     def recolours(self) -> bool:
-        """Whether intensities are changed."""
-        return bool(self.invert or self.gamma or self.contrast or self.bias or self.noise)
+        """Whether intensities are changed, or left out."""
+        return bool(self.invert or self.gamma or self.contrast or self.bias or self.noise or self.crop)
 
-    @field_validator("affine", "rotation", "shift", "invert", "gamma", "contrast", "noise", mode="before")
+    @field_validator("affine", "rotation", "shift", "invert", "gamma", "contrast", "noise", "crop", mode="before")
     @classmethod
     def _null_is_off(cls, value: object) -> object:
         return 0.0 if value is None else value

@@ -10,7 +10,7 @@ from regzoo.schema.augmentation import Augmentation, LabelValue
 from regzoo.schema.card import Line
 from regzoo.schema.inputs import Spacing
 from regzoo.schema.losses import active
-from regzoo.schema.priors import BreathingPrior, ShapesPrior
+from regzoo.schema.priors import BreathingPrior, MapsPrior, ShapesPrior
 from regzoo.schema.registry import Entries, Entry
 from regzoo.schema.strict import Strict
 
@@ -167,6 +167,8 @@ class BreathingData(DataConfig):
     """Real pairs, never simulated ones."""
     mask_suffix: PathText | None = None
     """What names of lung masks add before the ending, as `_lungmask`; null: lungs are found by `regzoo.world.lungs`."""
+    motions: PathText | None = None
+    """Folder, relative to `root`, of measured breathing: CSV files of keypoints as Learn2Reg's LungCT has them."""
     prior: BreathingPrior = BreathingPrior()
     validation_pairs: Annotated[int, Field(ge=1, le=1000)] = 12
 
@@ -201,6 +203,57 @@ class ShapesData(DataConfig):
         if not recipe.augmentation.moves:
             wanted = "affine, rotation, shift or field"
             raise ValueError(f"augmentation: expected {wanted}, since only they move shapes of data.kind shapes")
+        if recipe.augmentation.together:
+            raise ValueError("augmentation.together: expected null, since data.kind shapes moves the fixed image alone")
+
+
+LabelGroups = Annotated[tuple[Annotated[tuple[LabelValue, ...], Field(min_length=1)], ...], Field(max_length=64)]
+Zoom = Annotated[float, Field(ge=0.1, le=4)]
+
+
+class MapsData(DataConfig):
+    """Label maps, such as those of heads, and random shapes, painted in contrasts that are drawn anew for each image.
+
+    A pair shows two maps, or one twice, each turned, bent and painted by itself; labels tell what belongs together.
+    See `regzoo.simulation.painting`.
+    """
+
+    kind: Literal["maps"]
+    splits: PathText = "splits.json"
+    """JSON: lists `train` and `valid` of names; a map is `NAME.nii.gz`, relative to `root`. Maps of one spacing."""
+    tissues: LabelGroups = ()
+    """Labels that are alike in an image, up to `prior.spread`; a label in no group is like no other one."""
+    layers: LabelGroups = ()
+    """Labels around what is of interest, such as skull and skin, outermost layer first; an image may be without the
+    first of them, or the first two, and so on."""
+    same: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """Share of the pairs of maps that show one map twice."""
+    zoom: tuple[Zoom, Zoom] = (0.5, 1.4)
+    """Least and largest part of a map that the grid covers, 1: as large as `input` says. Smaller ones lie anywhere."""
+    shapes: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """How many maps of random shapes are drawn once, at the start."""
+    share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the batches that show random shapes, the same in both images of a pair."""
+    test: PathText | None = None
+    """CSV of real pairs to score on, relative to `root`."""
+    prior: MapsPrior = MapsPrior()
+    label_sampling: Annotated[int, Field(ge=1, le=64)] = 16
+    """How many labels of those that both images show are drawn for each pair."""
+    validation_pairs: Annotated[int, Field(ge=1, le=1000)] = 8
+
+    def check(self, recipe: Recipe) -> None:
+        """Checks that something moves the maps, in three dimensions."""
+        if not recipe.augmentation.moves:
+            wanted = "affine, rotation, shift or field"
+            raise ValueError(f"augmentation: expected {wanted}, since one map may be shown twice")
+        if recipe.input and len(recipe.input.shape) != 3:
+            raise ValueError("input.shape: expected three values, since label maps are volumes")
+
+    @model_validator(mode="after")
+    def _grows(self) -> MapsData:
+        if self.zoom[0] > self.zoom[1]:
+            raise ValueError(f"zoom: expected the smaller first, received {self.zoom}")
+        return self
 
 
 KINDS: Entries = {
@@ -210,5 +263,6 @@ KINDS: Entries = {
     "folders": Entry(FolderData, "regzoo.data.folder_pairs:folder_pairs"),
     "breathing": Entry(BreathingData, "regzoo.simulation.breathing_pairs:BreathingPairs"),
     "shapes": Entry(ShapesData, "regzoo.simulation.shape_pairs:ShapePairs"),
+    "maps": Entry(MapsData, "regzoo.simulation.map_pairs:MapPairs"),
 }
 """Kind -> what a recipe says of it; what makes a `regzoo.data.kinds.Kind` of a recipe and the folder of the data."""

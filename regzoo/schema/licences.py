@@ -36,9 +36,19 @@ def expected(parent: str | None, licence: str | None) -> str:
     if _COPYLEFT.match(parent) and not _alike(parent, licence):
         later = "" if parent.endswith("-only") else ", or a later version of it"
         return f"{parent}{later}, by which it is shared alike"
-    if _NON_COMMERCIAL.match(parent) and not _NON_COMMERCIAL.match(licence):
+    if non_commercial(parent) and not non_commercial(licence):
         return f"a licence that is non-commercial (nc), as {parent} is"
     return ""
+
+
+def non_commercial(licence: str | None) -> bool:
+    """Tells whether a licence, as Hugging Face or SPDX writes it, allows no commercial use.
+
+    Example:
+        >>> non_commercial("cc-by-nc-sa-4.0"), non_commercial("cc-by-sa-4.0"), non_commercial(None)
+        (True, False, False)
+    """
+    return bool(licence and _NON_COMMERCIAL.match(licence.lower()))
 
 
 def _alike(parent: str, licence: str) -> bool:

@@ -34,6 +34,18 @@ class BreathingPrior(Strict):
     """Largest relative change of the chest's size before both scans; tilts, shapes, shifts and mirrors go with it."""
     appearance: Share = 1.0
     """Strength of noise, blur, artefacts, calibration shifts and cropped fields of view."""
+    measured: Share = 0.5
+    """Share of the pairs whose breathing is, in part, that of a patient in whom it was measured, if there are any (see
+    `data.motions`)."""
+    still: Share = 0.0
+    """Share of the pairs that hardly move: their breathing and its random motion stay below 2 mm."""
+    rotation: Annotated[float, Field(ge=0, le=90)] = 0.0
+    """Largest turn of the patient between the scans about any axis, in degrees, in every second pair."""
+    travel: Millimetres = 0.0
+    """Largest shift of the patient between the scans along each axis, in mm, in the pairs that are turned too."""
+    cut: Millimetres = 0.0
+    """Most that is missing of one end of one of the scans, in mm, in every third pair, beside what `appearance` does.
+    """
 
 
 class ShapesPrior(Strict):
@@ -63,3 +75,17 @@ class ShapesPrior(Strict):
         if self.size[0] > self.size[1]:
             raise ValueError(f"size: expected the smaller first, received {self.size}")
         return self
+
+
+class MapsPrior(ShapesPrior):
+    """What images of label maps, and maps of random shapes beside them, are drawn from."""
+
+    size: tuple[Annotated[float, Field(ge=2, le=500)], Annotated[float, Field(ge=2, le=500)]] = (16.0, 64.0)
+    spread: Share = 0.3
+    """Largest standard deviation of the intensities of the labels of one tissue."""
+    stripped: Share = 0.5
+    """Probability that an image is without the outer layers (`data.layers`)."""
+    slices: Annotated[float, Field(ge=0, le=50)] = 12.0
+    """Thickest slices along one of the axes, mm."""
+    sliced: Share = 0.3
+    """Probability that an image has thick slices."""

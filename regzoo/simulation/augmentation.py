@@ -12,10 +12,10 @@ from regzoo.ops.grids import map_places, voxel_places
 from regzoo.ops.matrices import linear_matrix
 from regzoo.ops.random_numbers import normal, symmetric, uniform
 from regzoo.ops.warping import Method, sample
-from regzoo.schema.augmentation import Augmentation, FieldAugmentation
+from regzoo.schema.augmentation import Augmentation, FieldAugmentation, TogetherAugmentation
 
 # Each kind of draw has a stream of random numbers; octaves of the field have those from 16 on.
-_AFFINE, _ANGLE, _AXIS, _SHIFT, _INVERT, _GAMMA, _CONTRAST, _BIAS, _DEVIATION, _NOISE = range(10)
+_AFFINE, _ANGLE, _AXIS, _SHIFT, _INVERT, _GAMMA, _CONTRAST, _BIAS, _DEVIATION, _NOISE, _CROP, _TOGETHER = range(12)
 _FIELD = 16
 
 
@@ -28,7 +28,8 @@ def drawn_places(
         settings: What to draw; flips, which are of a pair, are not made here.
         shape: Spatial shape `S` of the images.
         spacing: Millimetres a voxel along each axis.
-        seeds: One for each image, shape (N,), int32.
+        seeds: One for each image, shape (N,), int32; where `settings.together` is drawn, those of the fixed images,
+            then those of the moving ones.
 
     Returns:
         Coordinates in voxels, shape (N, *S, D), or None where the settings move nothing.
@@ -45,7 +46,7 @@ def moved(stack: Tensor, where: Tensor, method: Method = "linear") -> Tensor:
 
 
 def recoloured(images: Tensor, settings: Augmentation, spacing: Sequence[float], seeds: Tensor) -> Tensor:
-    """Changes intensities by draws: negative, gamma, contrast, bias field, noise, in this order; they stay in [0, 1].
+    """Changes intensities, within [0, 1], by draws: negative, gamma, contrast, bias field, noise, crop, in this order.
 
     Args:
         images: In [0, 1], shape (N, *S, 1).
@@ -58,6 +59,34 @@ def recoloured(images: Tensor, settings: Augmentation, spacing: Sequence[float],
     return _run(_recoloured, images, seeds, settings=settings, spacing=tuple(spacing))
 
 
+def label_channels(numbers: Tensor, channels: Tensor) -> list[Tensor]:
+    """Returns a channel for each of the labels that are wanted, of the fixed and of the moving images.
+
+    Args:
+        numbers: Numbers of labels, first of all fixed images, (2 B, *S, 1).
+        channels: Those that are wanted, 0 for none, shape (2 B, L), int32.
+
+    Returns:
+        Two of shape (B, *S, L), float32, 0 for a label that one of the two images has not.
+    """
+    return _run(_numbered, numbers, channels)
+
+
+def shared(labels: Tensor) -> list[Tensor]:
+    """Takes a label that one image of a pair has not half a voxel of out of the other one too; see `label_channels`."""
+    sides = ops.split(labels, 2)
+    axes = tuple(range(1, len(labels.shape) - 1))
+    sums = [ops.sum(side, axis=axes, keepdims=True) for side in sides]
+    keep = ops.cast(ops.minimum(*sums) >= 0.5, "float32")
+    return [side * keep for side in sides]
+
+
+def _numbered(numbers: Tensor, channels: Tensor) -> list[Tensor]:
+    numbers, channels = ops.cast(numbers, "int32"), ops.convert_to_tensor(channels)
+    wanted = ops.reshape(channels, (-1, *(1,) * (len(numbers.shape) - 2), channels.shape[-1]))
+    return shared(ops.cast((numbers == wanted) & (wanted > 0), "float32"))
+
+
 def _run(function: Callable, *arrays: Tensor, **static: object) -> Tensor:
     return backend.inference(backend.compiled(function, **static), *arrays)
 
@@ -65,7 +94,10 @@ def _run(function: Callable, *arrays: Tensor, **static: object) -> Tensor:
 def place_draws(
     settings: Augmentation, shape: Sequence[int], spacing: Sequence[float], seeds: Tensor
 ) -> dict[str, Tensor]:
-    """Draws where images are sampled: `matrix` (N, D, D + 1), and `field0` on, control points (N, *n, D); in voxels."""
+    """Draws where images are sampled: `matrix` (N, D, D + 1), and `field0` on, control points (N, *n, D); in voxels.
+
+    Arguments are those of `drawn_places`.
+    """
     dims, step = len(shape), ops.convert_to_tensor(spacing, dtype="float32")
     # An affine matrix is drawn in units of the half size of each axis, so that it is the same on any grid.
     drawn = settings.affine * symmetric(seeds, _AFFINE, (dims + dims * dims,))
@@ -79,10 +111,26 @@ def place_draws(
         parameters = ops.concatenate([shift, tangent * axes if dims == 3 else tangent], axis=-1)
         turn = linear_matrix(parameters, "rigid", shape, spacing)
         draws["matrix"] = _composed(draws["matrix"], turn)
+    if settings.together:
+        draws["matrix"] = _composed(_together(settings.together, shape, spacing, seeds), draws["matrix"])
     for octave, field in enumerate(_octaves(settings)):
         points = symmetric(seeds, _FIELD + octave, (*_lattice(shape, field.smoothness, spacing), dims))
         draws[f"field{octave}"] = points * field.strength / step
     return draws
+
+
+def _together(settings: TogetherAugmentation, shape: Sequence[int], spacing: Sequence[float], seeds: Tensor) -> Tensor:
+    """Draws the matrices (N, D, D + 1) of pairs, by the seeds of the fixed images."""
+    dims, fixed = len(shape), ops.split(ops.convert_to_tensor(seeds), 2)[0]
+    drawn = symmetric(ops.concatenate([fixed, fixed], axis=0), _TOGETHER, (3,))
+    angle, scale = math.radians(settings.turn) * drawn[:, 0], ops.exp(-settings.scale * drawn[:, 1])
+    slices = ops.exp(-settings.stretch * ops.maximum(drawn[:, 2], 0.0))
+    across, along = scale * ops.cos(angle), scale * ops.sin(angle)
+    none = ops.zeros_like(angle)
+    rows = [[across, -along, none], [along, across, none], [none, none, slices]]
+    entries = ops.stack([ops.stack(row[:dims], axis=-1) for row in rows[:dims]], axis=-2) - ops.eye(dims)
+    parameters = ops.concatenate([ops.zeros_like(entries[:, 0]), ops.reshape(entries, (-1, dims * dims))], axis=-1)
+    return linear_matrix(parameters, "affine", shape, spacing)
 
 
 def _composed(outer: Tensor, inner: Tensor) -> Tensor:
@@ -141,4 +189,22 @@ def _recoloured(images: Tensor, seeds: Tensor, settings: Augmentation, spacing: 
     if settings.noise:
         deviation = settings.noise * uniform(seeds, _DEVIATION, one)
         images = images + deviation * normal(seeds, _NOISE, (*shape, 1))
+    if settings.crop:
+        images = images * _view(symmetric(seeds, _CROP, (len(shape),)), settings.crop, shape, spacing)
     return ops.clip(images, 0.0, 1.0)
+
+
+def _view(draws: Tensor, crop: float, shape: Sequence[int], spacing: Sequence[float]) -> Tensor:
+    """Returns 1 where an image shows something, else 0, (N, *S, 1), of a draw from -1 to 1 for each axis (N, D).
+
+    From -1/2 to 1/2 an axis is whole; beyond, the lower or the upper end is cut.
+    """
+    view = 1.0
+    for axis, (length, step) in enumerate(zip(shape, spacing, strict=True)):
+        cut = ops.reshape(draws[:, axis], (-1, *(1,) * (len(shape) + 1)))
+        width = ops.maximum(2 * ops.abs(cut) - 1, 0.0) * (crop / step)
+        place = [-1 if each == axis + 1 else 1 for each in range(len(shape) + 2)]
+        voxels = ops.reshape(ops.arange(length, dtype="float32"), place)
+        end = ops.where(cut > 0, length - 1 - voxels, voxels)
+        view = view * ops.cast(end >= width, "float32")
+    return view

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from regzoo.schema.priors import BreathingPrior
 from regzoo.world.images import Grid
@@ -30,8 +31,16 @@ def draw(prior: BreathingPrior, random: np.random.Generator, grid: Grid) -> dict
         float32 arrays by name, for `regzoo.simulation.breathing`. Every number is drawn whatever the prior, so that
         switching a part off leaves the others as they were.
     """
-    drawn = {**_breath(prior, random, grid), **_anatomy(prior, random, grid), **_scans(prior, random, grid.shape)}
+    moves = prior if random.uniform() >= prior.still else prior.model_copy(update=_hardly(prior))
+    drawn = {**_breath(moves, random, grid), **_anatomy(prior, random, grid), **_scans(prior, random, grid.shape)}
+    drawn |= {**_measured(prior, random), **_placed(prior, random)}
+    drawn["crop"] = drawn["crop"] + _cut(prior, random)
     return {name: np.asarray(value, dtype=np.float32) for name, value in drawn.items()}
+
+
+def _hardly(prior: BreathingPrior) -> dict:
+    """Returns what changes in the prior of a pair that hardly moves."""
+    return {"diaphragm": min(prior.diaphragm, 2.0), "jitter": min(prior.jitter, 0.7)}
 
 
 def _breath(prior: BreathingPrior, random: np.random.Generator, grid: Grid) -> dict:
@@ -89,14 +98,11 @@ def _scans(prior: BreathingPrior, random: np.random.Generator, shape: tuple[int,
         "lung_gain": np.exp(lungs),
         "offset_hu": strength * (random.normal(0, 15) + random.normal(0, 8, 2)),
         "blur": strength * random.uniform(0, 0.7, (2, 2)) * random.integers(0, 2, (2, 2)),
-        "noise": strength * 40.0 * random.uniform(size=(2, 1, 1, 1, 1)) ** 2 * _noise(random, shape),
+        "noise": strength * 40.0 * random.uniform(size=(2, 1, 1, 1, 1)) ** 2,
+        "seeds": random.integers(2**24, size=2),  # float32 holds them
         "slabs": strength * np.stack([_slabs(random, shape[2]) for _ in range(2)]),
         "crop": strength * _crop(random),
     }
-
-
-def _noise(random: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
-    return random.standard_normal((2, *shape, 1), dtype=np.float32)
 
 
 def _slabs(random: np.random.Generator, count: int) -> np.ndarray:
@@ -104,6 +110,28 @@ def _slabs(random: np.random.Generator, count: int) -> np.ndarray:
     edges = np.sort(random.integers(0, count, 8))
     late = random.normal(0, 0.12, 9) * (random.uniform() < 1 / 3)
     return late[np.searchsorted(edges, np.arange(count), side="right")]
+
+
+def _measured(prior: BreathingPrior, random: np.random.Generator) -> dict:
+    """Draws whose measured breathing a pair has, from 0 to 1 of all, how much of it, and by which it is stretched."""
+    share = random.uniform(0.3, 1.0) * (random.uniform() < prior.measured)
+    return {"patient": random.uniform(), "share": share, "sizes": random.uniform(0.8, 1.2, 3)}
+
+
+def _placed(prior: BreathingPrior, random: np.random.Generator) -> dict:
+    """Draws how the patient was turned and shifted before the moving scan; every second was neither."""
+    moved = random.uniform() < 0.5
+    axis = random.normal(size=3)
+    angle = np.deg2rad(prior.rotation) * random.uniform()
+    turn = Rotation.from_rotvec(moved * angle * axis / np.linalg.norm(axis))
+    return {"lying": turn.as_matrix(), "travel": moved * prior.travel * random.uniform(-1, 1, 3)}
+
+
+def _cut(prior: BreathingPrior, random: np.random.Generator) -> np.ndarray:
+    """Draws how many mm more are missing of one end of one scan, as `_crop`; of two pairs in three nothing."""
+    cut = np.zeros((2, 2))
+    cut[random.integers(2), random.integers(2)] = prior.cut * random.uniform()
+    return cut * (random.uniform() < 1 / 3)
 
 
 def _crop(random: np.random.Generator) -> np.ndarray:

@@ -9,7 +9,7 @@ from regzoo import backend
 from regzoo.backend import Tensor
 from regzoo.data.kinds import Drawn
 from regzoo.schema.augmentation import Augmentation
-from regzoo.simulation.augmentation import drawn_places, moved, recoloured
+from regzoo.simulation.augmentation import drawn_places, label_channels, moved, recoloured, shared
 
 
 def developed(
@@ -17,7 +17,7 @@ def developed(
 ) -> dict[str, Tensor]:
     """Makes a batch on the device.
 
-    Each image has random changes of its own, but both of a pair are mirrored together. Labels go where their image
+    Each image has random changes of its own, but for what both of a pair have together. Labels go where their image
     goes, numbers by nearest neighbour and soft labels linearly, with 0 outside; what leaves one image of a pair is
     taken out of the other one too.
 
@@ -41,7 +41,7 @@ def developed(
     batch = dict(zip(("fixed", "moving"), ops.split(images, 2), strict=True))
     if "labels" in found:
         numbers = found["labels"] if where is None else moved(found["labels"], where, "nearest")
-        labels = _run(_numbered, numbers, sent["channels"])
+        labels = label_channels(numbers, sent["channels"])
     elif "soft" in found:
         chosen = _run(_chosen, found["soft"], sent["channels"])
         labels = _run(_soft, chosen if where is None else moved(chosen, where))
@@ -79,13 +79,6 @@ def _scaled(found: Tensor) -> Tensor:
     return ops.clip(ops.cast(found, "float32") / 255, 0.0, 1.0)
 
 
-def _numbered(numbers: Tensor, channels: Tensor) -> list[Tensor]:
-    """Returns a channel for each of the labels that are wanted, of the fixed and of the moving images."""
-    numbers, channels = ops.cast(numbers, "int32"), ops.convert_to_tensor(channels)
-    wanted = ops.reshape(channels, (-1, *(1,) * (len(numbers.shape) - 2), channels.shape[-1]))
-    return _shared(ops.cast((numbers == wanted) & (wanted > 0), "float32"))
-
-
 def _chosen(soft: Tensor, channels: Tensor) -> Tensor:
     """Takes the channels that are wanted, by a product with ones and zeros."""
     soft, channels = ops.cast(soft, "float32"), ops.convert_to_tensor(channels)
@@ -95,13 +88,4 @@ def _chosen(soft: Tensor, channels: Tensor) -> Tensor:
 
 
 def _soft(found: Tensor) -> list[Tensor]:
-    return _shared(_scaled(found))
-
-
-def _shared(labels: Tensor) -> list[Tensor]:
-    """Takes a label that one image of a pair has not half a voxel of out of the other one too."""
-    sides = ops.split(labels, 2)
-    axes = tuple(range(1, len(labels.shape) - 1))
-    sums = [ops.sum(side, axis=axes, keepdims=True) for side in sides]
-    keep = ops.cast(ops.minimum(*sums) >= 0.5, "float32")
-    return [side * keep for side in sides]
+    return shared(_scaled(found))

@@ -16,6 +16,7 @@ from regzoo.schema.recipe import Recipe, Training
 from regzoo.training import parents, run
 from regzoo.training.batches import Batches
 from regzoo.training.callbacks import Bar, Checkpoint, Logs, Speed, StopAt, StopOnNaN
+from regzoo.training.forecast import Forecast, slow_precision
 from regzoo.training.looking import Callbacks
 from regzoo.training.minutes import Clock, Minutes
 from regzoo.training.recipe_data import data_of
@@ -79,8 +80,8 @@ def finetune(
         checkpoint.restore()
         speed = Speed(_batches(recipe, examples, inputs))
         bar = Bar(recipe.training, checkpoint, speed, before, quiet)
-        bar.warn(parents.licence_doubts(recipe))
-        _fit(folder, model, speed, checkpoint, _end(recipe.training, checkpoint, took), bar)
+        bar.warn(parents.licence_doubts(recipe) + slow_precision(recipe.training))
+        _fit(folder, model, recipe, speed, checkpoint, _end(recipe.training, checkpoint, took), bar)
         run.publish(folder, recipe, config, inputs, checkpoint)
         bar.tell_kept()
     return folder
@@ -99,12 +100,19 @@ def _end(settings: Training, checkpoint: Checkpoint, validation_seconds: float) 
 
 
 def _fit(
-    folder: Path, model: RegistrationModel, speed: Speed, checkpoint: Checkpoint, end: StopAt | Minutes, bar: Bar
+    folder: Path,
+    model: RegistrationModel,
+    recipe: Recipe,
+    speed: Speed,
+    checkpoint: Checkpoint,
+    end: StopAt | Minutes,
+    bar: Bar,
 ) -> None:
     """Trains from the checkpoint's epoch to the end."""
     if checkpoint.epoch and end.is_over(checkpoint.history[-1]["step"]):
         return
-    callbacks = Callbacks([speed, checkpoint, Logs(folder, checkpoint), StopOnNaN(), bar, end], model)
+    forecast = Forecast(recipe.training, bar.warn)
+    callbacks = Callbacks([speed, checkpoint, Logs(folder, checkpoint), StopOnNaN(), bar, forecast, end], model)
     epochs = {"initial_epoch": checkpoint.epoch, "epochs": sys.maxsize}  # `end` stops it
     try:
         # Shuffled, the steps' order would hang on Python's random state, which a checkpoint does not hold.

@@ -1,13 +1,14 @@
-"""Whole heads: how well head-mr-strip finds the brain in them, and how a model of brains registers them.
+"""Whole heads: how well a model of masks finds the brain in them, and how a model of brains registers them.
 
-    python tests/benchmarks/heads.py masks DATA [--split test] [--each 12]
-    python tests/benchmarks/heads.py told DATA
-    python tests/benchmarks/heads.py known DATA [--model brain-mr-dvf]
-    python tests/benchmarks/heads.py visits DATA [--model brain-mr-dvf]
+    python tests/benchmarks/heads.py masks DATA [--split test] [--each 12] [--finder NAME]
+    python tests/benchmarks/heads.py told DATA [--finder NAME]
+    python tests/benchmarks/heads.py known DATA --model NAME
+    python tests/benchmarks/heads.py visits DATA --model NAME [--finder NAME]
 
 `masks`: Dice of the masks of heads made of label maps, on voxels of 2 mm, of any contrast. `told`: which brains and
-which heads are taken for heads. `known`: two heads of one label map and a known map between them. `visits`: the raw images of
-brain-multicontrast that have a transform of its authors'. Errors are those of all voxels of the brain, mm.
+which heads are taken for heads. `known`: two heads of one label map and a known map between them. `visits`: the raw
+images of brain-multicontrast that have a transform of its authors'. Errors are those of all voxels of the brain, in mm.
+The models are a zoo's, or folders; the last two need one whose card names a finder (`input.strip`).
 """
 
 import argparse
@@ -26,9 +27,8 @@ from regzoo.world.matrices import map_points
 from regzoo.world.transforms import Transform
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "recipes" / "head-mr-strip"))
-from synthesis import MAP, PRIORS, Heads, is_brain, read_maps, split
+from synthesis import FLUID, MAP, PRIORS, Heads, is_brain, read_maps, split
 
-FINDER = "head-mr-strip"
 VISITS = (("01", "T1W"), ("01", "T2W"), ("03", "T2W"), ("01", "FLAIR"), ("03", "FLAIR"), ("19", "FLAIR"))
 BRAINS = ("brain-mr/images/*", "brain-oasis-trt/oasis_trt_??.nii.gz", "brain-multicontrast/mni2mm/*[!s].nii.gz")
 HEADS = ("brain-multicontrast/long/*.nii.gz",)
@@ -38,7 +38,8 @@ def masks(args: argparse.Namespace) -> None:
     """Prints Dice of the masks of heads of any contrast."""
     folder = args.data / "head-labelmaps"
     names = split(folder, args.split)
-    heads, finder, size = Heads(*read_maps(folder, names), (96, 128, 160), size=2.0), regzoo.load(FINDER), 2.0
+    finder, size = regzoo.load(args.finder), 2.0
+    heads = Heads(*read_maps(folder, names), (96, 128, 160), size)
     for stripped in (0.0, 1.0):
         heads.stripped, found, taken = stripped, [], []
         for seed in range(args.each * len(names)):
@@ -59,7 +60,7 @@ def masks(args: argparse.Namespace) -> None:
 
 def told(args: argparse.Namespace) -> None:
     """Prints what is taken for a head."""
-    finder = regzoo.load(FINDER)
+    finder = regzoo.load(args.finder)
     for pattern in (*BRAINS, *HEADS):
         rows = []
         for path in sorted(args.data.glob(pattern)):
@@ -84,7 +85,7 @@ def span(values: np.ndarray) -> str:
 def made(kinds: np.ndarray, seed: int) -> np.ndarray:
     """Returns a T1 of kinds of tissue."""
     random = np.random.default_rng(seed)
-    means = np.append(PRIORS[0], PRIORS[0][9])
+    means = np.append(PRIORS[0], PRIORS[0][FLUID])
     texture = ndimage.gaussian_filter(random.normal(size=kinds.shape), 1.5) * 4
     array = ndimage.gaussian_filter(means[kinds] * (1 + 0.06 * texture), 0.5)
     return np.abs(array + 0.02 * random.normal(size=kinds.shape)).astype("float32") * 1000
@@ -132,7 +133,7 @@ def known(args: argparse.Namespace) -> None:
 
 def visits(args: argparse.Namespace) -> None:
     """Prints the error of the registration of raw heads against the authors' transforms."""
-    finder = regzoo.load(FINDER)
+    finder = regzoo.load(args.finder)
     for name, fixed, moving, truth in pairs(args.data / "brain-multicontrast" / "long"):
         image = Image.read(fixed)
         mask = brain_mask(image, finder)
@@ -193,6 +194,7 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--each", type=int, default=12, help="heads of each label map")
     parser.add_argument("--model", default="brain-mr-dvf")
+    parser.add_argument("--finder", default="head-mr-strip")
     args = parser.parse_args()
     {"masks": masks, "told": told, "known": known, "visits": visits}[args.what](args)
 

@@ -123,6 +123,12 @@ def test_pull(call, tmp_path):
     assert (folder / "model.safetensors").read_bytes() == b"weights"
 
 
+def test_pull_says_what_may_not_be_sold(zoo):
+    make_entry(zoo / "not-sold", name="not-sold", license="cc-by-nc-sa-4.0")
+    told = "warning: not-sold@1 is not for commercial use: its licence is cc-by-nc-sa-4.0.\n"
+    assert run("pull", "not-sold") == (0, f"{zoo.parent / 'cache' / 'not-sold@1'}\n", told)
+
+
 @pytest.mark.parametrize("call", [run, process])
 def test_version(call):
     assert call("--version") == (0, f"regzoo {regzoo.__version__}\n", "")

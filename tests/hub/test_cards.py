@@ -298,10 +298,10 @@ def test_zoo_of_a_checkout_and_of_a_wheel(tmp_path, monkeypatch, checkout):
 def test_model_table(tmp_path):
     one = cards.read(make_entry(tmp_path / "x"))
     two = cards.read(make_entry(tmp_path / "y", name="a-b", license=None, scores=[], anatomy="a|b"))
-    lines = cards.model_table([one, two]).splitlines()
+    lines = cards.model_table({"zoo_cards/x": one, "others/a-b": two}).splitlines()
     assert lines[0] == "<!-- models -->"
     assert lines[1] == "| name | version | anatomy | modality | size | licence | score | HD95 |"
-    assert lines[3] == f"| [a-b](zoo_cards/a-b/README.md) | 1 | a\\|b | CT | {two.size} B |  |  |  |"
+    assert lines[3] == f"| [a-b](others/a-b/README.md) | 1 | a\\|b | CT | {two.size} B |  |  |  |"
     assert lines[4].endswith("| cc-by-4.0 | dice 0.852 ± 0.020, before 0.560 |  |")
     assert lines[5:] == ["<!-- /models -->"]
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines[1:-1]}) == 1
@@ -313,7 +313,7 @@ def test_model_table_shows_both_ways(tmp_path):
     values = {"dice_forward": 0.9, "dice_inverse": 0.804, "hd95": 1.5, "hd95_forward": 1.0, "hd95_inverse": 2.0}
     others = [dice.model_copy(update={"metric": key, "value": value, "unit": "mm"}) for key, value in values.items()]
     twice = [*others, dice.model_copy(update={"metric": "dice_forward", "value": 0.1, "data": "valid pairs"})]
-    shown = cards.model_table([card.model_copy(update={"scores": (dice, *twice)})]).splitlines()[3]
+    shown = cards.model_table({"x": card.model_copy(update={"scores": (dice, *twice)})}).splitlines()[3]
     hd95 = "1.500 ± 0.020 mm (map 1.000, inverse 2.000), before 0.560"
     assert shown.endswith(f"| dice 0.852 ± 0.020 (map 0.900, inverse 0.804), before 0.560 | {hd95} |")
 

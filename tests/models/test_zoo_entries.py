@@ -1,4 +1,4 @@
-"""Every bundled model: its card can be relied on, its bytes are the listed ones, its recipe is the shipped one."""
+"""Every model of the repository: its card can be relied on, its bytes are the listed, its recipe is the shipped one."""
 
 import json
 import re
@@ -10,15 +10,19 @@ import pytest
 import update_readme
 
 from regzoo import backend, hub
+from regzoo.errors import RegzooError
 from regzoo.hub import cards
 from regzoo.registration import evaluation
+from regzoo.schema.licences import non_commercial
 from regzoo.schema.recipe import Recipe
 from regzoo.training import recipe_data
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = sorted(cards.bundled())
+FOLDERS = update_readme.entries()
+NAMES = sorted(FOLDERS)
 SIZE_LIMIT = 8 * 2**20
 SOURCES = {
+    "cardiac-mr-dvf": "cardiac-acdc",
     "cardiac-cine-mr-ddf": "cardiac-cine-mr",
     "headneck-ct-affine": "tutorial/headneck-ct.h5",
     "prostate-mask-longitudinal-ddf": "tutorial/prostate-masks-longitudinal.zip",
@@ -33,7 +37,7 @@ def test_there_are_models():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_card_is_complete(name):
-    folder = cards.bundled()[name]
+    folder = FOLDERS[name]
     card = cards.read(folder)
     assert card.name == name == folder.name
     assert cards.publishable(card) == []
@@ -45,8 +49,29 @@ def test_card_is_complete(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_what_is_not_for_commercial_use_does_not_come_with_the_package_and_says_so_first(name):
+    licence = cards.read(FOLDERS[name]).license
+    assert non_commercial(licence) == (name not in cards.bundled())
+    if non_commercial(licence):
+        heading, first = cards.read_body(FOLDERS[name]).split("\n\n")[:2]
+        assert heading == f"# {name}"
+        assert licence in first.lower().replace(" ", "-")
+
+
+def test_a_model_that_does_not_come_with_the_package_is_pulled_from_its_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("REGZOO_CACHE", str(tmp_path))
+    with pytest.raises(RegzooError, match="Unknown model"):
+        hub.pull("cardiac-mr-dvf")
+    monkeypatch.setenv("REGZOO_HUB", str(ROOT / "zoo_noncommercial"))
+    folder = hub.pull("cardiac-mr-dvf")
+    monkeypatch.delenv("REGZOO_HUB")
+    assert folder.parent == tmp_path
+    assert hub.resolve("cardiac-mr-dvf") == folder
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_bytes_are_the_listed_ones(name):
-    folder = hub.resolve(name)
+    folder = hub.resolve(FOLDERS[name])
     listed = {file.path for file in cards.read(folder).files}
     body = cards.read_body(folder)
     shown = set(re.findall(r"\]\((\w+\.png)\)", body))
@@ -58,14 +83,14 @@ def test_bytes_are_the_listed_ones(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_recipe_is_the_shipped_one(name):
-    recipe = Recipe.read(cards.bundled()[name] / "recipe.yaml")
+    recipe = Recipe.read(FOLDERS[name] / "recipe.yaml")
     shipped = [Recipe.read(path) for path in sorted((ROOT / "recipes").glob("*/*.yaml"))]
     assert recipe in shipped
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_card_scores_are_those_of_scores_json(name):
-    folder = cards.bundled()[name]
+    folder = FOLDERS[name]
     summary = json.loads((folder / "scores.json").read_text(encoding="utf-8"))["test"]["summary"]
     for score in cards.read(folder).scores:
         key = score.metric if score.metric in summary else f"{score.metric}_after"
@@ -85,7 +110,7 @@ def test_readme_has_the_table_of_the_cards():
 def test_scores_rerun_on_two_real_pairs(name, data_home, tmp_path):
     if backend.NAME != "tensorflow" and name not in UNDER_EACH_BACKEND:
         pytest.skip("takes minutes: one model of each kind under each backend, every model under TensorFlow")
-    folder = cards.bundled()[name]
+    folder = FOLDERS[name]
     if name in SOURCES:
         script = ROOT / "recipes" / name / "prepare.py"
         subprocess.run([sys.executable, str(script), str(data_home / SOURCES[name]), str(tmp_path)], check=True)
@@ -99,7 +124,7 @@ def test_scores_rerun_on_two_real_pairs(name, data_home, tmp_path):
     known = json.loads((folder / "scores.json").read_text(encoding="utf-8"))["test"]["rows"]
     pairs = recipe_data.split_pairs(Recipe.read(folder / "recipe.yaml"), "test", data_home)
     known, pairs = ([each[0], each[-1]][: len(each)] for each in (known, pairs))  # of two sets where there are two
-    for row, expected in zip(evaluation.evaluate(name, pairs).rows, known, strict=True):
+    for row, expected in zip(evaluation.evaluate(folder, pairs).rows, known, strict=True):
         assert (row["fixed"], row["moving"]) == (expected["fixed"], expected["moving"])
         for key, value in expected.items():
             # Between backends and between processors, voxels on a border change sides: one is 0.003 of the Dice of a

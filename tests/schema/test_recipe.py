@@ -124,7 +124,8 @@ def test_small_recipe_and_parent(tmp_path):
         (
             "kind: unpaired",
             "kind: unpared",
-            "data.kind: expected 'unpaired', 'grouped', 'pairs', 'folders', 'breathing', 'shapes', received 'unpared'.",
+            "data.kind: expected 'unpaired', 'grouped', 'pairs', 'folders', 'breathing', 'shapes', 'maps', "
+            "received 'unpared'.",
         ),
         ("kind: unpaired", "root: x", "'root' is given twice."),
         ("  kind: unpaired\n", "", "data.kind: the key is missing."),

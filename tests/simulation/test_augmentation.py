@@ -203,6 +203,23 @@ def test_noise_has_a_deviation_of_up_to_what_is_asked():
     assert (edge.min(), edge.max()) == (0, 1)
 
 
+@pytest.mark.parametrize("shape", [SHAPE, (18, 14)])
+def test_crops_leave_a_box_on_every_side_of_which_an_end_may_be_cut(shape):
+    spacing = SPACING[: len(shape)]
+    images, labels = changed(np.ones((200, *shape, 2), "float32"), crop=6.0)
+    assert (labels == 1).all()
+    for axis, (length, step) in enumerate(zip(shape, spacing, strict=True)):
+        others = tuple(each + 1 for each in range(len(shape) + 1) if each != axis)
+        seen = images.max(axis=others)
+        first, last = seen.argmax(axis=1), length - 1 - seen[:, ::-1].argmax(axis=1)
+        np.testing.assert_array_equal(seen.sum(axis=1), last - first + 1)
+        for cut in (first, length - 1 - last):
+            assert 0.6 * 6 < cut.max() * step < 6 + step
+            assert 0.15 < (cut > 0).mean() < 0.35
+        assert not ((first > 0) & (last < length - 1)).any()
+    assert len(np.unique(images.sum(axis=tuple(range(1, images.ndim))))) > 10
+
+
 def test_images_are_inverted_with_a_probability():
     stack = ball(count=200)
     images, _ = changed(stack, invert=0.25)
@@ -267,3 +284,47 @@ def test_an_affine_matrix_moves_a_faces_middle_by_at_most_its_share_of_the_size(
         assert 0.19 < np.abs(drawn).max() <= 0.2 + 1e-4
         np.testing.assert_allclose(drawn.mean(axis=0), 0, atol=0.01)
         np.testing.assert_allclose(drawn.std(axis=0), 0.2 / np.sqrt(3), rtol=0.06)
+
+
+@pytest.mark.parametrize(("shape", "spacing"), [((16, 10), (1.0, 3.0)), ((16, 10, 6), (1.0, 0.5, 10.0))])
+def test_what_a_pair_has_together_turns_scales_and_stretches_both_images_alike(shape, spacing):
+    asked = Augmentation(together={"turn": 180, "scale": 0.2, "stretch": 0.5}), shape, spacing
+    fixed, moving = seeds(2000), seeds(2000, seed=1)
+    matrices = array(place_draws(*asked, np.concatenate([fixed, moving]))["matrix"]).astype("float64")
+    np.testing.assert_array_equal(matrices[:2000], matrices[2000:])
+    step, centre = np.array(spacing), (np.array(shape) - 1) / 2
+    linear = matrices[:2000, :, :-1] * step[:, None] / step
+    np.testing.assert_allclose(matrices[..., :-1] @ centre + matrices[..., -1], np.tile(centre, (4000, 1)), atol=1e-4)
+    plane = linear[:, :2, :2]
+    sizes = np.log(np.linalg.det(plane)) / 2
+    assert 0.19 < sizes.max() <= 0.2 + 1e-4
+    assert -0.2 - 1e-4 <= sizes.min() < -0.19
+    angles = np.degrees(np.arctan2(plane[:, 1, 0], plane[:, 0, 0]))
+    np.testing.assert_allclose(np.percentile(angles, [25, 50, 75]), [-90, 0, 90], atol=12)
+    np.testing.assert_allclose(plane[:, 0, 0], plane[:, 1, 1], atol=1e-5)
+    np.testing.assert_allclose(plane[:, 1, 0], -plane[:, 0, 1], atol=1e-5)
+    if len(shape) == 3:
+        slices = np.log(linear[:, 2, 2])
+        assert -0.5 - 1e-4 <= slices.min() < -0.48  # of the slices a share: there are more of them
+        assert slices.max() == 0
+        assert 0.45 < (slices == 0).mean() < 0.55
+        assert not linear[:, 2, :2].any()
+        assert not linear[:, :2, 2].any()
+
+
+def test_what_a_pair_has_together_comes_before_what_each_image_has_by_itself():
+    """As if both had been turned, and then each been moved: the places of one are those of its own, turned."""
+    own, together = {"affine": 0.1, "shift": 2}, {"together": {"turn": 90}}
+    drawn = np.concatenate([seeds(5), seeds(5, seed=1)])
+    both, alone, turn = (
+        array(place_draws(Augmentation(**each), SHAPE, SPACING, drawn)["matrix"])
+        for each in (own | together, own, together)
+    )
+    expected = turn[..., :-1] @ alone
+    expected[..., -1] += turn[..., -1]
+    np.testing.assert_allclose(both, expected, atol=1e-4)
+
+
+def test_what_a_pair_has_together_must_be_something():
+    with pytest.raises(ValueError, match="turn, scale or stretch above 0"):
+        Augmentation(together={})

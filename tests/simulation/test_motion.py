@@ -17,6 +17,7 @@ PARTS = {
     "position": {"shift", "turn"},
     "anatomy": {"linear", "offset", "shapes"},
     "appearance": {"lung_gain", "offset_hu", "blur", "noise", "slabs", "crop"},
+    "measured": {"share"},
 }
 
 

@@ -42,7 +42,7 @@ from regzoo.world.labels import shared_labels
 from regzoo.world.matrices import map_points
 from regzoo.world.transforms import Transform
 
-ZOO = Path(__file__).resolve().parents[2] / "zoo_cards"
+ZOO = cards.zoo_folder()
 HELD_OUT = ("cropped", "organ", "spacing")
 """Kinds that are never fitted on."""
 COUNTS = {"known": 16, "turned": 24}
@@ -459,7 +459,7 @@ def fit(name: str, table: dict, data: str, command: str) -> Calibration:
     log = np.log(true + LEAST)
     voxel = VoxelAmount(log=boosted(voxels, log), **amount(foretold(boosted, voxels, log, groups), true))
     good = (wrong == 0) & ~(table["error"] > GOOD)
-    failed_from = max(0.5, float(np.quantile(risk[good], 0.98)))
+    failed_from = max(0.5, float(np.quantile(risk[good], 0.965)))
     look_from = min(float(np.quantile(risk[wrong == 1], 0.02)), failed_from)
     return Calibration(
         form=1,
@@ -537,6 +537,7 @@ class Held:
         error = self.table["error"]
         yield f"AUROC for wrong ({wrong.sum()} of {len(wrong)})", f"{auroc(risk[wrong], risk[~wrong]):.3f}", "0.95"
         failed, look = (risk >= each for each in (self.calibration.failed_from, self.calibration.look_from))
+        failed = failed | (self.mean > WRONG)
         look = look | failed | (self.bound > WRONG)
         for name in dict.fromkeys(kind.tolist()):
             chosen = (kind == name) & wrong

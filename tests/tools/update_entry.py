@@ -3,7 +3,8 @@
     python tests/tools/update_entry.py NAME [--run FOLDER --recipe FILE] [--half]
 
 The text below the front matter is kept, and so are the scores until `regzoo evaluate zoo_cards/NAME --split test
---record` writes new ones. `--half` keeps the weights in half precision.
+--record` writes new ones. `--half` keeps the weights in half precision. With REGZOO_ZOO=zoo_noncommercial it is
+`zoo_noncommercial/NAME`, of what is in no wheel.
 """
 
 import argparse
@@ -16,8 +17,6 @@ from safetensors.numpy import load_file, save_file
 from regzoo.hub import cards
 from regzoo.schema.recipe import Recipe
 
-ZOO = Path(__file__).resolve().parents[2] / "zoo_cards"
-
 
 def main() -> None:
     parser = argparse.ArgumentParser()
@@ -26,7 +25,7 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path)
     parser.add_argument("--half", action="store_true")
     arguments = parser.parse_args()
-    folder = ZOO / arguments.name
+    folder = cards.zoo_folder() / arguments.name
     body = cards.read_body(folder) if (folder / cards.README).exists() else f"# {arguments.name}\n"
     if arguments.run:
         folder.mkdir(exist_ok=True)

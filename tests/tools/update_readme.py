@@ -22,8 +22,14 @@ RECIPES = README.parent / "recipes" / "README.md"
 _LEFT_OUT = About, StageConfig  # the card, which is text; and what goes before a model, which is like it
 
 
+def entries() -> dict[str, Path]:
+    """Returns the bundled models, and those of `zoo_noncommercial`, which are in no wheel: name -> folder."""
+    others = README.parent.glob(f"zoo_noncommercial/*/{cards.README}")
+    return cards.bundled() | {path.parent.name: path.parent for path in others}
+
+
 def table() -> str:
-    return cards.model_table(cards.read(folder) for folder in cards.bundled().values())
+    return cards.model_table({f"{path.parent.name}/{path.name}": cards.read(path) for path in entries().values()})
 
 
 def defaults() -> str:
