@@ -1,7 +1,7 @@
 """Whole heads: how well a model of masks finds the brain in them, and how a model of brains registers them.
 
     python tests/benchmarks/heads.py masks DATA [--split test] [--each 12] [--finder NAME]
-    python tests/benchmarks/heads.py told DATA [--finder NAME]
+    python tests/benchmarks/heads.py told DATA [--finder NAME|none]
     python tests/benchmarks/heads.py known DATA --model NAME
     python tests/benchmarks/heads.py visits DATA --model NAME [--finder NAME]
 
@@ -21,6 +21,7 @@ from scipy import ndimage
 
 import regzoo
 from regzoo import backend
+from regzoo.registration.results import Result
 from regzoo.registration.stripping import brain_mask, extent, find_brain, is_bare
 from regzoo.world.images import Image
 from regzoo.world.matrices import map_points
@@ -60,22 +61,26 @@ def masks(args: argparse.Namespace) -> None:
 
 def told(args: argparse.Namespace) -> None:
     """Prints what is taken for a head."""
-    finder = regzoo.load(args.finder)
+    finder = None if args.finder == "none" else regzoo.load(args.finder)
     for pattern in (*BRAINS, *HEADS):
         rows = []
         for path in sorted(args.data.glob(pattern)):
             image = Image.read(path)
-            shown, touching = extent(image)
-            mask, around = find_brain(image, finder)
-            litres = (mask.array > 0).sum() * np.prod(image.spacing) / 1e6
-            rows.append((is_bare(image), shown, touching, around, litres, brain_mask(image, finder) is not None))
-        bare, shown, touching, around, litres, head = np.array(rows, float).T
+            rows.append((is_bare(image), *extent(image), *((0, 0, 0) if finder is None else asked(image, finder))))
+        bare, shown, touching, litres, around, head = np.array(rows, float).T
         print(
             f"{pattern}: {len(rows)} images of {span(shown)} l, at most {span(touching)} mm² on a face; surely bare "
-            f"{bare.sum():.0f}. By the network: brain {span(litres)} l, around it {span(around)} as much; heads "
-            f"{head.sum():.0f}",
-            flush=True,
+            f"{bare.sum():.0f}"
         )
+        if finder is not None:
+            print(f"  the network: brain {span(litres)} l, around it {span(around)} as much; heads {head.sum():.0f}")
+
+
+def asked(image: Image, finder: object) -> tuple[float, float, bool]:
+    """Returns litres of brain, volumes of the brain that are bright around it, and whether that makes a head."""
+    mask, around = find_brain(image, finder)
+    litres = float((mask.array > 0).sum() * np.prod(image.spacing)) / 1e6
+    return litres, around, brain_mask(image, finder) is not None
 
 
 def span(values: np.ndarray) -> str:
@@ -177,7 +182,7 @@ def pairs(folder: Path) -> Iterator[tuple[str, Path, Path, np.ndarray]]:
                 yield f"{patient}, visit {study}, FLAIR from {kind}", fixed, moving, of_flair(patient, study, kind)
 
 
-def told_of(name: str, errors: np.ndarray, before: np.ndarray, result: regzoo.Result) -> None:
+def told_of(name: str, errors: np.ndarray, before: np.ndarray, result: Result) -> None:
     """Prints the error of a pair."""
     stripped = {key: value for key, value in result.facts.get("stripped", {}).items() if key in ("fixed", "moving")}
     print(
