@@ -13,15 +13,15 @@ from keras import ops
 from scipy import ndimage
 
 from regzoo.backend import Tensor
-from regzoo.ops.fields import bspline_field, control_positions
-from regzoo.ops.filters import along_axes, interpolation_matrix
+from regzoo.ops.fields import control_positions, cubic_bspline
+from regzoo.ops.filters import interpolation_matrix
 from regzoo.ops.grids import voxel_places
 from regzoo.ops.matrices import linear_matrix
 from regzoo.ops.random_numbers import normal, symmetric, uniform
 from regzoo.ops.warping import sample
 
-FINE = 1.5  # mm of the label maps, and of the grid on which a head is made; the network sees it twice as coarse
-BOX = (128, 176, 176)  # voxels of FINE into which every label map fits
+MAP = 1.5  # mm of the label maps
+BOX = (128, 176, 176)  # voxels of a label map into which each of them fits
 
 # What looks alike in any image: labels of both sides, and what is made of one tissue.
 KINDS = (
@@ -54,9 +54,75 @@ PATCHES = 2  # each kind comes in two, in patches: fat and muscle, lesions
 # T1, T2 and FLAIR, a value a kind, drawn around in half of the heads; random ones in the others.
 PRIORS = np.array(
     [
-        [0, 0.75, 0.7, 0.5, 0.48, 0.6, 0.52, 0.68, 0.15, 0.15, 0.55, 0.5, 0.3, 0.2, 0.45, 0.4, 0.4, 0.6, 0.65, 0.08, 0.5],
-        [0, 0.35, 0.38, 0.5, 0.5, 0.42, 0.45, 0.28, 0.95, 0.95, 0.45, 0.1, 0.2, 0.9, 0.35, 0.3, 0.7, 0.3, 0.4, 0.05, 0.3],
-        [0, 0.5, 0.52, 0.62, 0.62, 0.56, 0.6, 0.5, 0.12, 0.15, 0.6, 0.1, 0.2, 0.2, 0.4, 0.4, 0.6, 0.45, 0.5, 0.06, 0.35],
+        [
+            0,
+            0.75,
+            0.7,
+            0.5,
+            0.48,
+            0.6,
+            0.52,
+            0.68,
+            0.15,
+            0.15,
+            0.55,
+            0.5,
+            0.3,
+            0.2,
+            0.45,
+            0.4,
+            0.4,
+            0.6,
+            0.65,
+            0.08,
+            0.5,
+        ],
+        [
+            0,
+            0.35,
+            0.38,
+            0.5,
+            0.5,
+            0.42,
+            0.45,
+            0.28,
+            0.95,
+            0.95,
+            0.45,
+            0.1,
+            0.2,
+            0.9,
+            0.35,
+            0.3,
+            0.7,
+            0.3,
+            0.4,
+            0.05,
+            0.3,
+        ],
+        [
+            0,
+            0.5,
+            0.52,
+            0.62,
+            0.62,
+            0.56,
+            0.6,
+            0.5,
+            0.12,
+            0.15,
+            0.6,
+            0.1,
+            0.2,
+            0.2,
+            0.4,
+            0.4,
+            0.6,
+            0.45,
+            0.5,
+            0.06,
+            0.35,
+        ],
     ]
 )
 
@@ -74,13 +140,19 @@ def read_maps(folder: Path, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
         found = table[np.asarray(nibabel.load(folder / f"{name}.nii.gz").dataobj).astype(int)]
         found = np.pad(found, [(0, each - n) for each, n in zip(BOX, found.shape, strict=True)])
         tissue = (found > 0) & (found < OUTSIDE) & (found != FLUID)
-        grown = ndimage.distance_transform_edt(~np.pad(tissue, 6)) <= CLOSED / FINE
-        closed = ndimage.distance_transform_edt(grown)[(slice(6, -6),) * 3] > CLOSED / FINE
+        grown = ndimage.distance_transform_edt(~np.pad(tissue, 6)) <= CLOSED / MAP
+        closed = ndimage.distance_transform_edt(grown)[(slice(6, -6),) * 3] > CLOSED / MAP
         inside = ndimage.binary_fill_holes(closed)
         found[inside & (found == FLUID)] = FURROW
         maps.append(found)
         middles.append([(axis.start + axis.stop - 1) / 2 for axis in ndimage.find_objects(tissue.astype(int))[0]])
     return np.stack(maps), np.array(middles, np.float32)
+
+
+def is_brain() -> np.ndarray:
+    """Tells of each kind, FURROW the last, whether it is brain, (kinds + 1,), bool."""
+    kinds = np.arange(FURROW + 1)
+    return ((kinds > 0) & (kinds < OUTSIDE) & (kinds != FLUID)) | (kinds == FURROW)
 
 
 def split(folder: Path, name: str) -> list[str]:
@@ -92,19 +164,38 @@ def _array(values: list | np.ndarray) -> Tensor:
     return ops.convert_to_tensor(np.asarray(values, "float32"))
 
 
+def _spread(x: Tensor, matrices: list[np.ndarray]) -> Tensor:
+    """Applies a matrix (n, m) along each axis of (B, *M), in three large products."""
+    x = ops.matmul(x, _array(matrices[2].T))
+    x = ops.matmul(_array(matrices[1]), x)
+    shape = (-1, *(len(matrix) for matrix in matrices))
+    return ops.reshape(ops.matmul(_array(matrices[0]), ops.reshape(x, (-1, x.shape[1], shape[2] * shape[3]))), shape)
+
+
+def _linear(seeds: Tensor, stream: int, shape: tuple[int, ...], step: float) -> Tensor:
+    """Returns normal random numbers, one each `step` voxels and linear between, (B, *shape, 1)."""
+    points = [int(n / step) + 2 for n in shape]
+    places = [interpolation_matrix(np.arange(n) / step, k) for n, k in zip(shape, points, strict=True)]
+    return _spread(normal(seeds, stream, points), places)[..., None]
+
+
 class Heads:
     """Makes heads of label maps, each of a seed, under any backend.
 
     Args:
         maps: (N, *BOX), uint8, of `read_maps`.
         middles: (N, 3), of `read_maps`.
-        shape: The network's grid, voxels of 3 mm.
+        shape: Voxels of the images.
+        size: Millimetres of a voxel. A head is made on voxels half as large.
         stripped: Share of heads that are without skull already.
     """
 
-    def __init__(self, maps: np.ndarray, middles: np.ndarray, shape: tuple[int, ...], stripped: float = 0.12) -> None:
+    def __init__(
+        self, maps: np.ndarray, middles: np.ndarray, shape: tuple[int, ...], size: float, stripped: float = 0.12
+    ) -> None:
         self.maps, self.middles = ops.convert_to_tensor(maps[..., None]), ops.convert_to_tensor(middles)
         self.shape, self.fine, self.stripped = shape, tuple(2 * n for n in shape), stripped
+        self.step = size / 2
 
     def __call__(self, seeds: Tensor, subjects: Tensor) -> tuple[Tensor, Tensor]:
         """Returns images and brains.
@@ -144,24 +235,27 @@ class Heads:
         mirror = ops.concatenate([side, ops.ones_like(side), ops.ones_like(side)], axis=-1)
         linear = ops.matmul(turn[..., :3], skew) * mirror[:, :, None]
         shift = symmetric(seeds, 7, (3,)) * _array([12.0, 25.0, 35.0]) + _array([0.0, -5.0, 15.0])
-        centre = _array([(n - 1) / 2 for n in self.fine]) + shift / FINE
-        away = voxel_places(self.fine)[None] - centre[:, None, None, None]
+        centre = _array([(n - 1) / 2 for n in self.fine]) + shift / self.step
+        away = ops.moveaxis(voxel_places(self.fine), -1, 0)[None] - centre[:, :, None, None, None]
         for stream, step, size in ((8, 40.0, 4.0), (9, 16.0, 1.2)):
-            away = away + size / FINE * self._bent(seeds, stream, step / FINE, 3)
+            away = away + size / self.step * self._bent(seeds, stream, step / self.step)
         middles = ops.take(self.middles, subjects, axis=0)
-        places = ops.einsum("bij,bxyzj->bxyzi", linear, away) + middles[:, None, None, None]
+        places = ops.einsum("bij,bjxyz->bxyzi", linear * (self.step / MAP), away) + middles[:, None, None, None]
         return sample(ops.take(self.maps, subjects, axis=0), places, "zero", "nearest")
 
-    def _bent(self, seeds: Tensor, stream: int, step: float, channels: int) -> Tensor:
-        """Returns a smooth random field on the fine grid, (B, *fine, channels)."""
-        points = tuple(len(control_positions(n, step)) for n in self.fine)
-        return bspline_field(normal(seeds, stream, (*points, channels)), self.fine, (step,) * 3)
+    def _bent(self, seeds: Tensor, stream: int, step: float) -> Tensor:
+        """Returns a smooth random field on the fine grid, (B, 3, *fine), of cubic B-splines."""
+        positions = [control_positions(n, step) for n in self.fine]
+        splines = [
+            cubic_bspline((np.arange(n)[:, None] - each) / step) for n, each in zip(self.fine, positions, strict=True)
+        ]
+        points = [len(each) for each in positions]
+        drawn = ops.reshape(normal(seeds, stream, (3, *points)), (-1, *points))
+        return ops.reshape(_spread(drawn, splines), (-1, 3, *self.fine))
 
     def _smooth(self, seeds: Tensor, stream: int, step: float) -> Tensor:
         """Returns a rougher random field of about deviation 1, a value each `step` mm and linear between."""
-        points = [int(n * FINE / step) + 2 for n in self.fine]
-        places = [interpolation_matrix(np.arange(n) * FINE / step, k) for n, k in zip(self.fine, points, strict=True)]
-        return along_axes(normal(seeds, stream, (*points, 1)), places)
+        return _linear(seeds, stream, self.fine, step / self.step)
 
     def _table(self, seeds: Tensor) -> tuple[Tensor, Tensor, np.ndarray]:
         """Draws mean and deviation of each kind, (B, kinds * PATCHES), and says which kinds are brain."""
@@ -175,7 +269,7 @@ class Heads:
         means = means + strength * symmetric(seeds, 14, (count, PATCHES)) * uniform(seeds, 15, one)
         spreads = 0.07 * uniform(seeds, 16, (count, PATCHES)) * uniform(seeds, 17, one) * 2
         means, spreads = (ops.concatenate([x, x[:, FLUID : FLUID + 1]], axis=1) for x in (means, spreads))
-        brain = np.array([0 < kind < OUTSIDE and kind != FLUID or kind == FURROW for kind in range(count + 1)])
+        brain = is_brain()
         # Air is dark, but for some heads; what was stripped is exactly 0, with fluid, some or none.
         air = ops.where(uniform(seeds, 18, one) < 0.85, 0.02 * means[:, :1], means[:, :1])
         means = ops.concatenate([air, means[:, 1:]], axis=1)
@@ -193,13 +287,13 @@ class Heads:
         for axis, (n, fine) in enumerate(zip(self.shape, self.fine, strict=True)):
             is_thick = ops.cast(ops.equal(thick, axis), "float32") * ops.cast(uniform(seeds, 51, ()) < 0.5, "float32")
             step = 1.0 + uniform(seeds, 52 + axis, ()) + is_thick * (1 + 4.5 * uniform(seeds, 55, ()))  # mm of slices
-            blur = ops.maximum(step, 2.0 + 1.5 * uniform(seeds, 56 + axis, ())) / 2.355
+            blur = ops.maximum(step, self.step * (1.5 + 0.75 * uniform(seeds, 56 + axis, ()))) / 2.355
             step, blur = step[:, None, None], blur[:, None, None]
-            places = FINE * ops.arange(fine, dtype="float32")[None, None]
-            slices = (ops.arange(int(fine * FINE) + 2, dtype="float32")[None, :, None]) * step
+            places = self.step * ops.arange(fine, dtype="float32")[None, None]
+            slices = (ops.arange(int(fine * self.step) + 2, dtype="float32")[None, :, None]) * step
             mean = ops.exp(-0.5 * ops.square((places - slices) / blur))
             mean = mean / (ops.sum(mean, axis=-1, keepdims=True) + 1e-6)
-            read = FINE * (2 * ops.arange(n, dtype="float32") + 0.5)[None, :, None]
+            read = self.step * (2 * ops.arange(n, dtype="float32") + 0.5)[None, :, None]
             read = ops.maximum(0.0, 1 - ops.abs(read - ops.transpose(slices, (0, 2, 1))) / step)
             axes.append(ops.matmul(read, mean))
         x = ops.reshape(values, (batch, self.fine[0], -1))
@@ -221,10 +315,8 @@ class Heads:
 
     def _recoloured(self, image: Tensor, inside: Tensor, seeds: Tensor) -> Tensor:
         """Adds a bias field and noise, scales by percentiles as `register` does, and draws a gamma."""
-        one, step = (1, 1, 1, 1), 50.0
-        points = [int(2 * n * FINE / step) + 2 for n in self.shape]
-        places = [interpolation_matrix(np.arange(n) * 2 * FINE / step, k) for n, k in zip(self.shape, points)]
-        bias = along_axes(normal(seeds, 70, (*points, 1)), places)
+        one = (1, 1, 1, 1)
+        bias = _linear(seeds, 70, self.shape, 50.0 / (2 * self.step))
         image = image * ops.exp(0.35 * uniform(seeds, 71, one) * bias)
         noise = 0.06 * ops.square(uniform(seeds, 72, one)) * normal(seeds, 73, (*self.shape, 1))
         stripped = ops.cast(uniform(seeds, 20, one) < self.stripped, "float32")

@@ -1,15 +1,22 @@
-"""Trains head-mr-strip on heads that are made of label maps as it goes.
+"""Trains head-mr-strip, which finds the brain in a head of any contrast, on heads made of label maps as it goes.
 
-    python recipes/head-mr-strip/train.py DATA OUTPUT --minutes 8 [--precision mixed_bfloat16] [--batch 4] [--seed 1]
+    python recipes/head-mr-strip/train.py DATA OUTPUT --minutes 20 [--precision mixed_bfloat16] [--batch 4] [--seed 1]
 
-DATA holds head-labelmaps. OUTPUT gets config.json, model.safetensors (the best by the validation maps' mean Dice so
-far, written as it improves) and log.csv. The learning rate falls by the time that has gone by.
+No weights were trained by it yet: it needs a GPU. On a CPU a step takes seconds; `mixed_bfloat16`, only on a GPU,
+halves the memory, of which batches of 4 take a few gigabytes. Under torch it was run for some steps alone.
+
+DATA holds head-labelmaps, 5 MB. OUTPUT becomes a zoo entry, for `regzoo register` and `python
+tests/benchmarks/heads.py masks DATA --finder OUTPUT`: config.json, model.safetensors (the best by the mean Dice of the
+validation maps so far, written as it improves), the card, and log.csv. The learning rate falls by the time that has
+gone by. Once its scores are on its card in zoo_cards/head-mr-strip, `strip: head-mr-strip` belongs into `input` of the
+cards and recipes of models of brains.
 """
 
 import argparse
 import csv
 import json
 import math
+import sys
 import time
 from pathlib import Path
 
@@ -19,10 +26,12 @@ from keras import ops
 from synthesis import Heads, read_maps, split
 
 from regzoo import backend
+from regzoo.hub import cards
 from regzoo.models import build, weights
+from regzoo.schema.card import Card
 
-SHAPE, SPACING = (64, 96, 96), (3.0, 3.0, 3.0)
-CONFIG = {"backbone": {"name": "unet", "channels": [12, 32, 48, 64, 64]}, "output": {"name": "mask"}}
+SHAPE, SPACING = (48, 64, 80), (4.0, 4.0, 4.0)
+CONFIG = {"backbone": {"name": "unet", "channels": [16, 32, 48, 64, 64]}, "output": {"name": "mask"}}
 LEAST = 0.01  # of the learning rate, in the end
 
 
@@ -35,9 +44,11 @@ class Draws(keras.utils.PyDataset):
         self.subjects, self.batch, self.steps = subjects, batch, steps
 
     def __len__(self) -> int:
+        """Returns the steps of an epoch."""
         return self.steps
 
     def __getitem__(self, index: int) -> tuple:
+        """Returns the next batch, whatever its number."""
         seeds = self.random.integers(0, 2**31 - 1, self.batch).astype("int32")
         return ({"seeds": seeds, "subjects": self.random.integers(0, self.subjects, self.batch).astype("int32")},)
 
@@ -50,15 +61,15 @@ class Trained(keras.Model):
         self.network, self.heads = network, heads
 
     def build(self, input_shape: object = None) -> None:
+        """Marks the model built: its network is."""
         self.built = True
 
     def call(self, inputs: dict) -> tuple:
+        """Returns logarithms of odds and the share of brain, both (B, *S, 1)."""
         image, brain = backend.inference(self.heads, inputs["seeds"], inputs["subjects"])
         return self.network({"image": image})["mask"], brain
 
-    def compute_loss(
-        self, x: object = None, y: object = None, y_pred: tuple = (), *_: object, **__: object
-    ) -> object:
+    def compute_loss(self, x: object = None, y: object = None, y_pred: tuple = (), *_: object, **__: object) -> object:
         """Returns soft Dice and cross entropy."""
         found, brain = y_pred
         share, axes = ops.sigmoid(found), (1, 2, 3, 4)
@@ -84,22 +95,26 @@ class Timed(keras.callbacks.Callback):
         return time.monotonic() - self.start
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        """Sets the learning rate."""
         if self.step % 10 == 0:
             share = LEAST + (1 - LEAST) * (1 + math.cos(math.pi * min(1.0, self.gone / self.seconds))) / 2
             self.model.optimizer.learning_rate = self.rate * share * min(1.0, (self.step + 10) / 200)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Stops if it is time."""
         self.step += 1
         if self.gone + 1.5 * self.validation > self.seconds:
             self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Validates, and keeps the best."""
         start, network = time.monotonic(), self.model.network
         found = [dice(network, self.heads, 4 * i, self.subjects) for i in range(self.fours)]
         mean = float(np.mean(found))
         row = {"seconds": round(self.gone, 1), "step": self.step, "loss": logs["loss"], "valid_dice": mean}
         row["valid_worst"] = float(np.min(found))
-        print(row, flush=True)
+        sys.stdout.write(f"{row}\n")
+        sys.stdout.flush()
         with (self.output / "log.csv").open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, row)
             if not epoch:
@@ -109,6 +124,39 @@ class Timed(keras.callbacks.Callback):
             self.best = mean
             weights.save(self.output / "model.safetensors", weights.arrays(network.variables), row)
         self.validation = time.monotonic() - start
+
+
+ABOUT = {
+    "name": "head-mr-strip",
+    "version": "1",
+    "pipeline_tag": "image-segmentation",
+    "tags": ("regzoo", "medical-imaging"),
+    "summary": "Finds the brain in a whole head, in MR of any contrast.",
+    "anatomy": "head",
+    "modality": "MR",
+    "license": "apache-2.0",
+    "limits": ("It saw no real image in training.", "Not for diagnosis."),
+    "citation": (
+        "Hoopes et al., SynthStrip, NeuroImage 260, 2022",
+        "Billot et al., SynthSeg, Medical Image Analysis 2023",
+    ),
+}
+
+
+def write_card(folder: Path, names: dict[str, list[str]], training: dict) -> None:
+    """Writes the entry's card, without scores."""
+    uses = {use: f"{len(found)} {use}" for use, found in names.items()}
+    data = {
+        "name": "label maps of SynthSeg at 1.5 mm, from which heads of any contrast are made",
+        "url": "https://github.com/BBillot/SynthSeg",
+        "license": "Apache-2.0",
+        "subjects": sum(map(len, names.values())),
+        "use": ", ".join(uses.values()),
+    }
+    inputs = {"shape": SHAPE, "spacing": SPACING}
+    facts = {"input": inputs, "files": cards.manifest(folder), "data": (data,), "training": training}
+    card = Card.model_validate(ABOUT | facts)
+    cards.write(folder, card, f"# {card.name}\n\n{card.summary}\n")
 
 
 def dice(network: keras.Model, heads: Heads, first: int, subjects: int) -> list[float]:
@@ -122,6 +170,7 @@ def dice(network: keras.Model, heads: Heads, first: int, subjects: int) -> list[
 
 
 def main() -> None:
+    """Trains."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("output", type=Path)
@@ -138,7 +187,7 @@ def main() -> None:
     backend.seed(args.seed)
     folder = args.data / "head-labelmaps"
     names = {name: split(folder, name) for name in ("train", "valid")}
-    train, valid = (Heads(*read_maps(folder, names[name]), SHAPE) for name in ("train", "valid"))
+    train, valid = (Heads(*read_maps(folder, names[name]), SHAPE, SPACING[0]) for name in ("train", "valid"))
     network = build(CONFIG, SPACING, args.precision)
     config = json.dumps(network.config.model_dump(mode="json"), indent=2) + "\n"
     (args.output / "config.json").write_text(config, encoding="utf-8")
@@ -149,6 +198,8 @@ def main() -> None:
     timed = Timed(seconds, args.rate, valid, len(names["valid"]), args.output, args.fours)
     draws = Draws(len(names["train"]), args.batch, args.steps, args.seed)
     model.fit(draws, epochs=10**4, shuffle=False, verbose=0, callbacks=[timed])
+    training = {"seed": args.seed, "steps": timed.step, "batch_size": args.batch, "minutes": args.minutes}
+    write_card(args.output, names, training | {"backend": backend.NAME, "keras": keras.__version__})
 
 
 if __name__ == "__main__":

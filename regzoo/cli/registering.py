@@ -83,6 +83,10 @@ NoError = Annotated[
         "method at left and right.",
     ),
 ]
+NoStrip = Annotated[
+    bool,
+    typer.Option("--no-strip", help="Show a model of brains without skull a whole head as it is, and not stripped."),
+]
 FailOn = Annotated[
     Literal["failed", "look"] | None,
     typer.Option(
@@ -118,6 +122,10 @@ StartAny = Annotated[
 ]
 
 
+_BESIDE = tuple(f"{side}_{what}" for what in ("mask", "labels", "points") for side in ("fixed", "moving"))
+"""What is given beside the images, as `regzoo.register` names it too."""
+
+
 @commands.command()
 def register(
     ctx: typer.Context,
@@ -140,6 +148,7 @@ def register(
     moving_volume: Volume = None,
     alignment: StartAny = None,
     no_error: NoError = False,
+    no_strip: NoStrip = False,
     fail_on: FailOn = None,
     output: Output = Path("out"),
     gif: Gif = False,
@@ -167,14 +176,10 @@ def register(
             iterations=iterations,
             guided=guided,
             only_if_better=only_if_better,
-            fixed_mask=fixed_mask,
-            moving_mask=moving_mask,
-            fixed_labels=fixed_labels,
-            moving_labels=moving_labels,
-            fixed_points=fixed_points,
-            moving_points=moving_points,
+            **{name: ctx.params[name] for name in _BESIDE},
             alignment=alignment,
             error=not no_error,
+            strip=not no_strip,
         )
         files = save(result)
     print_result(result, output, as_json, _print_result, quiet, files)
@@ -308,7 +313,7 @@ def _print_candidates(fixed: "regzoo.world.images.Image", moving: "regzoo.world.
 
 
 def _print_result(facts: dict) -> None:
-    from regzoo.registration.report.words import sentences
+    from regzoo.registration.report.words import sentences, stripping
 
     before, after = facts["scores"]["before"], facts["scores"]["after"]
     rows = [("correlation", before["ncc"], after["ncc"])] if "ncc" in after else []
@@ -346,6 +351,8 @@ def _print_result(facts: dict) -> None:
     typer.echo("seconds " + ", ".join(f"{step} {value:.2f}" for step, value in seconds.items()))
     for text in facts["warnings"]:
         typer.echo(f"warning: {text}", err=True)
+    if "stripped" in facts and "done" not in facts:
+        typer.echo(stripping(facts))
     for line in sentences(facts):
         typer.echo(visible(line))
 

@@ -66,6 +66,8 @@ class RegistrationModel(keras.Model):
 
     kinds = ("image", "label", "deformation", "known")
     """Kinds of losses that the model can be trained by."""
+    takes: tuple[str, ...] = ("fixed", "moving")
+    """Names of the inputs that it cannot do without."""
     has_field = True
     """Whether the model gives a field, or labels alone."""
     invertible = False

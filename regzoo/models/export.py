@@ -53,7 +53,7 @@ def export(name: str | os.PathLike | hub.Entry, output: str | os.PathLike, kind:
     inputs, network = entry.card.input, zoo.load(entry)
     model = Exported(entry.config().model_dump(mode="json"), inputs.spacing)
     model.network.set_weights(network.get_weights())
-    batch = _pair(network, inputs.shape)
+    batch = _inputs(network, inputs.shape)
     expected = _outputs(own_tensors(network(batch)))
     if kind == "keras":
         with atomic_file(output) as path:
@@ -85,11 +85,10 @@ def _onnx(network: keras.Model, batch: dict, names: list[str], path: Path) -> di
     return dict(zip(names, found, strict=True))
 
 
-def _pair(network: keras.Model, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """Returns a random pair on the network's grid, with labels if it moves those."""
+def _inputs(network: keras.Model, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Returns what the network takes, at random, on its grid."""
     random = np.random.default_rng(1)
-    names = ["fixed", "moving", *["moving_labels"] * (not network.has_field)]
-    return {name: random.random((1, *shape, 1)).astype("float32") for name in names}
+    return {name: random.random((1, *shape, 1)).astype("float32") for name in network.takes}
 
 
 def _outputs(prediction: dict) -> dict[str, np.ndarray]:

@@ -69,6 +69,8 @@ def save(
     given = {"version": "1", "training": {"backend": backend.NAME, "keras": keras.__version__}} | dict(card)
     inputs = validate(InputConfig, dict(given.get("input", {})), "card: input")
     config, model = _described(model, inputs, network, {} if settings is None else settings)
+    if model.takes == ("image",):  # it registers nothing
+        given.setdefault("pipeline_tag", "image-segmentation")
     with atomic_folder(folder) as path:
         (path / CONFIG).write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
         weights.save(path / WEIGHTS, own_weights(model) if network else weights.arrays(model.variables))
@@ -127,10 +129,9 @@ def own_weights(model: RegistrationModel) -> dict[str, np.ndarray]:
 
 def _compare(model: RegistrationModel, saved: RegistrationModel, shape: tuple[int, ...]) -> None:
     random = np.random.default_rng(1)
-    names = ["fixed", "moving", *["moving_labels"] * ("deformation" not in model.kinds)]
-    pair = {name: random.random((1, *shape, 1)).astype("float32") for name in names}
-    fields = [each.predict_on_batch(pair) for each in (model, saved)]
-    name = "ddf" if "ddf" in fields[0] else "labels"
+    given = {name: random.random((1, *shape, 1)).astype("float32") for name in model.takes}
+    fields = [each.predict_on_batch(given) for each in (model, saved)]
+    name = next(name for name in ("ddf", "labels", "mask") if name in fields[0])
     difference = float(np.abs(np.subtract(*(ops.convert_to_numpy(each[name]) for each in fields))).max())
     if not difference <= TOLERANCE:
         raise RegzooError(f"What was saved gives another {name}: it differs by {difference:.2g}. Nothing was kept.")

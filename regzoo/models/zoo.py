@@ -48,6 +48,8 @@ def load(name: Model) -> RegistrationModel:
     else:
         config = entry.config()
         card.input.check(config)
+        if card.registers != config.output.registers:
+            raise invalid(f"{card.id}: pipeline_tag", f"another, of the output {config.output.name}", card.pipeline_tag)
         model = build(config, card.input.spacing)
         weights.load(model, entry.weights())
     model.card, model.source, model.calibration = card, entry.pin, entry.calibration()

@@ -39,7 +39,7 @@ def candidates(
     Args:
         fixed: File, `Image`, nibabel image or array.
         moving: The same.
-        cards: Which models; None: all that are bundled or in the cache.
+        cards: Which models; None: all that are bundled or in the cache. Those that register nothing are left out.
         spacing: Millimetres along the axes of images that are arrays; see `register`.
 
     Returns:
@@ -60,7 +60,7 @@ def candidates(
     if isinstance(cards, str) or not isinstance(cards, Iterable) or not all(isinstance(c, Card) for c in cards):
         raise invalid("cards", "cards of models", repr(cards))
     images = read_images(fixed, moving, spacing)
-    found = [(card, misfits(card, *images)) for card in cards]
+    found = [(card, misfits(card, *images)) for card in cards if card.registers]
     return sorted(found, key=lambda each: (len(each[1]), *_rank(each[0])))
 
 
@@ -94,7 +94,7 @@ def misfits(card: Card, fixed: Image, moving: Image) -> list[str]:
         if kind in ("CT", "MR") and kind != _kind(image):
             why = f"intensities from {image.array.min():g} look like {_kind(image)}"
             found.append(f"{name}: {why}, while {card.name} was made for {card.modality}.")
-        bright = _bright_litres(image) if _STRIPPED in card.summary.lower() else 0.0
+        bright = _bright_litres(image) if _STRIPPED in card.summary.lower() or card.input.strip else 0.0
         if bright > _BRAIN:
             found.append(
                 f"{name}: skull or neck are still there ({bright:.1f} l are bright, of a brain at most {_BRAIN:g} l), "

@@ -41,7 +41,9 @@ from regzoo.registration.sides import (
     stacked,
     twins,
 )
+from regzoo.registration.stripping import Shown, shown
 from regzoo.schema.calibration import Calibration
+from regzoo.schema.card import Card
 from regzoo.schema.losses import any_contrast
 from regzoo.world.alignment import Alignment, aligned
 from regzoo.world.images import Grid, Image, Source
@@ -70,6 +72,7 @@ def register(
     alignment: Alignment | None = None,
     spacing: Sequence[float] | None = None,
     error: bool = True,
+    strip: bool = True,
 ) -> Result:
     """Registers the moving image to the fixed image, by a network or by optimisation.
 
@@ -99,6 +102,8 @@ def register(
             origin. For another geometry: `regzoo.Image(array, affine)`.
         error: Whether an error in mm is expected of the result, and a verdict given. A network is asked four times more
             for it, and a method looks whether left and right are exchanged.
+        strip: Whether a model that was made for brains without skull is shown the brain alone where an image is of a
+            whole head. Labels, landmarks and the moved image are those of the head.
 
     Returns:
         The result; `result.save(folder)` writes it.
@@ -129,7 +134,7 @@ def register(
         sides, masks, origin = _read(*read_images(fixed, moving, spacing), files)
     asked = {"refine": refine, "loss": loss, "iterations": iterations, "guided": guided}
     origin["options"] = asked | {"only_if_better": only_if_better, "alignment": alignment}
-    origin["options"] |= {} if error else {"error": False}
+    origin["options"] |= {name: False for name, wanted in (("error", error), ("strip", strip)) if not wanted}
     start_at = alignment or ("center" if model is None else model.card.input.alignment)
     _check_given(*sides, masks, start_at, model, refine)
     labels = guiding_labels(*sides) if guided else None
@@ -142,18 +147,18 @@ def register(
         found = _by_method(*sides, names, start_at, guidance, masks, seconds, error)
     else:
         with clock(seconds, "network"):
-            pair = NetworkPair(model, *sides, alignment, masks)
+            seen = shown(model, sides, strip)
+            pair = NetworkPair(model, *seen.sides, alignment, masks)
         if not model.has_field:
             return _segmented(model, pair, origin, seconds, error)
-        found = _by_model(model, pair, seconds, error)
+        found = _of_shown(_by_model(model, pair, seconds, error), seen, masks)
     if refine:
-        found = _refined(*sides, found, replace(guidance, iterations=refine), seconds)
+        found = _refined(*sides, found, replace(guidance, iterations=refine, **found.masks), seconds)
     if guided:
         found.facts["warnings"].append(
             "The labels guided the registration: their overlap says nothing about its quality."
         )
     result = _result(*sides, replace(found, facts=origin | found.facts), seconds, only_if_better)
-    result = result if model is None else replace(result, card=model.card)
     return _judged(result, found, seconds) if error else result
 
 
@@ -172,6 +177,10 @@ class _Found:
     asked: Asked | None = None
     """What an error is expected by."""
     calibration: Calibration | None = None
+    card: Card | None = None
+    """The model's."""
+    masks: dict[str, Image] = field(default_factory=dict)
+    """Where a refinement compares the images, beside what it was given: a skull is not to be matched."""
 
 
 def _read(fixed: Image, moving: Image, files: dict) -> tuple[tuple[Side, Side], dict[str, Image], dict]:
@@ -243,6 +252,8 @@ def _check_given(
 def _with_card(model: RegistrationModel) -> RegistrationModel:
     if not hasattr(model, "card"):
         raise invalid("model", "a model with a card, as regzoo.load gives it", f"a {type(model).__name__} without")
+    if not model.card.registers:
+        raise invalid("model", "one that registers two images", f"{model.card.id}, which looks at one")
     return model
 
 
@@ -297,7 +308,14 @@ def _by_model(model: RegistrationModel, pair: NetworkPair, seconds: dict[str, fl
             asked = asked_again(pair)
     against = [*pair.against, *doubted]
     lungs = model.card.input.around == "lungs"
-    return _Found(pair.start, transform, facts, pair.lungs, lungs, against, asked, calibration)
+    return _Found(pair.start, transform, facts, pair.lungs, lungs, against, asked, calibration, model.card)
+
+
+def _of_shown(found: _Found, seen: Shown, given: dict[str, Image]) -> _Found:
+    """Adds what was stripped: heads are judged and refined in the brain, unless masks were given."""
+    masks = {name: mask for name, mask in seen.masks.items() if name not in given}
+    anatomy = seen.masks.get("fixed_mask", found.anatomy)
+    return replace(found, facts=found.facts | seen.facts, anatomy=anatomy, masks=masks)
 
 
 def _judged(result: Result, found: _Found, seconds: dict[str, float]) -> Result:
@@ -368,6 +386,7 @@ def _result(fixed: Side, moving: Side, found: _Found, seconds: dict[str, float],
         moved_labels=labels,
         fixed_points=fixed.points,
         moving_points=moving.points,
+        card=found.card,
     )
 
 

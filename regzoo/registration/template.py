@@ -19,6 +19,7 @@ from regzoo.registration.register import check_effort, checked_method, register
 from regzoo.registration.results import Result, clock
 from regzoo.registration.rounds import Study, Subject, plain_mean, run, settled
 from regzoo.registration.sides import read_images, read_side
+from regzoo.registration.stripping import shown
 from regzoo.registration.template_files import UNFINISHED, Made, Template, write
 from regzoo.world.alignment import Alignment, origin
 from regzoo.world.images import Grid, Image, Source, resample
@@ -180,8 +181,9 @@ def registering(model: RegistrationModel | None, method: object, options: dict) 
         if model is None or options["refine"]:
             return registered(fixed, moving).transform
         images = zip(("fixed", "moving"), read_images(fixed, moving, None), strict=True)
-        sides = (read_side(*named, None) for named in images)
-        return undoubted_transform(NetworkPair(model, *sides, options["alignment"], {}))
+        sides = tuple(read_side(*named, None) for named in images)
+        seen = shown(model, sides, strip=True).sides
+        return undoubted_transform(NetworkPair(model, *seen, options["alignment"], {}))
 
     return found, registered
 

@@ -120,7 +120,8 @@ class Card(About):
     """The front matter of a zoo entry's README.md, which a Hugging Face hub reads as a model card too."""
 
     library_name: Literal["keras"] = "keras"
-    pipeline_tag: Literal["image-to-image"] = "image-to-image"
+    pipeline_tag: Literal["image-to-image", "image-segmentation"] = "image-to-image"
+    """The second: it finds something in one image, such as the brain in a head, and registers nothing."""
     tags: Annotated[tuple[Line, ...], Field(max_length=64)] = ("regzoo", "image-registration", "medical-imaging")
     name: Name
     version: Version
@@ -167,6 +168,11 @@ class Card(About):
     def id(self) -> str:
         """`name@version`, which never means other weights."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def registers(self) -> bool:
+        """Whether it registers two images."""
+        return self.pipeline_tag == "image-to-image"
 
     @property
     def digest(self) -> str:

@@ -65,6 +65,9 @@ class InputConfig(Strict):
     it, so that `spacing` only tells proportions. The moving image is seen at the fixed one's scale."""
     alignment: Literal["center", "world"] = "center"
     """`center`: the moving image's centre is put on the fixed image's; `world`: scanner coordinates are trusted."""
+    strip: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")] | None = None
+    """For a network that was trained on brains without skull: the name of the model of masks by which `register` finds
+    the brain in a whole head, so that the network sees nothing else. None: it sees each image whole."""
 
     @model_validator(mode="after")
     def _same_dimensions(self) -> "InputConfig":
@@ -74,6 +77,8 @@ class InputConfig(Strict):
             raise ValueError("axes: a 2-D grid has the image's own axes; leave the key out")
         if self.around == "lungs" and (len(self.shape) == 2 or self.axes != "RAS"):
             raise ValueError("around: a grid around the lungs has three axes along RAS")
+        if self.strip and (len(self.shape) == 2 or self.around != "image"):
+            raise ValueError("strip: expected none, unless a grid of three axes lies around the image")
         if self.around == "extent" and len(self.shape) == 2:
             raise ValueError("around: a grid that fits an image has three axes")
         return self
@@ -94,6 +99,8 @@ class InputConfig(Strict):
         """
         if len(self.shape) != model.dims:
             raise invalid("input.shape", f"{model.dims} values, as model.dims says", list(self.shape))
+        if self.strip and not model.output.has_field:
+            raise invalid("input.strip", f"none, since the output {model.output.name} has no field", self.strip)
         for stage in model.row:
             seen = [-(-n // stage.shrink) for n in self.shape]
             if min(seen) < 4:

@@ -20,6 +20,8 @@ class OutputConfig(Strict):
     """Images that its network is shown together: a pair, 1 where each is seen by itself, 3 with the moving label."""
     has_field: ClassVar[bool] = True
     """Whether it gives a field, or labels without one."""
+    registers: ClassVar[bool] = True
+    """Whether it is of a pair of images; else its card has another `pipeline_tag`."""
     has_inverse: ClassVar[bool] = False
     is_linear: ClassVar[bool] = False
     """Whether its map is a matrix; in a row, such a network goes first."""
@@ -177,6 +179,7 @@ class MaskConfig(OutputConfig):
 
     images: ClassVar[int] = 1
     has_field: ClassVar[bool] = False
+    registers: ClassVar[bool] = False
     name: Literal["mask"] = "mask"
     level: Literal[0] = 0
 

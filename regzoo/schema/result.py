@@ -75,6 +75,17 @@ class ModelFacts(Strict):
     """The name by which these very bytes are found again."""
 
 
+class StrippedFacts(Strict):
+    """Which model found the brain in the images that were whole heads, and litres of brain of each; null: no head."""
+
+    name: str
+    version: str
+    sha256: Digest
+    """Of its weights."""
+    fixed: Annotated[float, Field(gt=0)] | None = None
+    moving: Annotated[float, Field(gt=0)] | None = None
+
+
 class ExpectedError(Strict):
     """How far off the map is expected to be, from what is seen without labels; `error.nii.gz` is the map of it.
 
@@ -109,6 +120,8 @@ class ImageResult(_Record):
     error: ExpectedError | None = None
 
     model: ModelFacts | None = None
+    stripped: StrippedFacts | None = None
+    """What the model was shown of whole heads: the brain alone."""
     method: str | None = None
     backend: str | None = None
     """Of `method`."""

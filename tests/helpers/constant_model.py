@@ -25,6 +25,7 @@ def constant_model(
     recipe=None,
     shape=SHAPE,
     around="image",
+    strip=None,
 ):
     """Writes an entry whose transform is, in RAS mm, the translation by `shift` (after the alignment).
 
@@ -37,6 +38,7 @@ def constant_model(
         recipe: Text of the entry's `recipe.yaml`.
         shape: Voxels of the network's grid.
         around: What the grid lies around.
+        strip: Name of the model of masks by which heads are stripped.
     """
     from regzoo.models import build, weights
 
@@ -50,7 +52,7 @@ def constant_model(
     (folder / cards.CONFIG).write_text(json.dumps(CONFIG.model_dump(mode="json")))
     if recipe:
         (folder / cards.RECIPE).write_text(recipe)
-    inputs = {"spacing": SPACING, "shape": shape, "alignment": alignment, "around": around}
+    inputs = {"spacing": SPACING, "shape": shape, "alignment": alignment, "around": around, "strip": strip}
     cards.write(
         folder, cards.Card(name=name, version="3", input=inputs, files=cards.manifest(folder)), "Only for tests."
     )

@@ -39,6 +39,7 @@ class ConditionalModel(RegistrationModel):
     """
 
     kinds = ("label",)
+    takes = ("fixed", "moving", "moving_labels")
     has_field = False
 
     def __init__(self, backbone: keras.Model, dims: int, divisor: int) -> None:

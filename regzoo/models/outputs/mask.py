@@ -37,6 +37,7 @@ class MaskModel(RegistrationModel):
     """
 
     kinds = ()
+    takes = ("image",)
     has_field = False
 
     def __init__(self, backbone: keras.Model, dims: int, divisor: int) -> None:

@@ -64,7 +64,18 @@ def done(facts: Mapping) -> str:
     inputs = facts.get("inputs", {})
     moving, fixed = (inputs.get(name, {}).get("file", f"the {name} image") for name in ("moving", "fixed"))
     start = STARTS.get(facts["start"], facts["start"])
-    return f"{maker(facts)} registered {moving} to {fixed}; they lay {start} at the start."
+    told = f"{maker(facts)} registered {moving} to {fixed}; they lay {start} at the start."
+    return f"{told} {stripping(facts)}" if "stripped" in facts else told
+
+
+def stripping(facts: Mapping) -> str:
+    """Returns what was stripped of whole heads, in a sentence."""
+    by = facts["stripped"]
+    heads = [f"the {name} one ({by[name]:.2f} l of brain)" for name in ("fixed", "moving") if by.get(name)]
+    return (
+        f"Of whole heads, {' and '.join(heads)}, the model saw only the brain, found by {by['name']} version "
+        f"{by['version']}; --no-strip shows it all."
+    )
 
 
 def sentences(facts: Mapping) -> Iterator[str]:
