@@ -35,8 +35,10 @@ STARTS = {
     "world": "in scanner coordinates",
     "mass": "centre of mass on centre of mass",
     "moments": "centres of mass and their axes on each other",
+    "rigid": "as a quick rigid search laid them",
+    "affine": "as an affine network laid them",
 }
-"""How the images lay before the registration, by the alignment in `result.json`."""
+"""How the images lay before the registration, by the start in `result.json`."""
 
 
 VERDICTS = {"good": "nothing amiss was found", "look": "look closely", "failed": "this registration failed"}
