@@ -170,9 +170,8 @@ def main() -> None:
             starts.setdefault(what, []).append(result.facts["start"])
             warned[what] = warned.get(what, 0) + bool(result.facts["warnings"])
             print(f"{pair.moving.name} {what} {way}: {figures[0]:.3f} {figures[1]:.3f} {starts[what][-1]}", flush=True)
-    print(
-        "\n| moving image | by the map | by its inverse | worst way | starts | warned of |\n| --- | --- | --- | --- | --- | --- |"
-    )
+    print("\n| moving image | by the map | by its inverse | worst, of both ways | starts | warned of |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for what, ways in found.items():
         every = np.concatenate([*ways.values()])
         means = {way: float(np.mean(each)) for way, each in ways.items()}
