@@ -303,7 +303,7 @@ def _print_candidates(fixed: "regzoo.world.images.Image", moving: "regzoo.world.
 
 
 def _print_result(facts: dict) -> None:
-    from regzoo.registration.report.words import STARTS, sentences
+    from regzoo.registration.report.words import sentences, started
 
     before, after = facts["scores"]["before"], facts["scores"]["after"]
     rows = [("correlation", before["ncc"], after["ncc"])] if "ncc" in after else []
@@ -320,7 +320,7 @@ def _print_result(facts: dict) -> None:
     if rows:
         print_table([{"figure": name, "before": f"{old:.3f}", "after": f"{new:.3f}"} for name, old, new in rows])
         where = "; correlation: where before and after both show the moving image" if "ncc" in after else ""
-        typer.echo(f"before: {STARTS.get(facts['start'], facts['start'])}, nothing else moved{where}")
+        typer.echo(f"before: {started(facts)}, nothing else moved{where}")
     if len(after.get("dice", {})) > _LABELS_SHOWN:
         typer.echo(f"each of the {len(after['dice'])} labels: result.json")
     if "jacobian" in facts:

@@ -65,8 +65,13 @@ def done(facts: Mapping) -> str:
     """Returns what was done, in a sentence."""
     inputs = facts.get("inputs", {})
     moving, fixed = (inputs.get(name, {}).get("file", f"the {name} image") for name in ("moving", "fixed"))
+    return f"{maker(facts)} registered {moving} to {fixed}; they lay {started(facts)} at the start."
+
+
+def started(facts: Mapping) -> str:
+    """Returns how the images lay at the start: `as a quick rigid search laid them (turned by 21 degrees, ...)`."""
     start = STARTS.get(facts["start"], facts["start"])
-    return f"{maker(facts)} registered {moving} to {fixed}; they lay {start} at the start."
+    return f"{start} ({facts['start_told']})" if facts.get("start_told") else start
 
 
 def sentences(facts: Mapping) -> Iterator[str]:
