@@ -11,11 +11,12 @@ from regzoo.world.images import Image
 from regzoo.world.rigid import NEAR, Laid, Search
 from regzoo.world.transforms import Transform
 
-_LEFT, _LEFT_IF_SURE = 0.45, 0.65
-"""Of what does not match at the usual start, at most, is left by one that takes its place; more where that turns far,
-or where both images are nearly the same. As they lie, eight pairs of hippocampi left 0.37 (turned by 24 degrees against
-each other), 0.51 and more, two of chests 0.70 and 0.76, one of brains 0.77; turned by 30 degrees, hippocampi left 0.31
-to 0.59, chests at most 0.06, brains 0.30 (valid pairs)."""
+_LEFT, _LEFT_IF_SURE, _LEFT_BY_HEADER = 0.45, 0.65, 0.7
+"""Of what does not match at the usual start, at most, is left by one that takes its place: by any rigid map; by one that
+turns far, or where both images are nearly the same; by what the headers say, which a crop keeps. As they lie, eight
+pairs of hippocampi left 0.37 (turned by 24 degrees against each other), 0.51 and more by a rigid map, and 0.88 and more
+by another header (four pairs); two of chests 0.70 and 0.76, one of brains 0.77. Turned by 30 degrees, hippocampi left
+0.31 to 0.59, chests at most 0.06, brains 0.30 (valid pairs)."""
 _FAR, _SAME = 20.0, 0.9
 """Degrees, and likeness: what a network copes with by itself, and what two scans of one patient or two brains reach."""
 _ALIKE = 0.4
@@ -40,15 +41,16 @@ def method_start(fixed: Image, moving: Image, how: Start) -> tuple[str, Transfor
 
 
 def found_start(fixed: Image, moving: Image, how: Start, usual: tuple[str, np.ndarray]) -> tuple[str, np.ndarray]:
-    """Looks for the rigid map by which two coarse images match best.
+    """Looks for the start by which two coarse images match best.
 
-    It begins at the usual start, the centres of the images, scanner coordinates and centres of mass, each as it is and
-    turned. What matches is judged where both images show something, so that a crop does not count against it.
+    There are the usual start, the centres of the images, scanner coordinates, and the best rigid map that is found from
+    each of these and the centres of mass, as they are and turned. What matches is judged where both images show
+    something, so that a crop does not count against a start.
 
     Args:
         fixed: Fixed image.
         moving: Moving image.
-        how: `"rigid"`: that map. `"auto"`: the usual start, unless that map is clearly better.
+        how: `"rigid"`: the best rigid map. `"auto"`: the usual start, unless another is clearly better.
         usual: Name and matrix (4, 4), from fixed to moving space in mm, of the usual start.
 
     Returns:
@@ -62,18 +64,26 @@ def found_start(fixed: Image, moving: Image, how: Start, usual: tuple[str, np.nd
             return usual
         raise invalid("start", "'center' or 'world', since an image is constant or thin", "'rigid'")
     search = Search(fixed, moving)
-    begun = [usual[1]]
-    for other in (aligned(fixed, moving, "center").matrix, np.eye(4)):
-        if search.distance(other, usual[1]) > NEAR * search.extent:
-            begun.append(other)
-    best, (now, *_) = search.rigid(begun)
-    return ("rigid", best.matrix) if how == "rigid" or _clearly_better(best, now) else usual
+    plain = dict([usual])
+    for name, matrix in (("center", aligned(fixed, moving, "center").matrix), ("world", np.eye(4))):
+        if search.distance(matrix, usual[1]) > NEAR * search.extent:
+            plain[name] = matrix
+    best, laid = search.rigid([*plain.values()])
+    if how == "rigid":
+        return "rigid", best.matrix
+    (kept, at), *others = zip(plain, laid, strict=True)
+    for name, other in others:
+        if other.likeness > _ALIKE and _left(other, at) < _LEFT_BY_HEADER:
+            kept, at = name, other
+    sure = best.likeness > _SAME or _degrees(np.linalg.solve(at.matrix, best.matrix)) > _FAR
+    if best.likeness > _ALIKE and _left(best, at) < (_LEFT_IF_SURE if sure else _LEFT):
+        kept, at = "rigid", best
+    return kept, at.matrix
 
 
-def _clearly_better(found: Laid, usual: Laid) -> bool:
-    sure = found.likeness > _SAME or _degrees(np.linalg.solve(usual.matrix, found.matrix)) > _FAR
-    left = _LEFT_IF_SURE if sure else _LEFT
-    return found.likeness > _ALIKE and 1 - found.likeness < left * (1 - usual.likeness)
+def _left(found: Laid, usual: Laid) -> float:
+    """Returns how much is left of what did not match."""
+    return (1 - found.likeness) / max(1 - usual.likeness, 1e-9)
 
 
 def _degrees(matrix: np.ndarray) -> float:
