@@ -12,11 +12,11 @@ from regzoo.world.rigid import NEAR, Laid, Search
 from regzoo.world.transforms import Transform
 
 _LEFT, _LEFT_IF_SURE, _LEFT_BY_HEADER = 0.45, 0.65, 0.7
-"""Of what does not match at the usual start, at most, is left by one that takes its place: by any rigid map; by one that
-turns far, or where both images are nearly the same; by what the headers say, which a crop keeps. As they lie, eight
-pairs of hippocampi left 0.37 (turned by 24 degrees against each other), 0.51 and more by a rigid map, and 0.88 and more
-by another header (four pairs); two of chests 0.70 and 0.76, one of brains 0.77. Turned by 30 degrees, hippocampi left
-0.31 to 0.59, chests at most 0.06, brains 0.30 (valid pairs)."""
+"""Of what does not match at the usual start, at most, is left by one that takes its place: by any rigid map; by one
+that turns far, or where both images are nearly the same; by what the headers say, which a crop keeps. As they lie,
+eight pairs of hippocampi left 0.37 (turned by 24 degrees against each other), 0.51 and more by a rigid map, and 0.88
+and more by another header (four pairs); two of chests 0.70 and 0.76, one of brains 0.77. Turned by 30 degrees,
+hippocampi left 0.31 to 0.59, chests at most 0.06, brains 0.30 (valid pairs)."""
 _FAR, _SAME = 20.0, 0.9
 """Degrees, and likeness: what a network copes with by itself, and what two scans of one patient or two brains reach."""
 _ALIKE = 0.4
