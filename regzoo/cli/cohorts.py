@@ -10,7 +10,7 @@ from regzoo import hub
 from regzoo.cli.bar import shown
 from regzoo.cli.door import typed
 from regzoo.cli.machine import Device, Threads, take
-from regzoo.cli.options import Json, Quiet
+from regzoo.cli.options import Alignment, Json, Quiet
 from regzoo.cli.output import print_json, visible
 from regzoo.cli.registering import (
     Better,
@@ -21,7 +21,7 @@ from regzoo.cli.registering import (
     Method,
     NoError,
     Refine,
-    StartAny,
+    Start,
     check_fail_on,
     entry_of,
     fail,
@@ -87,7 +87,8 @@ def cohort(
     iterations: Iterations = None,
     guided: Guided = False,
     only_if_better: Better = False,
-    alignment: StartAny = None,
+    start: Start = "auto",
+    alignment: Alignment = None,
     no_error: NoError = False,
     fail_on: FailOn = None,
     index: Row = None,
@@ -123,7 +124,7 @@ def cohort(
             iterations=iterations,
             guided=guided,
             only_if_better=only_if_better,
-            alignment=alignment,
+            start=start,
             error=not no_error,
             index=index,
             collect=collect,

@@ -105,7 +105,7 @@ def test_what_is_done_is_left_alone(again):
 
 def test_another_option_does_all_again(again):
     call, _ = again
-    assert call(alignment="world") == ["a_to_b", "b_to_a"]
+    assert call(start="world") == ["a_to_b", "b_to_a"]
 
 
 def test_a_changed_input_or_a_damaged_file_does_that_pair_again(again):
