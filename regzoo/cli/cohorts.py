@@ -10,7 +10,7 @@ from regzoo import hub
 from regzoo.cli.bar import shown
 from regzoo.cli.door import typed
 from regzoo.cli.machine import Device, Threads, take
-from regzoo.cli.options import Alignment, Json, Quiet
+from regzoo.cli.options import Json, Quiet
 from regzoo.cli.output import print_json, visible
 from regzoo.cli.registering import (
     Better,
@@ -88,7 +88,6 @@ def cohort(
     guided: Guided = False,
     only_if_better: Better = False,
     start: Start = "auto",
-    alignment: Alignment = None,
     no_error: NoError = False,
     fail_on: FailOn = None,
     index: Row = None,

@@ -14,14 +14,6 @@ Model = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def _renamed(value: str | None) -> None:
-    """Points from an old name to the new one."""
-    if value is not None:
-        raise typer.BadParameter(f"Its name is --start now: --start {value}.")
-
-
-Alignment = Annotated[str | None, typer.Option(hidden=True, callback=_renamed)]
-"""The old name of `--start`."""
 Data = Annotated[
     Path | None,
     typer.Option(

@@ -11,7 +11,7 @@ from regzoo import hub
 from regzoo.cli.bar import shown
 from regzoo.cli.door import typed
 from regzoo.cli.machine import Device, Threads, take, warn_of_memory
-from regzoo.cli.options import Alignment, Dicom, Json, Output, Quiet, Volume
+from regzoo.cli.options import Dicom, Json, Output, Quiet, Volume
 from regzoo.cli.output import print_dicom, print_result, print_table, visible
 from regzoo.io.files import check_apart, check_writable
 
@@ -148,7 +148,6 @@ def register(
     fixed_volume: Volume = None,
     moving_volume: Volume = None,
     start: Start = "auto",
-    alignment: Alignment = None,
     no_error: NoError = False,
     no_strip: NoStrip = False,
     fail_on: FailOn = None,

@@ -8,7 +8,7 @@ import typer
 import regzoo
 from regzoo import hub
 from regzoo.cli.machine import Device, Threads, take, warn_of_memory
-from regzoo.cli.options import Alignment, Data, Json, Model, Output, Quiet
+from regzoo.cli.options import Data, Json, Model, Output, Quiet
 from regzoo.cli.output import print_json, print_table
 from regzoo.cli.registering import FailOn, NoError, Refine, check_fail_on, fail
 from regzoo.errors import invalid
@@ -48,7 +48,6 @@ def evaluate(
     ] = None,
     data: Data = None,
     start: StartTrained = None,
-    alignment: Alignment = None,
     refine: Refine = 0,
     output: Output = Path("scores"),
     check: Annotated[

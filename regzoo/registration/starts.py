@@ -19,6 +19,8 @@ and more by another header (four pairs); two of chests 0.70 and 0.76, one of bra
 hippocampi left 0.31 to 0.59, chests at most 0.06, brains 0.30 (valid pairs)."""
 _FAR, _SAME = 20.0, 0.9
 """Degrees, and likeness: what a network copes with by itself, and what two scans of one patient or two brains reach."""
+_MOVED = 0.02
+"""Of the fixed image's extent: what lies nearer to the usual start is left to the registration."""
 _ALIKE = 0.4
 """Likeness from which a place is believed; hippocampi of two people that are cropped by a quarter have 0.5."""
 
@@ -75,6 +77,8 @@ def found_start(fixed: Image, moving: Image, how: Start, usual: tuple[str, np.nd
     for name, other in others:
         if other.likeness > _ALIKE and _left(other, at) < _LEFT_BY_HEADER:
             kept, at = name, other
+    if search.distance(best.matrix, at.matrix) < _MOVED * search.extent:
+        return kept, at.matrix
     sure = best.likeness > _SAME or _degrees(np.linalg.solve(at.matrix, best.matrix)) > _FAR
     if best.likeness > _ALIKE and _left(best, at) < (_LEFT_IF_SURE if sure else _LEFT):
         kept, at = "rigid", best

@@ -20,7 +20,7 @@ from regzoo.registration.cohort import pair_names
 from regzoo.world.images import Image
 
 AFFINE = np.array([[0, 2.0, 0, -9], [-1.5, 0, 0, 4], [0, 0, 1, 7], [0, 0, 0, 1]])
-BY = {"method": "rigid", "iterations": 1}
+BY = {"method": "rigid", "iterations": 1, "start": "center"}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def again(images, first, tmp_path):
 
     def call(**options):
         before = {path.parent.name: path.read_text() for path in out.glob("*/result.json")}
-        regzoo.cohort(tmp_path / "images" / "pairs.csv", out, **BY | options)
+        regzoo.cohort(tmp_path / "images" / "pairs.csv", out, **(BY | options))
         after = {path.parent.name: path.read_text() for path in out.glob("*/result.json")}
         return sorted(name for name in after if after[name] != before.get(name))
 

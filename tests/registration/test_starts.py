@@ -38,7 +38,7 @@ def test_a_start_is_part_of_the_saved_transform(still, tmp_path, fixed_name, mov
     for number, matrix in enumerate((TURNED, np.linalg.inv(TURNED))):
         fixed, moving = pair(matrix, fixed_name, moving_name)
         labels = [
-            Image((body_at(map_points(back, each.grid.coordinates()), MIDDLE) > 1.2).astype("uint8"), each.affine)
+            Image((body_at(map_points(back, each.grid.coordinates()), MIDDLE) > 0.6).astype("uint8"), each.affine)
             for each, back in ((fixed, np.eye(4)), (moving, np.linalg.inv(matrix)))
         ]
         result = regzoo.register(fixed, moving, still, fixed_labels=labels[0], moving_labels=labels[1])
@@ -52,8 +52,8 @@ def test_a_start_is_part_of_the_saved_transform(still, tmp_path, fixed_name, mov
         assert np.linalg.norm(saved.apply_points(PLACES) - expected, axis=1).max() < 1.0
         assert np.linalg.norm(saved.inverse().apply_points(expected) - PLACES, axis=1).max() < 1.0
         np.testing.assert_allclose(saved.apply_points(PLACES), result.transform.apply_points(PLACES), atol=1e-3)
-        assert result.facts["scores"]["after"]["mean_dice_forward"] > 0.93
-        assert result.facts["scores"]["after"]["mean_dice_inverse"] > 0.93
+        assert result.facts["scores"]["after"]["mean_dice_forward"] > 0.9
+        assert result.facts["scores"]["after"]["mean_dice_inverse"] > 0.9
         inside = (fixed.array > 0.3) & (result.moved.array > 0)
         assert np.corrcoef(fixed.array[inside], result.moved.array[inside])[0, 1] > 0.97
 
@@ -122,3 +122,20 @@ def test_an_affine_network_lays_brains():
 def test_how_a_start_turns_and_shifts_is_told():
     fixed, _ = pair(np.eye(4))
     assert start_told(TURNED, fixed) == "turned by 30 degrees, shifted by 5 mm"
+
+
+def test_a_moving_image_that_shows_too_little_is_spoken_of(still):
+    fixed, moving = pair(np.eye(4))
+    for share, said in ((0.9, 0), (0.7, 1)):
+        cut = Image(moving.array[: round(share * moving.shape[0])], moving.affine)
+        warnings = regzoo.register(fixed, cut, still, start="world", error=False).facts["warnings"]
+        assert sum("of what the fixed image shows" in each for each in warnings) == said
+
+
+def test_a_crop_is_laid_by_its_header(still):
+    fixed, moving = pair(np.eye(4))
+    affine, count = moving.affine.copy(), round(0.25 * moving.shape[1])
+    affine[:3, 3] += count * affine[:3, 1]
+    result = regzoo.register(fixed, Image(moving.array[:, count:], affine), still, error=False)
+    assert result.facts["start"] == "world"
+    np.testing.assert_allclose(result.transform.apply_points(PLACES), PLACES, atol=1e-4)
