@@ -82,8 +82,7 @@ def evaluate(
     records = _pairs(entry, pairs, split, data)
     reports, hear = None if check or no_reports else output, None if quiet else _print_progress
     error = not (no_error or check or record)
-    options = {"start": start, "refine": refine, "error": error}
-    found = regzoo.evaluate(entry, records, **options, reports=reports, progress=hear)
+    found = regzoo.evaluate(entry, records, start=start, refine=refine, error=error, reports=reports, progress=hear)
     found.save(output)
     if record:
         found.record(entry.folder, split, f"regzoo evaluate {found.model['name']} --split {split} --data FOLDER")
