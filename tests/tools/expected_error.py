@@ -230,7 +230,7 @@ def _labelled(kind: str, pair: PairFiles) -> Case:
 def judged(model: object, case: Case) -> tuple[Evidence, Transform]:
     """Registers a case as `register` does, and gathers the evidence."""
     sides = [read_side(name, image, None) for name, image in (("fixed", case.fixed), ("moving", case.moving))]
-    pair = NetworkPair(model, *sides, None, {})
+    pair = NetworkPair(model, *sides, "auto", {})
     transform = predicted_transform(pair)[0].within(case.fixed.grid)
     return evidence(asked_again(pair), transform, pair.start), transform
 
