@@ -38,8 +38,6 @@ with hushed():  # TensorFlow reports the processor's features whatever its log l
         tf.config.optimizer.set_experimental_options({"remapping": False})
     elif NAME == "torch":
         import torch
-
-        _TORCH_DTYPES = {"<f4": torch.float32, "<i4": torch.int32}
     elif NAME == "jax":
         import jax
 
@@ -175,9 +173,8 @@ def linear_sample(image: Tensor, coordinates: Tensor, boundary: str) -> Tensor:
     if boundary == "zero":  # two voxels outside is as good as anywhere; `grid_sample` makes NaN of infinity
         coordinates = coordinates.clamp(-2, max(image.shape[1:-1]) + 1)
     # Edge to edge is -1 to 1 (for an axis of one voxel has no other length), and the last axis comes first.
-    # Axis by axis: a tensor of their lengths would be sent to a GPU, which PyTorch waits for.
-    ends = [(coordinates[..., axis] * 2 + 1) / image.shape[axis + 1] - 1 for axis in reversed(range(dims))]
-    places = torch.stack(ends, dim=-1)
+    size = torch.tensor(image.shape[1:-1], dtype=dtype, device=coordinates.device)
+    places = ((coordinates * 2 + 1) / size - 1).flip(-1)
     flat = places.reshape(places.shape[0], -1, *(1,) * (dims - 1), dims).expand(batch, *(-1,) * (dims + 1))
     source = image.to(dtype).movedim(-1, 1).expand(batch, *(-1,) * (dims + 1))
     padding = {"edge": "border", "zero": "zeros"}[boundary]
@@ -195,21 +192,6 @@ def sent(arrays: dict) -> dict:
             name: torch.from_numpy(each).pin_memory().to("cuda", non_blocking=True) for name, each in arrays.items()
         }
     return arrays
-
-
-def beside(values: Any, x: Tensor) -> Tensor:
-    """Returns an array that never changes, such as a matrix of weights, as a tensor where `x` is.
-
-    PyTorch, which computes step by step, would send it each time, and wait until a GPU has done all before: it is kept.
-    """
-    if NAME == "torch" and type(x) is torch.Tensor and x.is_cuda:
-        return _kept_tensor(values.tobytes(), values.shape, values.dtype.str, x.device)
-    return keras.ops.convert_to_tensor(values)
-
-
-@functools.lru_cache(maxsize=1024)
-def _kept_tensor(values: bytes, shape: tuple[int, ...], dtype: str, device: Any) -> Tensor:
-    return torch.frombuffer(bytearray(values), dtype=_TORCH_DTYPES[dtype]).reshape(shape).to(device)
 
 
 def inference(function: Callable[..., T], *args: object) -> T:

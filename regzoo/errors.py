@@ -1,9 +1,13 @@
 """Argument checks, with one form of message: which argument, what was expected, what was received, what to do."""
 
 import difflib
+import functools
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import ParamSpec, TypeVar
+
+P, R = ParamSpec("P"), TypeVar("R")
 
 
 class RegzooError(Exception):
@@ -49,3 +53,23 @@ def unknown(kind: str, name: str, known: Iterable[str], advice: str = "") -> Inv
     near = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     return InvalidError(f"Unknown {kind} '{name}'.{hint} {advice or 'Known: ' + ', '.join(known) + '.'}")
+
+
+def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorates a function whose argument has another name now: the old one is an error that gives the new one.
+
+    Args:
+        names: New names by the old ones.
+    """
+
+    def decorated(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            for old, new in names.items():
+                if old in kwargs:
+                    raise invalid(old, f"{new}=, which is its name now", f"{old}={kwargs[old]!r}")
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorated

@@ -29,10 +29,10 @@ def registering() -> None:
     image = regzoo.Image(array, np.eye(4))
     result = regzoo.register("fixed.nii.gz", Path("moving.nii.gz"), model="brain-mr-dvf", refine=50)
     assert_type(result, Result)
-    regzoo.register(image, array, method=["affine", "dvf"], spacing=(1.0, 1.0, 2.0), alignment="mass")
+    regzoo.register(image, array, method=["affine", "dvf"], spacing=(1.0, 1.0, 2.0), start="mass")
     regzoo.register(image, image, regzoo.load("brain-mr-dvf"), fixed_points=np.zeros((2, 3)))
     regzoo.register(image)  # type: ignore[call-arg]
-    regzoo.register(image, image, alignment="centre")  # type: ignore[arg-type]
+    regzoo.register(image, image, start="centre")  # type: ignore[arg-type]
     regzoo.register(image, image, model=3)  # type: ignore[arg-type]
     if result.moved is not None and result.transform is not None:
         result.moved.save("moved.nii.gz")
@@ -71,7 +71,7 @@ def training() -> None:
     scores = regzoo.evaluate(folder, [{"fixed": "a.nii.gz", "moving": Path("b.nii.gz")}])
     assert_type(scores, Evaluation)
     assert_type(scores.summary(), dict[str, dict[str, float]])
-    regzoo.evaluate("brain-mr-dvf", "pairs.csv", alignment="world")
+    regzoo.evaluate("brain-mr-dvf", "pairs.csv", start="world")
     regzoo.evaluate("brain-mr-dvf", 3)  # type: ignore[arg-type]
     assert_type(regzoo.cohort("pairs.csv", "out", method="affine", workers=2), Cohort)
     regzoo.cohort("pairs.csv", "out", "brain-mr-dvf", index="1")  # type: ignore[arg-type]

@@ -12,10 +12,21 @@ from regzoo.cli.door import typed
 from regzoo.cli.machine import Device, Threads, take
 from regzoo.cli.options import Json, Quiet
 from regzoo.cli.output import print_result, print_table
-from regzoo.cli.registering import Iterations, Loss, Method, Refine, StartAny, entry_of
+from regzoo.cli.registering import Iterations, Loss, Method, Refine, entry_of
 from regzoo.io.files import check_writable
 
 commands = typer.Typer()
+
+Lie = Annotated[
+    str | None,
+    typer.Option(
+        "--alignment",
+        metavar="NAME",
+        help="How the images lie at the start: center (image centre on image centre), world (scanner coordinates) "
+        "or mass (centres of mass).",
+        show_default="as the model was trained; --method: center",
+    ),
+]
 
 
 Begin = Annotated[
@@ -68,7 +79,7 @@ def template(
     refine: Refine = 0,
     loss: Loss = None,
     iterations: Iterations = None,
-    alignment: StartAny = None,
+    alignment: Lie = None,
     device: Device = None,
     threads: Threads = None,
     quiet: Quiet = False,

@@ -65,11 +65,15 @@ class Door(Once):
             ctx.exit(1)
 
 
+_RENAMED = {"--alignment": "No such option: --alignment. Its name is --start now"}
+
+
 def _misused(error: Exception, ctx: typer.Context) -> None:
     """Says in one line what is wrong with a command line, and how the command is called."""
     if not type(error).__name__.startswith("NoArgs"):  # `regzoo recipe` alone: the help of its commands
         where = error.ctx or ctx
-        said = re.sub(r"Invalid value(:| for) |Value error, |, unable to parse .*", "", error.format_message())
+        said = _RENAMED.get(getattr(error, "option_name", ""), "") or error.format_message()
+        said = re.sub(r"Invalid value(:| for) |Value error, |, unable to parse .*", "", said)
         said = said.replace("Input should be", "expected").rstrip(".")
         usage = re.sub(r"[{}]", "", where.get_usage()).replace("......", "...")
         said += f"{'' if said.endswith('?') else '.'} {usage}; {where.command_path} -h tells more."

@@ -12,14 +12,8 @@ Model = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Start = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="How to start: center (image centre on image centre) or world (scanner coordinates).",
-        show_default="as the model was trained",
-    ),
-]
+
+
 Data = Annotated[
     Path | None,
     typer.Option(

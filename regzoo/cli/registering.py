@@ -111,13 +111,14 @@ Points = Annotated[
         show_default=False,
     ),
 ]
-StartAny = Annotated[
-    str | None,
+Start = Annotated[
+    str,
     typer.Option(
         metavar="NAME",
-        help="How to start: center (image centre on image centre) or world (scanner coordinates); with --method also "
-        "mass (centres of mass) or moments (and their axes).",
-        show_default="as the model was trained; --method: center",
+        help="How to start: center (image centre on image centre), world (scanner coordinates), mass (centres of "
+        "mass), moments (and their axes), rigid (a quick search on coarse images, turned up to 30 degrees and more), "
+        "affine (a network of the zoo, with --model). auto: as the model was trained (--method: center), unless the "
+        "images match clearly better by rigid; the result says which.",
     ),
 ]
 
@@ -146,7 +147,7 @@ def register(
     moving_points: Points = None,
     fixed_volume: Volume = None,
     moving_volume: Volume = None,
-    alignment: StartAny = None,
+    start: Start = "auto",
     no_error: NoError = False,
     no_strip: NoStrip = False,
     fail_on: FailOn = None,
@@ -177,7 +178,7 @@ def register(
             guided=guided,
             only_if_better=only_if_better,
             **{name: ctx.params[name] for name in _BESIDE},
-            alignment=alignment,
+            start=start,
             error=not no_error,
             strip=not no_strip,
         )
@@ -280,13 +281,6 @@ def fail(verdicts: Iterable[str | None], least: str | None) -> None:
 
 
 _LABELS_SHOWN = 10
-_STARTS = {
-    "center": "image centre on image centre",
-    "world": "in scanner coordinates",
-    "mass": "centre of mass on centre of mass",
-    "moments": "centres of mass and their axes on each other",
-}
-"""What the figures before the registration were measured on."""
 
 
 def entry_of(model: str | None, method: str | None, needed: bool = True) -> "hub.Entry | None":
@@ -313,7 +307,7 @@ def _print_candidates(fixed: "regzoo.world.images.Image", moving: "regzoo.world.
 
 
 def _print_result(facts: dict) -> None:
-    from regzoo.registration.report.words import sentences, stripping
+    from regzoo.registration.report.words import sentences, started, stripping
 
     before, after = facts["scores"]["before"], facts["scores"]["after"]
     rows = [("correlation", before["ncc"], after["ncc"])] if "ncc" in after else []
@@ -330,7 +324,7 @@ def _print_result(facts: dict) -> None:
     if rows:
         print_table([{"figure": name, "before": f"{old:.3f}", "after": f"{new:.3f}"} for name, old, new in rows])
         where = "; correlation: where before and after both show the moving image" if "ncc" in after else ""
-        typer.echo(f"before: {_STARTS.get(facts['start'], facts['start'])}, nothing else moved{where}")
+        typer.echo(f"before: {started(facts)}, nothing else moved{where}")
     if len(after.get("dice", {})) > _LABELS_SHOWN:
         typer.echo(f"each of the {len(after['dice'])} labels: result.json")
     if "jacobian" in facts:

@@ -8,7 +8,7 @@ import typer
 import regzoo
 from regzoo import hub
 from regzoo.cli.machine import Device, Threads, take, warn_of_memory
-from regzoo.cli.options import Data, Json, Model, Output, Quiet, Start
+from regzoo.cli.options import Data, Json, Model, Output, Quiet
 from regzoo.cli.output import print_json, print_table
 from regzoo.cli.registering import FailOn, NoError, Refine, check_fail_on, fail
 from regzoo.errors import invalid
@@ -19,6 +19,16 @@ if TYPE_CHECKING:
     from regzoo.registration.evaluation import Evaluation
 
 commands = typer.Typer()
+
+StartTrained = Annotated[
+    str | None,
+    typer.Option(
+        "--start",
+        metavar="NAME",
+        help="How to start, as in register: auto, center, world, mass, moments, rigid, affine.",
+        show_default="as the model was trained, of which its card tells",
+    ),
+]
 
 
 @commands.command()
@@ -37,7 +47,7 @@ def evaluate(
         typer.Option(metavar="NAME", help="Instead: valid or test of the model's own recipe.", show_default=False),
     ] = None,
     data: Data = None,
-    alignment: Start = None,
+    start: StartTrained = None,
     refine: Refine = 0,
     output: Output = Path("scores"),
     check: Annotated[
@@ -72,8 +82,7 @@ def evaluate(
     records = _pairs(entry, pairs, split, data)
     reports, hear = None if check or no_reports else output, None if quiet else _print_progress
     error = not (no_error or check or record)
-    options = {"alignment": alignment, "refine": refine, "error": error}
-    found = regzoo.evaluate(entry, records, **options, reports=reports, progress=hear)
+    found = regzoo.evaluate(entry, records, start=start, refine=refine, error=error, reports=reports, progress=hear)
     found.save(output)
     if record:
         found.record(entry.folder, split, f"regzoo evaluate {found.model['name']} --split {split} --data FOLDER")

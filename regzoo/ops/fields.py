@@ -113,7 +113,7 @@ def resize_field(field: Tensor, shape: Sequence[int]) -> Tensor:
     field = _field(field)
     factor = np.array(shape) / np.array(field.shape[1:-1])
     resized = along_axes(field, [_linear(old, new) for old, new in zip(field.shape[1:-1], shape, strict=True)])
-    return resized * backend.beside(factor.astype("float32"), resized)
+    return resized * ops.convert_to_tensor(factor.astype("float32"))
 
 
 def _linear(old: int, new: int) -> np.ndarray | None:

@@ -6,7 +6,6 @@ from typing import Literal
 import numpy as np
 from keras import ops
 
-from regzoo import backend
 from regzoo.backend import Tensor
 from regzoo.errors import invalid, unknown
 
@@ -41,7 +40,7 @@ def _along(x: Tensor, matrix: np.ndarray, axis: int) -> Tensor:
     batch = ops.shape(x)[0]
     before, after = int(np.prod(shape[1:axis])), int(np.prod(shape[axis + 1 :]))
     out = (batch, *shape[1:axis], matrix.shape[0], *shape[axis + 1 :])
-    kernel = backend.beside(matrix, x)
+    kernel = ops.convert_to_tensor(matrix)
     # (n_out, n_in) @ (B * before, n_in, after): no transposes, whatever the axis.
     rows = ops.reshape(x, (batch * before, shape[axis], after))
     return ops.reshape(ops.matmul(kernel, rows), out)

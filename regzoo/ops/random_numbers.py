@@ -3,10 +3,8 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
 from keras import ops
 
-from regzoo import backend
 from regzoo.backend import Tensor
 
 
@@ -41,7 +39,7 @@ def normal(seeds: Tensor, stream: int, shape: Sequence[int]) -> Tensor:
     """
     bits = _bits(seeds, stream, shape)
     size = ops.log((ops.cast(_shifted(bits, 16), "float32") + 1) / 2**16)
-    angle = ops.cast(ops.bitwise_and(bits, _whole(0xFFFF, bits)), "float32") * (2 * math.pi / 2**16)
+    angle = ops.cast(ops.bitwise_and(bits, 0xFFFF), "float32") * (2 * math.pi / 2**16)
     return ops.sqrt(-2 * size) * ops.cos(angle)
 
 
@@ -65,8 +63,4 @@ def _mixed(x: Tensor) -> Tensor:
 
 def _shifted(x: Tensor, bits: int) -> Tensor:
     """Shifts bits to the right; zeros, and not the sign, come from the left."""
-    return ops.bitwise_and(ops.right_shift(x, _whole(bits, x)), _whole(2 ** (32 - bits) - 1, x))
-
-
-def _whole(number: int, x: Tensor) -> Tensor:
-    return backend.beside(np.array(number, "int32"), x)
+    return ops.bitwise_and(ops.right_shift(x, bits), 2 ** (32 - bits) - 1)

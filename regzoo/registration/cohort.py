@@ -10,7 +10,7 @@ from pathlib import Path
 
 from regzoo import hub, progress
 from regzoo.data.tables import PairFiles, pair_records, read_pairs
-from regzoo.errors import invalid
+from regzoo.errors import invalid, renamed
 from regzoo.io import remnants
 from regzoo.io.files import check_writable
 from regzoo.io.tsv import write_tsv
@@ -20,7 +20,7 @@ from regzoo.registration.register import check_effort, checked_method
 from regzoo.registration.report.overview import NAME as OVERVIEW
 from regzoo.registration.report.overview import overview
 from regzoo.registration.workers import on_workers
-from regzoo.world.alignment import Alignment
+from regzoo.world.alignment import Start
 
 TABLE = "cohort.tsv"
 """The table of a cohort, in its folder."""
@@ -52,6 +52,7 @@ class Cohort:
         write_tsv(path, self.rows)
 
 
+@renamed(alignment="start")
 def cohort(
     pairs: str | os.PathLike | Sequence[PairFiles | Mapping[str, str | os.PathLike | None]],
     output: str | os.PathLike,
@@ -63,7 +64,7 @@ def cohort(
     iterations: int | None = None,
     guided: bool = False,
     only_if_better: bool = False,
-    alignment: Alignment | None = None,
+    start: Start = "auto",
     error: bool = True,
     index: int | None = None,
     collect: bool = False,
@@ -89,7 +90,7 @@ def cohort(
         iterations: Of `method`.
         guided: Whether labels guide `method` and `refine`.
         only_if_better: Whether the start is kept where the registration fits hardly better.
-        alignment: How to start.
+        start: How to start.
         error: Whether an error is expected of each result, and a verdict given.
         index: Only this pair, the first is 1; no table is written.
         collect: Whether only the table is written, of what is there.
@@ -117,8 +118,8 @@ def cohort(
         [('b_to_a', 'done'), ('a_to_b', 'done')]
     """
     options = {"refine": refine, "loss": loss, "iterations": iterations, "guided": guided}
-    options |= {"only_if_better": only_if_better, "alignment": alignment} | ({} if error else {"error": False})
-    names = checked_method(model, method, alignment)
+    options |= {"only_if_better": only_if_better, "start": start} | ({} if error else {"error": False})
+    names = checked_method(model, method, start)
     check_effort(names, loss, guided, refine, iterations)
     _check_workers(workers, scheduler)
     files = read_pairs(pairs, must_exist=False) if isinstance(pairs, str | os.PathLike) else pair_records(pairs)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from regzoo.data.tables import PairFiles, pair_records, read_pairs
-from regzoo.errors import InvalidError, RegzooError, invalid
+from regzoo.errors import InvalidError, RegzooError, invalid, renamed
 from regzoo.hub import cards
 from regzoo.io.files import atomic_file, atomic_folder
 from regzoo.io.yaml_json import parse_json, read_text
@@ -23,7 +23,7 @@ from regzoo.registration.register import register
 from regzoo.registration.report.overview import NAME as INDEX
 from regzoo.registration.report.overview import overview
 from regzoo.schema.card import Score
-from regzoo.world.alignment import Alignment
+from regzoo.world.alignment import Start
 
 _HEADLINES = ("dice_after", "tre_after", "ncc_after")
 _WORDS = ("fixed", "moving", "warnings", "verdict")  # columns that are no figures
@@ -168,11 +168,12 @@ def _score(key: str, summary: dict, data: str, command: str) -> Score:
     )
 
 
+@renamed(alignment="start")
 def evaluate(
     model: zoo.Model,
     pairs: str | os.PathLike | Sequence[PairFiles | Mapping[str, str | os.PathLike | None]],
     *,
-    alignment: Alignment | None = None,
+    start: Start | None = None,
     refine: int = 0,
     error: bool = True,
     reports: str | os.PathLike | None = None,
@@ -184,7 +185,7 @@ def evaluate(
         model: Name or folder of a zoo entry, or what `regzoo.load` gave.
         pairs: A CSV file (see `read_pairs`), or its records; a record may be a dict whose keys are those of the CSV's
             header, with paths.
-        alignment: How to start; None: as the model was trained.
+        start: How to start, as in `register`; None: as the model was trained, of which a card's scores tell.
         refine: Steps that improve each result on its own pair, as in `register`.
         error: Whether an error is expected of each result, and a verdict given, by a model that can. Its network is
             asked four times more for it.
@@ -212,10 +213,11 @@ def evaluate(
     """
     records = read_pairs(pairs) if isinstance(pairs, str | os.PathLike) else pair_records(pairs)
     model = zoo.load(model)
+    start = start or model.card.input.alignment
     rows, listed = [], []
     for number, (record, name) in enumerate(zip(records, pair_names(records), strict=True), start=1):
         try:
-            result = register(model=model, alignment=alignment, refine=refine, error=error, **record.sources())
+            result = register(model=model, start=start, refine=refine, error=error, **record.sources())
         except RegzooError as error:
             raise InvalidError(f"pair {number}, {record.moving} -> {record.fixed}: {error}") from error
         row = {"fixed": record.fixed.name, "moving": record.moving.name, **figures(result.facts)}

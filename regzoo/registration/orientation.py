@@ -12,8 +12,9 @@ from regzoo.classical.pyramid import level_grid, scaled
 from regzoo.errors import InvalidError
 from regzoo.ops.warping import warp
 from regzoo.registration.expected.evidence import lncc_residual
+from regzoo.registration.starts import method_start
 from regzoo.schema.card import Card
-from regzoo.world.alignment import Alignment, aligned
+from regzoo.world.alignment import Start
 from regzoo.world.images import Grid, Image, resample
 from regzoo.world.pose import Pose, pose
 
@@ -51,8 +52,8 @@ def turned_start(card: Card, fixed: Image, moving: Image) -> list[str]:
     limits = ", ".join(f"{each:.0f}" for each in known)
     return [
         f"moving: turned by {_degrees(found)} against the fixed image; {card.name} knows turns of about {limits} "
-        "degrees about R, A, S, and its result may be wrong. Register by --method rigid --alignment moments first, and "
-        "give the model its moved image."
+        "degrees about R, A, S, and its result may be wrong. --start rigid or --start moments may straighten it; where "
+        "they do not, turn the image by hand first, in a viewer."
     ]
 
 
@@ -63,7 +64,7 @@ def still_turned(fixed: Image, moved: Image) -> list[str]:
         return []
     return [
         f"moved: still turned by {_degrees(found)} against the fixed image. Begin with the method rigid and "
-        "--alignment moments; where that was so, turn the image by hand first, in a viewer."
+        "--start moments; where that was so, turn the image by hand first, in a viewer."
     ]
 
 
@@ -88,7 +89,7 @@ def mirrored(batch: Mapping, prediction: Mapping, predict: Callable[[Mapping], M
     return _told(itself, _unlike(batch["fixed"], mirror, predict({**batch, "moving": mirror})), _MIRRORED)
 
 
-def mirrored_for_methods(fixed: Image, moving: Image, alignment: Alignment, guidance: Guidance) -> list[str]:
+def mirrored_for_methods(fixed: Image, moving: Image, start: Start, guidance: Guidance) -> list[str]:
     """Says that the mirror image of the moving image fits better than itself, after an affine registration of each.
 
     A field, which makes what is mirrored fit too, has no say in it. Of four pairs of brains of OASIS-TRT, 0.32 to 0.41
@@ -98,7 +99,7 @@ def mirrored_for_methods(fixed: Image, moving: Image, alignment: Alignment, guid
     Args:
         fixed: Fixed image.
         moving: Moving image.
-        alignment: Where both registrations start.
+        start: How both registrations start.
         guidance: What they look at.
     """
     if min(fixed.shape[2], moving.shape[2]) == 1 or not (shows_inside(fixed) and shows_inside(moving)):
@@ -107,7 +108,7 @@ def mirrored_for_methods(fixed: Image, moving: Image, alignment: Alignment, guid
     seen = _seen(fixed, grid)
 
     def unlike(image: Image, guidance: Guidance) -> float:
-        found = coarse_affine(fixed, image, aligned(fixed, image, alignment), guidance)
+        found = coarse_affine(fixed, image, method_start(fixed, image, start)[1], guidance)
         moved = found.apply_image(image, fixed.grid, outside=float(image.array.min()))
         return _unlike_images(seen, _seen(moved, grid))
 
@@ -115,7 +116,7 @@ def mirrored_for_methods(fixed: Image, moving: Image, alignment: Alignment, guid
         itself = unlike(moving, guidance)
     if not itself <= _WELL:
         return []
-    mask, middle = guidance.moving_mask, fixed.grid.box()[:, 0].mean()  # both start alike, whatever the alignment
+    mask, middle = guidance.moving_mask, fixed.grid.box()[:, 0].mean()  # both start alike, however they start
     try:
         with progress.part(1, 2):
             mask = mask and _mirrored_about(mask, middle)

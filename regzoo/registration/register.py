@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import get_args
 
 from regzoo import backend, classical
-from regzoo.errors import InvalidError, invalid, unknown
+from regzoo.errors import InvalidError, invalid, renamed, unknown
 from regzoo.io.provenance import provenance
 from regzoo.models import RegistrationModel, zoo
 from regzoo.registration.expected.evidence import Asked, evidence
@@ -41,17 +41,19 @@ from regzoo.registration.sides import (
     stacked,
     twins,
 )
+from regzoo.registration.starts import method_start, start_told
 from regzoo.registration.stripping import Shown, shown
 from regzoo.schema.calibration import Calibration
 from regzoo.schema.card import Card
 from regzoo.schema.losses import any_contrast
-from regzoo.world.alignment import Alignment, aligned
+from regzoo.world.alignment import Start
 from regzoo.world.images import Grid, Image, Source
 from regzoo.world.jacobians import statistics
 from regzoo.world.labels import anywhere, mask, shared_labels
 from regzoo.world.transforms import Transform
 
 
+@renamed(alignment="start")
 def register(
     fixed: Source,
     moving: Source,
@@ -69,7 +71,7 @@ def register(
     moving_labels: Source | None = None,
     fixed_points: Points | None = None,
     moving_points: Points | None = None,
-    alignment: Alignment | None = None,
+    start: Start = "auto",
     spacing: Sequence[float] | None = None,
     error: bool = True,
     strip: bool = True,
@@ -95,9 +97,11 @@ def register(
         moving_labels: Label map on the moving image's grid; moved, and scored if both are given.
         fixed_points: CSV of landmarks `x,y,z` in RAS mm, or an array (N, 3).
         moving_points: The same landmarks in the moving image, row by row.
-        alignment: How to start: `"center"`, image centre on image centre, or `"world"`, scanner coordinates; for a
-            `method` also `"mass"`, centre of mass on centre of mass, or `"moments"`, their axes too. None: as the model
-            was trained; for a `method`, `"center"`.
+        start: How to start. `"center"`: image centre on image centre; `"world"`: scanner coordinates; `"mass"`: centre
+            of mass on centre of mass; `"moments"`: their axes too; `"rigid"`: a quick rigid search on coarse images
+            from several turned starts; `"affine"`: by an affine network of the zoo for the model's anatomy. `"auto"`:
+            as the model was trained (a `method`: `"center"`), unless the images match clearly better by the rigid
+            search. `result.facts["start"]` tells which it was, and the start is part of the transform.
         spacing: Millimetres along the axes of images that are arrays; these are taken to run along R, A, S from the
             origin. For another geometry: `regzoo.Image(array, affine)`.
         error: Whether an error in mm is expected of the result, and a verdict given. A network is asked four times more
@@ -123,7 +127,7 @@ def register(
         [[26.0, 18.0, 14.0]]
     """
     seconds: dict[str, float] = {}
-    names = checked_method(model, method, alignment)
+    names = checked_method(model, method, start)
     check_effort(names, loss, guided, refine, iterations)
     with clock(seconds, "load"):
         model = None if model is None else _with_card(zoo.load(model))
@@ -133,10 +137,9 @@ def register(
         files |= {"fixed_points": fixed_points, "moving_points": moving_points}
         sides, masks, origin = _read(*read_images(fixed, moving, spacing), files)
     asked = {"refine": refine, "loss": loss, "iterations": iterations, "guided": guided}
-    origin["options"] = asked | {"only_if_better": only_if_better, "alignment": alignment}
+    origin["options"] = asked | {"only_if_better": only_if_better, "start": start}
     origin["options"] |= {name: False for name, wanted in (("error", error), ("strip", strip)) if not wanted}
-    start_at = alignment or ("center" if model is None else model.card.input.alignment)
-    _check_given(*sides, masks, start_at, model, refine)
+    _check_given(*sides, masks, model, refine)
     labels = guiding_labels(*sides) if guided else None
     guidance = (
         classical.Guidance(loss or "lncc", iterations or 100, **masks_of(sides, masks), labels=labels)
@@ -144,11 +147,11 @@ def register(
         else None
     )
     if model is None:
-        found = _by_method(*sides, names, start_at, guidance, masks, seconds, error)
+        found = _by_method(*sides, names, start, guidance, masks, seconds, error)
     else:
         with clock(seconds, "network"):
             seen = shown(model, sides, strip)
-            pair = NetworkPair(model, *seen.sides, alignment, masks)
+            pair = NetworkPair(model, *seen.sides, start, masks)
         if not model.has_field:
             return _segmented(model, pair, origin, seconds, error)
         found = _of_shown(_by_model(model, pair, seconds, error), seen, masks)
@@ -192,14 +195,14 @@ def _read(fixed: Image, moving: Image, files: dict) -> tuple[tuple[Side, Side], 
     return sides, masks, provenance(images | files, backend.versions(), backend.device())
 
 
-def checked_method(model: object, method: object, alignment: object) -> list[str]:
-    """Returns the names of the methods, none for a model, if there is one of the two and the alignment suits it."""
+def checked_method(model: object, method: object, start: object) -> list[str]:
+    """Returns the names of the methods, none for a model, if there is one of the two and the start suits it."""
     if (model is None) == (method is None):
         advice = "" if model is not None else "regzoo.candidates(fixed, moving) lists the models that fit two images."
         raise invalid("model and method", "one of the two", "neither" if model is None else "both", advice)
-    if alignment not in (None, *get_args(Alignment)[: 2 if method is None else None]):
-        names = "'center' or 'world'" if method is None else "'center', 'world', 'mass' or 'moments'"
-        raise invalid("alignment", names, repr(alignment))
+    known = [name for name in get_args(Start) if method is None or name != "affine"]
+    if start not in known:
+        raise invalid("start", f"one of {', '.join(known)}", repr(start))
     names = method.split(",") if isinstance(method, str) else [*method] if isinstance(method, Sequence) else []
     if method is not None and not (names and all(isinstance(name, str) for name in names)):
         raise invalid("method", "names such as 'affine,dvf'", repr(method))
@@ -233,12 +236,10 @@ def _check_given(
     fixed: Side,
     moving: Side,
     masks: dict[str, Image],
-    alignment: Alignment,
     model: RegistrationModel | None,
     refine: int,
 ) -> None:
     """Refuses sides that do not suit each other, or what is asked for."""
-    check_overlap(fixed.image, moving.image, alignment)
     if model is None:
         if fixed.image.shape[2] > 1 and moving.image.shape[2] == 1:
             raise invalid("moving", "a volume, as fixed is", "one slice", "Take the slice as the fixed image.")
@@ -271,28 +272,30 @@ def _by_method(
     fixed: Side,
     moving: Side,
     names: list[str],
-    alignment: Alignment,
+    how: Start,
     guidance: classical.Guidance,
     masks: dict[str, Image],
     seconds: dict[str, float],
     judged: bool,
 ) -> _Found:
     """Registers by optimisation, and looks at left and right if the result is to be judged."""
-    start = aligned(fixed.image, moving.image, alignment)
+    with clock(seconds, "start"):
+        name, start = method_start(fixed.image, moving.image, how)
+        check_overlap(fixed.image, moving.image, name)
     with clock(seconds, "optimisation"):
         transform, done = classical.optimise(fixed.image, moving.image, start, names, guidance)
     facts = {
         "method": ",".join(names),
         "loss": done[-1]["loss"],
         "backend": backend.NAME,
-        "start": alignment,
+        "start": name,
         "optimisation": done,
         "warnings": open_geometry(fixed, moving) + twins(fixed, moving) + unscored(fixed, moving),
     }
     against = []
     if judged:
         with clock(seconds, "orientation"):
-            against = mirrored_for_methods(fixed.image, moving.image, alignment, guidance)
+            against = mirrored_for_methods(fixed.image, moving.image, name, guidance)
     facts["warnings"] += against
     return _Found(start, transform, facts, masks.get("fixed_mask"), against=against)
 
@@ -348,6 +351,8 @@ def _refined(
 def _result(fixed: Side, moving: Side, found: _Found, seconds: dict[str, float], only_if_better: bool) -> Result:
     """Moves and scores."""
     grid, start, facts = fixed.image.grid, found.start, found.facts
+    if facts["start"] not in ("center", "world"):
+        facts = facts | {"start_told": start_told(start.matrix, fixed.image)}
     transform = found.transform.within(grid)
     with clock(seconds, "warp"):
         started, moved = (_moved(each, moving.image, grid) for each in (start, transform))

@@ -10,7 +10,7 @@ from regzoo.errors import InvalidError, RegzooError, invalid
 from regzoo.io.landmarks import Landmarks, check_paired, read_landmarks
 from regzoo.io.volumes import is_array
 from regzoo.registration.scores import Side
-from regzoo.world.alignment import Alignment
+from regzoo.world.alignment import Start
 from regzoo.world.images import Image, Source, check_beside, overlap_gap
 from regzoo.world.labels import like_a_series, mask, shared_labels
 from regzoo.world.matrices import checked_points
@@ -117,13 +117,13 @@ def guiding_labels(fixed: Side, moving: Side) -> tuple[Image, Image]:
     )
 
 
-def check_overlap(fixed: Image, moving: Image, alignment: Alignment) -> None:
+def check_overlap(fixed: Image, moving: Image, start: Start) -> None:
     """Refuses images that have no place in common in scanner coordinates, if these are trusted."""
     gap = overlap_gap(fixed.grid, moving.grid)
-    if gap > 0 and alignment == "world":
+    if gap > 0 and start == "world":
         raise InvalidError(
             f"fixed and moving do not overlap in world space (gap {gap:.0f} mm). "
-            'Check the affines, or pass alignment="center" (--alignment center).'
+            'Check the affines, or pass start="center" (--start center).'
         )
 
 

@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -95,8 +96,10 @@ def template(
         >>> [int(place) for place in np.unravel_index(made.image.array.argmax(), made.image.shape)]
         [12, 9, 7]
     """
-    options = {"refine": refine, "loss": loss, "iterations": iterations, "alignment": alignment}
-    names = checked_method(model, method, alignment)
+    options = {"refine": refine, "loss": loss, "iterations": iterations}
+    if alignment not in (None, *get_args(Alignment)):
+        raise invalid("alignment", "'center', 'world', 'mass' or 'moments'", repr(alignment))
+    names = checked_method(model, method, alignment or "center")
     check_effort(names, loss, False, refine, iterations)
     _check(images, spacing, rounds, tolerance)
     output, seconds = Path(output), {}
@@ -110,13 +113,15 @@ def template(
     facts = _origin(subjects, None if _is_mean(start) else first)
     facts |= {"method": ",".join(names), "backend": backend.NAME} if loaded is None else {"model": model_facts(loaded)}
     facts |= {"command": command, "alignment": how, "symmetric": symmetric, "seconds": seconds}
-    facts["options"] = options | {"spacing": spacing, "rounds": rounds, "tolerance": tolerance}
+    facts["options"] = options | {"alignment": alignment, "spacing": spacing, "rounds": rounds, "tolerance": tolerance}
     grid = first.grid if spacing is None else first.grid.upright(spacing)
     mirror = mirror_of(grid) if symmetric else None
     matched = not (keep_intensities or (loaded is not None and loaded.card.input.intensity.name == "window"))
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=remnants.prefix(), dir=output) as work:
-        study = Study(subjects, grid, *registering(loaded, method, options), Path(work), mirror, matched)
+        study = Study(
+            subjects, grid, *registering(loaded, method, options | {"start": how}), Path(work), mirror, matched
+        )
         made = _made(study, None if _is_mean(start) else first, rounds, tolerance, output, seconds)
         return write(study, made, facts, output, moved)
 
@@ -183,7 +188,7 @@ def registering(model: RegistrationModel | None, method: object, options: dict) 
         images = zip(("fixed", "moving"), read_images(fixed, moving, None), strict=True)
         sides = tuple(read_side(*named, None) for named in images)
         seen = shown(model, sides, strip=True).sides
-        return undoubted_transform(NetworkPair(model, *seen, options["alignment"], {}))
+        return undoubted_transform(NetworkPair(model, *seen, options["start"], {}))
 
     return found, registered
 

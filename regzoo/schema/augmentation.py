@@ -108,7 +108,12 @@ class Augmentation(Strict):
     @property
     def moves(self) -> bool:
         """Whether images are deformed, and not only mirrored."""
-        return bool(self.affine or self.rotation or self.shift or self.field or self.together)
+        return bool(self.moves_apart or self.together)
+
+    @property
+    def moves_apart(self) -> bool:
+        """Whether each image of a pair is deformed by itself."""
+        return bool(self.affine or self.rotation or self.shift or self.field)
 
     @property
     def recolours(self) -> bool:

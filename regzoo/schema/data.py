@@ -200,7 +200,7 @@ class ShapesData(DataConfig):
 
     def check(self, recipe: Recipe) -> None:
         """Checks that something moves the shapes."""
-        if not recipe.augmentation.moves:
+        if not recipe.augmentation.moves_apart:
             wanted = "affine, rotation, shift or field"
             raise ValueError(f"augmentation: expected {wanted}, since only they move shapes of data.kind shapes")
         if recipe.augmentation.together:
@@ -238,12 +238,13 @@ class MapsData(DataConfig):
     """CSV of real pairs to score on, relative to `root`."""
     prior: MapsPrior = MapsPrior()
     label_sampling: Annotated[int, Field(ge=1, le=64)] = 16
-    """How many labels of those that both images show are drawn for each pair."""
+    """How many channels of labels a pair has, of those that both images show: half of them a label each, the others a
+    random half of the labels together."""
     validation_pairs: Annotated[int, Field(ge=1, le=1000)] = 8
 
     def check(self, recipe: Recipe) -> None:
         """Checks that something moves the maps, in three dimensions."""
-        if not recipe.augmentation.moves:
+        if not recipe.augmentation.moves_apart:
             wanted = "affine, rotation, shift or field"
             raise ValueError(f"augmentation: expected {wanted}, since one map may be shown twice")
         if recipe.input and len(recipe.input.shape) != 3:

@@ -127,8 +127,10 @@ class ImageResult(_Record):
     """Of `method`."""
     loss: str | None = None
     """Of `method` and of the refinement."""
-    start: Literal["center", "world", "mass", "moments"]
-    """What the registration started from."""
+    start: Literal["center", "world", "mass", "moments", "rigid", "affine"]
+    """What the registration started from: what was asked for, or found."""
+    start_told: str | None = None
+    """How a start that was found turns and shifts, in words."""
     options: Annotated[Figures, Field(default_factory=dict)]
     """What was asked for beside the model or method: arguments of `register`; null where it was left to regzoo."""
     optimisation: tuple[Figures, ...] = ()

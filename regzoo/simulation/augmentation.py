@@ -59,32 +59,20 @@ def recoloured(images: Tensor, settings: Augmentation, spacing: Sequence[float],
     return _run(_recoloured, images, seeds, settings=settings, spacing=tuple(spacing))
 
 
-def label_channels(numbers: Tensor, channels: Tensor) -> list[Tensor]:
-    """Returns a channel for each of the labels that are wanted, of the fixed and of the moving images.
+def shared(labels: Tensor) -> list[Tensor]:
+    """Takes a label that one image of a pair has not half a voxel of out of the other one too.
 
     Args:
-        numbers: Numbers of labels, first of all fixed images, (2 B, *S, 1).
-        channels: Those that are wanted, 0 for none, shape (2 B, L), int32.
+        labels: A channel for each label, of all fixed and then of all moving images, (2 B, *S, L).
 
     Returns:
-        Two of shape (B, *S, L), float32, 0 for a label that one of the two images has not.
+        Two of shape (B, *S, L).
     """
-    return _run(_numbered, numbers, channels)
-
-
-def shared(labels: Tensor) -> list[Tensor]:
-    """Takes a label that one image of a pair has not half a voxel of out of the other one too; see `label_channels`."""
     sides = ops.split(labels, 2)
     axes = tuple(range(1, len(labels.shape) - 1))
     sums = [ops.sum(side, axis=axes, keepdims=True) for side in sides]
     keep = ops.cast(ops.minimum(*sums) >= 0.5, "float32")
     return [side * keep for side in sides]
-
-
-def _numbered(numbers: Tensor, channels: Tensor) -> list[Tensor]:
-    numbers, channels = ops.cast(numbers, "int32"), ops.convert_to_tensor(channels)
-    wanted = ops.reshape(channels, (-1, *(1,) * (len(numbers.shape) - 2), channels.shape[-1]))
-    return shared(ops.cast((numbers == wanted) & (wanted > 0), "float32"))
 
 
 def _run(function: Callable, *arrays: Tensor, **static: object) -> Tensor:

@@ -18,8 +18,8 @@ from regzoo.errors import invalid
 from regzoo.schema.data import MapsData
 from regzoo.schema.inputs import InputConfig
 from regzoo.schema.recipe import Recipe
-from regzoo.simulation.augmentation import drawn_places, label_channels, recoloured
-from regzoo.simulation.painting import cut, looks_of, numbers_at, painted
+from regzoo.simulation.augmentation import drawn_places, recoloured
+from regzoo.simulation.painting import cut, grouped, looks_of, numbers_at, painted
 from regzoo.simulation.shapes import label_map
 from regzoo.world.images import Grid, Image, resample
 
@@ -112,9 +112,7 @@ class MapBatches:
         images = recoloured(painted(numbers, sent, seeds, spacing, self.data.prior), self.augmentation, spacing, seeds)
         images = cut(images, *(sent[f"view{axis}"] for axis in range(len(shape))))
         batch = dict(zip(("fixed", "moving"), ops.split(images, 2), strict=True))
-        return batch | dict(
-            zip(("fixed_labels", "moving_labels"), label_channels(numbers, sent["channels"]), strict=True)
-        )
+        return batch | dict(zip(("fixed_labels", "moving_labels"), grouped(numbers, sent["groups"]), strict=True))
 
     def _pair(self, random: np.random.Generator, maps: Maps, same: bool) -> list[dict[str, np.ndarray]]:
         """Draws what the fixed and the moving image of a pair are made of."""
@@ -127,12 +125,14 @@ class MapBatches:
         hidden[:, 0] = True
         looks = looks_of(random, maps.tissues, hidden, self.inputs.shape, self.inputs.spacing, data.prior)
         seen = np.flatnonzero(maps.shown[rows].all(axis=0) & ~hidden.any(axis=0))
-        channels = np.zeros(data.label_sampling, "int32")
-        chosen = random.permutation(seen)[: len(channels)]
-        channels[: len(chosen)] = chosen
+        # Half of the channels are a label each, the others any of them together, whose borders are all over the image.
+        groups = np.zeros((len(maps.tissues), data.label_sampling), "float32")
+        singles = random.permutation(seen)[: (data.label_sampling + 1) // 2]
+        groups[singles, np.arange(len(singles))] = 1
+        groups[seen, len(singles) :] = random.integers(2, size=(len(seen), data.label_sampling - len(singles)))
         frame = self._frame(random, maps)
         return [
-            {"rows": np.int32(rows[side]), "frame": frame, "channels": channels}
+            {"rows": np.int32(rows[side]), "frame": frame, "groups": groups}
             | {name: each[side] for name, each in looks.items()}
             for side in (0, 1)
         ]

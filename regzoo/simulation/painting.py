@@ -11,6 +11,7 @@ from regzoo.ops.fields import bspline_field, control_positions
 from regzoo.ops.random_numbers import normal
 from regzoo.ops.warping import sample
 from regzoo.schema.priors import MapsPrior
+from regzoo.simulation.augmentation import shared
 
 # A stream of random numbers that `regzoo.simulation.augmentation` does not use.
 _TEXTURE = 12
@@ -50,6 +51,19 @@ def painted(
     step = tuple(max(prior.size[0] / 4 / each, 1.0) for each in spacing)
     names = ("intensities", "seen", "texture", *(f"filter{axis}" for axis in range(len(step))))
     return _run(_painted, numbers, seeds, *(looks[name] for name in names), step=step)
+
+
+def grouped(numbers: Tensor, groups: Tensor) -> list[Tensor]:
+    """Returns a channel for each group of labels, of the fixed and of the moving images.
+
+    Args:
+        numbers: Numbers of labels from 0 to K - 1, first of all fixed images, shape (2 B, *S, 1).
+        groups: 1 where a label is in a group, else 0, shape (2 B, K, L), float32.
+
+    Returns:
+        Two of shape (B, *S, L), float32, 0 for a group of which one of the two images has nothing.
+    """
+    return _run(_grouped, numbers, groups)
 
 
 def cut(images: Tensor, *views: Tensor) -> Tensor:
@@ -107,6 +121,19 @@ def _read(maps: Tensor, where: Tensor) -> Tensor:
     return sample(maps, where, "edge", "nearest")
 
 
+def _index(numbers: Tensor, count: int) -> Tensor:
+    """Returns where each voxel's label stands in tables of all images one behind the other, (N, *S), int32."""
+    numbers = ops.convert_to_tensor(numbers)
+    first = ops.arange(numbers.shape[0], dtype="int32") * count
+    return ops.cast(numbers[..., 0], "int32") + ops.reshape(first, (-1, *(1,) * (len(numbers.shape) - 2)))
+
+
+def _grouped(numbers: Tensor, groups: Tensor) -> list[Tensor]:
+    groups = ops.convert_to_tensor(groups)
+    table = ops.reshape(groups, (-1, groups.shape[-1]))
+    return shared(ops.take(table, _index(numbers, groups.shape[1]), axis=0))
+
+
 def _painted(
     numbers: Tensor,
     seeds: Tensor,
@@ -119,8 +146,7 @@ def _painted(
     numbers, intensities = ops.convert_to_tensor(numbers), ops.convert_to_tensor(intensities)
     shape, count = tuple(numbers.shape[1:-1]), intensities.shape[-1]
     one = (-1, *(1,) * len(shape))
-    first = ops.reshape(ops.arange(intensities.shape[0], dtype="int32") * count, one)
-    index = ops.cast(numbers[..., 0], "int32") + first
+    index = _index(numbers, count)
     lattice = [len(control_positions(length, each)) for length, each in zip(shape, step, strict=True)]
     grain = bspline_field(normal(seeds, _TEXTURE, (*lattice, 1)), shape, step)[..., 0]
     image = ops.take(ops.reshape(intensities, (-1,)), index) + ops.reshape(texture, one) * grain

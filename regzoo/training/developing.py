@@ -9,7 +9,7 @@ from regzoo import backend
 from regzoo.backend import Tensor
 from regzoo.data.kinds import Drawn
 from regzoo.schema.augmentation import Augmentation
-from regzoo.simulation.augmentation import drawn_places, label_channels, moved, recoloured, shared
+from regzoo.simulation.augmentation import drawn_places, moved, recoloured, shared
 
 
 def developed(
@@ -41,7 +41,7 @@ def developed(
     batch = dict(zip(("fixed", "moving"), ops.split(images, 2), strict=True))
     if "labels" in found:
         numbers = found["labels"] if where is None else moved(found["labels"], where, "nearest")
-        labels = label_channels(numbers, sent["channels"])
+        labels = _run(_numbered, numbers, sent["channels"])
     elif "soft" in found:
         chosen = _run(_chosen, found["soft"], sent["channels"])
         labels = _run(_soft, chosen if where is None else moved(chosen, where))
@@ -77,6 +77,13 @@ def _mirrored(found: Tensor, mirror: Tensor) -> Tensor:
 def _scaled(found: Tensor) -> Tensor:
     """Returns what bytes mean; the sampler's weights may add up to 1 + 1e-7."""
     return ops.clip(ops.cast(found, "float32") / 255, 0.0, 1.0)
+
+
+def _numbered(numbers: Tensor, channels: Tensor) -> list[Tensor]:
+    """Returns a channel for each of the labels that are wanted, of the fixed and of the moving images."""
+    numbers, channels = ops.cast(numbers, "int32"), ops.convert_to_tensor(channels)
+    wanted = ops.reshape(channels, (-1, *(1,) * (len(numbers.shape) - 2), channels.shape[-1]))
+    return shared(ops.cast((numbers == wanted) & (wanted > 0), "float32"))
 
 
 def _chosen(soft: Tensor, channels: Tensor) -> Tensor:

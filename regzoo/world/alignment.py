@@ -11,6 +11,8 @@ from regzoo.world.matrices import about, map_points
 from regzoo.world.transforms import Transform
 
 Alignment = Literal["center", "world", "mass", "moments"]
+Start = Literal["auto", "center", "world", "mass", "moments", "rigid", "affine"]
+"""How a registration starts: by an `Alignment`, a quick rigid search, an affine network, or what matches best."""
 
 
 def aligned(fixed: Image, moving: Image, how: Alignment) -> Transform:

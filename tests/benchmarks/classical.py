@@ -72,7 +72,7 @@ def popi(folder: Path) -> None:
                 if masked:
                     sides[f"{side}_mask"] = folder / f"phase_{phase}_lungmask.nii.gz"
             begin = time.perf_counter()
-            facts = regzoo.register(method=method, alignment="world", **sides).facts
+            facts = regzoo.register(method=method, start="world", **sides).facts
             seconds = time.perf_counter() - begin
             before, after = (facts["scores"][when]["tre"]["mean"] for when in ("before", "after"))
             print(

@@ -62,7 +62,7 @@ def greedy(pair: PairFiles) -> Carried:
 
     images = [Image.read(each).array for each in (pair.fixed, pair.moving)]
     maps = [Image.read(each, labels=True).array for each in (pair.fixed_labels, pair.moving_labels)]
-    there, back, begin, seconds = [], [], time.perf_counter(), 0.0
+    there, back, seconds = [], [], 0.0
     for k in range(images[0].shape[2]):
         tool, begin = Greedy2D(), time.perf_counter()
         tool.execute(GREEDY, f=image(images[0][..., k]), m=image(images[1][..., k]), warp=None, back=None)
@@ -99,10 +99,8 @@ def tell(name: str, carry: Callable[[PairFiles], Carried], pairs: list[PairFiles
     dice, fractions = np.array(dice), np.array(fractions)
     ways = ["  ".join(f"{LABELS[k + 1]} {way[k]:.3f}" for k in range(3)) for way in dice.mean(axis=0)]
     print(f"{name}, {len(pairs)} patients, median {np.median(times):.2f} s, folds {100 * np.mean(folds):.4f} %")
-    for way, told, found in zip(("to end-systole", "to end-diastole"), ways, dice.mean(axis=(0, 2)), strict=True):
-        print(
-            f"  Dice {way}: {found:.3f} (worst {dice[:, int(way == 'to end-diastole')].mean(axis=1).min():.3f})  {told}"
-        )
+    for way, told, found in zip(("end-systole", "end-diastole"), ways, dice.mean(axis=2).T, strict=True):
+        print(f"  Dice at {way}: {found.mean():.3f} (worst {found.min():.3f})  {told}")
     for k in (0, 2):
         off = fractions[:, 1:, k] - fractions[:, :1, k]
         there, back = (f"{interval(np.abs(way))}, mean {way.mean():+.2f}" for way in off.T)
@@ -113,7 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--split", choices=("train", "valid", "test"), default="test")
-    parser.add_argument("--models", nargs="*", default=["cardiac-mr-dvf"])
+    parser.add_argument("--models", nargs="*", default=["cardiac-cine-mr-ddf"])
     parser.add_argument("--greedy", action="store_true")
     parser.add_argument("--each", action="store_true", help="print each patient's figures too")
     arguments = parser.parse_args()

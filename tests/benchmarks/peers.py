@@ -206,7 +206,7 @@ def own(name: str, records: list[PairFiles], way: str, smallest: int) -> str:
         sources = record.sources()
         if kind == "labels":
             sources |= {side: first_label(sources[f"{side}_labels"]) for side in ("fixed", "moving")}
-            settings |= {"loss": "ssd", "alignment": "mass"}
+            settings |= {"loss": "ssd", "start": "mass"}
         begin = time.perf_counter()
         found = regzoo.register(**settings, **sources)
         times.append(time.perf_counter() - begin)

@@ -291,7 +291,7 @@ class TestRegister:
         fixed, moving = pair(rigid)
         labels = [Image((each.array > 0.8).astype("uint8"), each.affine) for each in (fixed, moving)]
         result = regzoo.register(
-            fixed, moving, method="rigid", refine=3, alignment="world", fixed_labels=labels[0], moving_labels=labels[1]
+            fixed, moving, method="rigid", refine=3, start="world", fixed_labels=labels[0], moving_labels=labels[1]
         )
         folder = result.save(tmp_path / "out")
         assert result.facts["method"] == "rigid"
@@ -314,7 +314,10 @@ class TestRegister:
         [
             ({}, "model and method: expected one of the two, received neither"),
             ({"method": "rigid", "guided": True}, "guided: expected fixed_labels and moving_labels"),
-            ({"method": "rigid", "alignment": "centre"}, "alignment: expected 'center', 'world', 'mass' or 'moments'"),
+            (
+                {"method": "rigid", "start": "centre"},
+                "start: expected one of auto, center",
+            ),
             ({"method": "rigid", "refine": -1}, "refine: expected a number of steps from 0"),
         ],
     )
@@ -330,7 +333,7 @@ class TestRegister:
         assert result.facts["start"] == "center"
         assert error(result.transform, lambda points: rigid(points) + 500) < 0.3
         with pytest.raises(InvalidError, match="do not overlap in world space"):
-            regzoo.register(fixed, Image(moving.array, there), method="rigid", alignment="world")
+            regzoo.register(fixed, Image(moving.array, there), method="rigid", start="world")
 
 
 def test_every_method_is_documented():

@@ -214,10 +214,10 @@ class TestModels:
         assert (code, out) == (1, "")
         assert err == (
             "error: fixed and moving do not overlap in world space (gap 373 mm). "
-            'Check the affines, or pass alignment="center" (--alignment center).\n'
+            'Check the affines, or pass start="center" (--start center).\n'
         )
         assert everything(files) == before
-        assert run("register", "fixed.nii.gz", "far.nii.gz", "-m", "constant-ddf", "--alignment", "center")[0] == 0
+        assert run("register", "fixed.nii.gz", "far.nii.gz", "-m", "constant-ddf", "--start", "center")[0] == 0
 
     def test_labels_of_another_shape(self, files):
         Image(np.ones((3, 4, 5), np.uint8), np.eye(4)).save("other.nii.gz")

@@ -39,5 +39,12 @@ def test_help_speaks_of_options_that_the_command_has(path, monkeypatch):
 def test_help_tells_what_is_so():
     assert "synthetic" not in run("demo", "--help")[1]
     assert "two brains that come with regzoo" in " ".join(run("demo", "--help")[1].split())
-    assert "mass" not in run("evaluate", "--help")[1]
+    assert "--alignment" not in run("register", "--help")[1]
     assert "moments" in run("register", "--help")[1]
+
+
+def test_the_old_name_of_a_start_gives_the_new_one():
+    for command in ("register", "cohort", "evaluate"):
+        code, _, said = run(command, "a", "b", "--alignment", "center")
+        assert code == 2
+        assert "No such option: --alignment. Its name is --start now." in said

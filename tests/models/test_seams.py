@@ -199,7 +199,7 @@ def test_a_toy_loss_has_its_parameters_in_compile(toys):
 
 
 def test_a_toy_loss_registers_a_pair_by_optimisation(toys):
-    result = regzoo.register(*pair(), method="rigid", loss="difference", alignment="world", iterations=60)
+    result = regzoo.register(*pair(), method="rigid", loss="difference", start="world", iterations=60)
     middle = (np.array(SHAPE) - 1) / 2 * SPACING
     np.testing.assert_allclose(result.transform.apply_points(middle[None])[0] - middle, SHIFT, atol=0.3)
     assert result.facts["loss"] == "difference"

@@ -10,7 +10,6 @@ import pytest
 import update_readme
 
 from regzoo import backend, hub
-from regzoo.errors import RegzooError
 from regzoo.hub import cards
 from regzoo.registration import evaluation
 from regzoo.schema.licences import non_commercial
@@ -22,7 +21,6 @@ FOLDERS = update_readme.entries()
 NAMES = sorted(FOLDERS)
 SIZE_LIMIT = 8 * 2**20
 SOURCES = {
-    "cardiac-mr-dvf": "cardiac-acdc",
     "cardiac-cine-mr-ddf": "cardiac-cine-mr",
     "headneck-ct-affine": "tutorial/headneck-ct.h5",
     "prostate-mask-longitudinal-ddf": "tutorial/prostate-masks-longitudinal.zip",
@@ -56,17 +54,6 @@ def test_what_is_not_for_commercial_use_does_not_come_with_the_package_and_says_
         heading, first = cards.read_body(FOLDERS[name]).split("\n\n")[:2]
         assert heading == f"# {name}"
         assert licence in first.lower().replace(" ", "-")
-
-
-def test_a_model_that_does_not_come_with_the_package_is_pulled_from_its_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("REGZOO_CACHE", str(tmp_path))
-    with pytest.raises(RegzooError, match="Unknown model"):
-        hub.pull("cardiac-mr-dvf")
-    monkeypatch.setenv("REGZOO_HUB", str(ROOT / "zoo_noncommercial"))
-    folder = hub.pull("cardiac-mr-dvf")
-    monkeypatch.delenv("REGZOO_HUB")
-    assert folder.parent == tmp_path
-    assert hub.resolve("cardiac-mr-dvf") == folder
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -20,7 +20,7 @@ from regzoo.registration.cohort import pair_names
 from regzoo.world.images import Image
 
 AFFINE = np.array([[0, 2.0, 0, -9], [-1.5, 0, 0, 4], [0, 0, 1, 7], [0, 0, 0, 1]])
-BY = {"method": "rigid", "iterations": 1}
+BY = {"method": "rigid", "iterations": 1, "start": "center"}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def again(images, first, tmp_path):
 
     def call(**options):
         before = {path.parent.name: path.read_text() for path in out.glob("*/result.json")}
-        regzoo.cohort(tmp_path / "images" / "pairs.csv", out, **BY | options)
+        regzoo.cohort(tmp_path / "images" / "pairs.csv", out, **(BY | options))
         after = {path.parent.name: path.read_text() for path in out.glob("*/result.json")}
         return sorted(name for name in after if after[name] != before.get(name))
 
@@ -105,7 +105,7 @@ def test_what_is_done_is_left_alone(again):
 
 def test_another_option_does_all_again(again):
     call, _ = again
-    assert call(alignment="world") == ["a_to_b", "b_to_a"]
+    assert call(start="world") == ["a_to_b", "b_to_a"]
 
 
 def test_a_changed_input_or_a_damaged_file_does_that_pair_again(again):

@@ -20,7 +20,7 @@ def test_it_is_what_register_shows_to_the_network(tmp_path, monkeypatch, alignme
     model = regzoo.load(constant_model(tmp_path / "zoo", alignment=alignment))
     shown, predict = [], model.predict_on_batch
     monkeypatch.setattr(model, "predict_on_batch", lambda batch: shown.append(batch) or predict(batch))
-    regzoo.register(fixed, moving, model)
+    regzoo.register(fixed, moving, model, start=alignment)
     found = regzoo.network_input(fixed, moving, model.card.input)
     assert found.keys() == shown[0].keys() == {"fixed", "moving"}
     for name, array in found.items():

@@ -59,7 +59,11 @@ def test_a_model_that_was_trained_or_tested_on_turns_knows_them(card, name):
 def test_register_speaks_of_a_turn(tmp_path):
     model = regzoo.load(constant_model(tmp_path / "still", alignment="center", shape=(32, 24, 20)))
     said = [
-        [each for each in regzoo.register(body(), body(turn), model).facts["warnings"] if "turned by" in each]
+        [
+            each
+            for each in regzoo.register(body(), body(turn), model, start="center").facts["warnings"]
+            if "turned by" in each
+        ]
         for turn in ((0, 0, 0), (0, 0, 20))
     ]
     assert [len(each) for each in said] == [0, 1]

@@ -22,7 +22,7 @@ def scan(shift):
 
 
 def test_padding_is_left_out_of_the_registration_and_said():
-    result = regzoo.register(scan(0), scan(SHIFT), method="rigid", loss="nmi", alignment="world")
+    result = regzoo.register(scan(0), scan(SHIFT), method="rigid", loss="nmi", start="world")
     np.testing.assert_allclose(result.transform.apply_points(np.zeros((1, 3)))[0], SHIFT, atol=0.8)
     said = [each for each in result.facts["warnings"] if "padding" in each]
     assert [each.split(":")[0] for each in said] == ["fixed", "moving"]

@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 from anatomies import anatomy, boxes, picture_of
@@ -13,6 +15,8 @@ from regzoo.schema.card import DataSource
 from regzoo.world.images import Grid, Image
 
 pytestmark = pytest.mark.backend
+# A constant model moves by what it was told, however the images lie.
+register = functools.partial(regzoo.register, start="world")
 
 WORLDS = [
     ("RAS", "LPS"),
@@ -54,7 +58,7 @@ def test_known_shift_in_every_orientation(model, fixed_name, moving_name, alignm
         there = moving.affine.copy()
         there[:3, 3] += start + fixed.grid.centre - moving.grid.centre
         moving = Image(anatomy(Grid(moving.shape, there).coordinates() - start).astype(np.float32), there)
-    result = regzoo.register(fixed, moving, model, alignment=alignment)
+    result = register(fixed, moving, model, start=alignment)
     assert result.facts["start"] == alignment
     assert result.transform.grid.same_as(fixed.grid)
     assert result.moved.grid.same_as(fixed.grid)
@@ -79,7 +83,7 @@ def with_axes(folder, axes):
 
 def test_the_network_sees_its_own_axes(folder):
     fixed, moving = pair("oblique", "LAS")
-    result = regzoo.register(fixed, moving, with_axes(folder, "PIR"))
+    result = register(fixed, moving, with_axes(folder, "PIR"))
     points = fixed.grid.coordinates()[::5, ::6, ::4].reshape(-1, 3)
     np.testing.assert_allclose(result.transform.apply_points(points), points + np.array([2.5, -3, 4]), atol=1e-4)
 
@@ -87,7 +91,7 @@ def test_the_network_sees_its_own_axes(folder):
 def test_outside_of_the_moving_image_lies_its_lowest_value(model):
     fixed = Grid((12, 12, 12), AFFINES["RAS"])
     moving = Image(picture_of(fixed).array - 1000, fixed.affine)  # like CT, where 0 is water and not background
-    moved = regzoo.register(picture_of(fixed), moving, model).moved.array
+    moved = register(picture_of(fixed), moving, model).moved.array
     assert moved.min() == moving.array.min()
     assert moved[-1].max() == moving.array.min()
 
@@ -99,35 +103,39 @@ class TestRefused:
         labels[3] = 1
         message = r"fixed_labels: expected the grid of the fixed image, shape \(20, 22, 14\), received shape \("
         with pytest.raises(InvalidError, match=message):
-            regzoo.register(fixed, moving, model, fixed_labels=Image(labels, moving.affine))
+            register(fixed, moving, model, fixed_labels=Image(labels, moving.affine))
         shifted = moving.affine.copy()
         shifted[0, 3] += 1
         with pytest.raises(InvalidError, match=r"moving_labels: .* received another affine"):
-            regzoo.register(fixed, moving, model, moving_labels=Image(labels, shifted))
+            register(fixed, moving, model, moving_labels=Image(labels, shifted))
 
-    @pytest.mark.parametrize("alignment", [None, "world"])
-    def test_boxes_apart(self, model, alignment):
+    def test_boxes_apart(self, model):
         fixed, moving = pair("RAS", "RAS", away=(300, 0, 0))
         gap = moving.grid.box()[:, 0].min() - fixed.grid.box()[:, 0].max()
-        with pytest.raises(InvalidError, match=rf"gap {gap:.0f} mm.*alignment=\"center\" \(--alignment center\)"):
-            regzoo.register(fixed, moving, model, alignment=alignment)
+        with pytest.raises(InvalidError, match=rf"gap {gap:.0f} mm.*start=\"center\" \(--start center\)"):
+            register(fixed, moving, model)
 
-    def test_alignment_of_another_name(self, model):
-        with pytest.raises(InvalidError, match=r"alignment: expected 'center' or 'world', received 'centre'"):
-            regzoo.register(*pair(), model, alignment="centre")
+    def test_a_start_of_another_name(self, model):
+        with pytest.raises(InvalidError, match=r"start: expected one of auto, center, .*, affine, received 'centre'"):
+            register(*pair(), model, start="centre")
+
+    def test_the_old_name_of_a_start_gives_the_new_one(self, model):
+        for function in (regzoo.register, regzoo.evaluate, regzoo.cohort):
+            with pytest.raises(InvalidError, match=r"alignment: expected start=, .* received alignment='center'"):
+                function(*pair(), model, alignment="center")
 
     def test_a_model_without_a_card(self, model):
         from constant_model import CONFIG
 
         with pytest.raises(InvalidError, match="model with a card"):
-            regzoo.register(*pair(), build(CONFIG))
+            register(*pair(), build(CONFIG))
 
     def test_a_nearly_constant_image(self, model):
         fixed, moving = pair()
         spot = np.zeros(moving.shape, np.float32)
         spot[0, 0, 0] = 1
         with pytest.raises(InvalidError, match=r"^moving: intensities: .*nearly constant"):
-            regzoo.register(fixed, Image(spot, moving.affine), model)
+            register(fixed, Image(spot, moving.affine), model)
 
     def test_what_is_wrong_with_a_file_names_it(self, model, tmp_path):
         fixed, moving = pair()
@@ -135,16 +143,16 @@ class TestRefused:
         spot[0, 0, 0] = 1
         Image(spot, moving.affine).save(tmp_path / "spot.nii.gz")
         with pytest.raises(InvalidError, match=r"^moving, spot\.nii\.gz: intensities: .*nearly constant"):
-            regzoo.register(fixed, tmp_path / "spot.nii.gz", model)
+            register(fixed, tmp_path / "spot.nii.gz", model)
 
     def test_missing_files_and_unequal_points(self, model, tmp_path):
         fixed, moving = pair()
         with pytest.raises(MissingError, match=r"nowhere.nii does not exist"):
-            regzoo.register(fixed, "nowhere.nii", model)
+            register(fixed, "nowhere.nii", model)
         for name, rows in (("a.csv", "1,2,3\n"), ("b.csv", "1,2,3\n" * 2)):
             (tmp_path / name).write_text("x,y,z\n" + rows)
         with pytest.raises(InvalidError, match=r"moving_points: expected 1 landmarks, .* received 2"):
-            regzoo.register(fixed, moving, model, fixed_points=tmp_path / "a.csv", moving_points=tmp_path / "b.csv")
+            register(fixed, moving, model, fixed_points=tmp_path / "a.csv", moving_points=tmp_path / "b.csv")
 
 
 def said(result):
@@ -162,7 +170,7 @@ class TestWarnings:
         moving = moving or picture_of(self.grid)
         try:
             model.card = card.model_copy(update={"input": card.input.model_copy(update=inputs)})
-            return said(regzoo.register(fixed or picture_of(self.grid, SHIFT), moving, model))
+            return said(register(fixed or picture_of(self.grid, SHIFT), moving, model))
         finally:
             model.card = card
 
@@ -242,9 +250,9 @@ class TestWarnings:
         one, two = (
             Image((fixed.array > level).astype(np.uint8) + extra, fixed.affine) for level, extra in ((0, 0), (0, 5))
         )
-        (alone,) = said(regzoo.register(fixed, moving, model, fixed_labels=two))
+        (alone,) = said(register(fixed, moving, model, fixed_labels=two))
         assert alone.startswith("fixed_labels were given without moving_labels")
-        (differ,) = said(regzoo.register(fixed, moving, model, fixed_labels=two, moving_labels=one))
+        (differ,) = said(register(fixed, moving, model, fixed_labels=two, moving_labels=one))
         assert differ == "Labels in one of the two maps only, not scored: 1, 6."
 
     def test_correlation(self, model):
@@ -260,24 +268,24 @@ class TestWarnings:
     def test_labels(self, model):
         fixed, moving = picture_of(self.grid, SHIFT), picture_of(self.grid, SHIFT)
         labels = Image(boxes((1, (4, 4, 4)), (2, (10, 10, 4)), shape=self.grid.shape), self.grid.affine)
-        warnings = regzoo.register(fixed, moving, model, fixed_labels=labels, moving_labels=labels).facts["warnings"]
+        warnings = register(fixed, moving, model, fixed_labels=labels, moving_labels=labels).facts["warnings"]
         assert any(text.startswith("The labels overlap less after") and "1.000 to 0." in text for text in warnings)
 
     def test_a_label_that_is_lost(self, tmp_path):
         far = regzoo.load(constant_model(tmp_path / "far", (0, 12, 0)))
         image = picture_of(self.grid)
         labels = Image(boxes((1, (4, 4, 4)), (2, (10, 10, 4)), shape=self.grid.shape), self.grid.affine)
-        warnings = regzoo.register(image, image, far, fixed_labels=labels, moving_labels=labels).facts["warnings"]
+        warnings = register(image, image, far, fixed_labels=labels, moving_labels=labels).facts["warnings"]
         assert "Labels that overlapped before and do not any more: 1, 2." in warnings
 
     def test_landmarks(self, model, tmp_path):
         points = tmp_path / "points.csv"
         points.write_text("x,y,z\n0,0,10\n1,2,9\n")
         image = picture_of(self.grid)
-        warnings = regzoo.register(image, image, model, fixed_points=points, moving_points=points).facts["warnings"]
+        warnings = register(image, image, model, fixed_points=points, moving_points=points).facts["warnings"]
         assert "The landmarks lie further apart after the registration than before." in warnings
         points.write_text("x,y,z\n0,0,10\n1,2,90\n")
-        warnings = regzoo.register(image, image, model, fixed_points=points, moving_points=points).facts["warnings"]
+        warnings = register(image, image, model, fixed_points=points, moving_points=points).facts["warnings"]
         assert "1 of 2 fixed landmarks lie beyond the fixed image, where no field moves them." in warnings
 
     def test_nothing_left(self, tmp_path):
@@ -290,8 +298,8 @@ def test_folder_file_and_loaded_model_give_the_same(model, folder, tmp_path):
     fixed, moving = pair()
     fixed.save(tmp_path / "fixed.nii.gz")
     moving.save(tmp_path / "moving.nii.gz")
-    loaded = regzoo.register(fixed, moving, model)
-    read = regzoo.register(tmp_path / "fixed.nii.gz", tmp_path / "moving.nii.gz", folder)
+    loaded = register(fixed, moving, model)
+    read = register(tmp_path / "fixed.nii.gz", tmp_path / "moving.nii.gz", folder)
     np.testing.assert_allclose(read.moved.array, loaded.moved.array, atol=1e-4 * np.ptp(fixed.array))
     assert read.facts["model"] == loaded.facts["model"]
 
@@ -304,7 +312,7 @@ def test_the_network_sees_the_card_s_grid_and_intensities(model, monkeypatch):
         "predict_on_batch",
         lambda batch: type(model).predict_on_batch(model, seen.setdefault("first", batch) and batch),
     )
-    regzoo.register(fixed, moving, model)
+    register(fixed, moving, model)
     axes = [(np.arange(n) - (n - 1) // 2) * h for n, h in zip(SHAPE, SPACING, strict=True)]
     places = np.stack(np.meshgrid(*axes, indexing="ij"), -1) + fixed.grid.centre
     for image, values, shift in ((fixed, seen["first"]["fixed"], SHIFT), (moving, seen["first"]["moving"], 0)):

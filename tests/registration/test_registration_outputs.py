@@ -94,7 +94,7 @@ def test_a_2d_model_moves_every_slice_in_its_plane(name, alignment):
     moving = ramp(grid)
     there = grid.affine.copy()
     there[:3, 3] += away
-    result = regzoo.register(ramp(grid), Image(moving.array, there), model, alignment=alignment)
+    result = regzoo.register(ramp(grid), Image(moving.array, there), model, start=alignment)
     points = grid.coordinates()[::4, ::5].reshape(-1, 3)
     np.testing.assert_allclose(result.transform.apply_points(points), points + away + way, atol=1e-3)
     inner = (slice(6, -6), slice(6, -6))

@@ -41,6 +41,7 @@ def scored(tmp_path_factory):
         folder / "fixed.nii.gz",
         str(folder / "moving.nii.gz"),
         model,
+        start="world",
         fixed_labels=folder / "fixed_labels.nii.gz",
         moving_labels=folder / "moving_labels.nii.gz",
         fixed_points=folder / "fixed.csv",

@@ -240,7 +240,7 @@ def test_what_finds_a_map_finds_that_of_register(tmp_path):
         ball(grid, grid.centre, 6),
         Image(ball(grid, grid.centre, 8).array, affine(np.eye(3), (40, 0, 0)) @ grid.affine),
     )
-    options = {"refine": 0, "loss": None, "iterations": None, "alignment": None}
+    options = {"refine": 0, "loss": None, "iterations": None, "start": "center"}
     find, register = registering(model, None, options)
     found, expected = (each.displacement(grid) for each in (find(*pair), register(*pair).transform))
     assert np.ptp(expected, axis=(0, 1, 2)).max() > 0.05  # mm: no constant

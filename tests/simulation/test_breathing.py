@@ -3,6 +3,7 @@ import phantom
 import pytest
 from keras import ops
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 from tiny_run import read_log
 
 import regzoo
@@ -18,6 +19,7 @@ from regzoo.simulation import motion
 from regzoo.simulation.breathing import Simulator, breathing_pair
 from regzoo.simulation.breathing_pairs import BreathingBatches, BreathingPairs
 from regzoo.simulation.chests import Chest, prepare
+from regzoo.simulation.measured import POINTS
 from regzoo.training import recipe_data
 from regzoo.training.finetune import finetune
 from regzoo.training.validation import Validation
@@ -44,7 +46,7 @@ def simulator(lying):
     return Simulator(lying)
 
 
-def drawn(lying, seed, prior=PLAIN, **changes):
+def drawn(lying, seed, prior=PLAIN, /, **changes):
     values = motion.draw(prior, np.random.default_rng(seed), lying.network)
     return values | {name: np.asarray(value, "float32") for name, value in changes.items()}
 
@@ -245,6 +247,45 @@ def test_scan_ends_where_the_ct_ends_and_where_it_is_cropped(lying, simulator):
         assert (image[..., seen].max(axis=(0, 1)) > 0).all()
 
 
+@pytest.mark.parametrize("axis", range(3))
+def test_known_field_leads_to_a_patient_who_was_turned(lying, simulator, axis):
+    turn = Rotation.from_rotvec(20 * np.eye(3)[axis], degrees=True).as_matrix()
+    drawing = drawn(lying, 4, lying=turn, travel=(10, -15, 5), diaphragm=12)
+    hu, masks, ddf = simulator(drawing)
+    straight = simulator(drawn(lying, 4, diaphragm=12))
+    np.testing.assert_allclose(hu[0], straight[0][0])  # the fixed scan is as it was
+    assert dice(masks[0], warped(masks[1], ddf, order=0))[1] > 0.93
+    assert dice(masks[0], masks[1])[1] < 0.87
+    # The turn leads back to where the patient would have been.
+    grid = (np.moveaxis(np.indices(SHAPE), 0, -1) - (np.array(SHAPE) - 1) // 2) * SPACING
+    back = (grid + ddf * SPACING) @ turn.T + (10, -15, 5)
+    np.testing.assert_allclose(back - grid, straight[2] * SPACING, atol=0.01)
+
+
+def test_end_of_the_ct_turns_with_the_patient(lying, simulator):
+    turn = Rotation.from_rotvec([25, 0, 0], degrees=True).as_matrix()
+    _, _, _, shown = simulator.scans(drawn(lying, 2, lying=turn, travel=(0, 0, -60)))
+    fixed, moving = ops.convert_to_numpy(shown)[..., 0] > 0.5
+    assert fixed[..., 5:-5].all()
+    ends = moving[SHAPE[0] // 2].argmax(axis=1)  # the lowest voxel of each place along A that shows anything
+    (seen,) = np.nonzero((ends > ends.min() + 1) & (ends < SHAPE[2] // 2))
+    assert len(seen) > 5
+    slope = np.polyfit(seen * SPACING[1], ends[seen] * SPACING[2], 1)[0]
+    assert abs(slope) == pytest.approx(np.tan(np.deg2rad(25)), rel=0.15)
+
+
+def test_measured_breathing_moves_the_lungs_as_it_says(lying):
+    motions = np.zeros((2, POINTS, POINTS, POINTS, 3), "float32")
+    motions[1, ..., 2] = 1.0
+    still = {"local": np.zeros(1), "wall": np.zeros(3), "drift": np.zeros(2), "diaphragm": 10.0, "sizes": np.ones(3)}
+    for patient, share, wanted in ((0.9, 1.0, 10.0), (0.9, 0.5, 5.0), (0.1, 1.0, 0.0)):
+        drawing = drawn(lying, 0, **still | {"patient": patient, "share": share})
+        drawing["local"] = drawn(lying, 0)["local"] * 0
+        _, masks, ddf = Simulator(lying, motions)(drawing)
+        inside = ndimage.binary_erosion(masks[0], iterations=3) & (places(lying)[..., 2] > 60)
+        assert np.median(ddf[..., 2][inside]) * SPACING[2] == pytest.approx(wanted, abs=1.0)
+
+
 def test_pairs_depend_on_the_seed_alone_and_are_the_same_on_every_backend(lying):
     pair, again, other = (breathing_pair(lying, seed) for seed in (7, 7, 8))
     np.testing.assert_array_equal(pair.ddf, again.ddf)
@@ -273,8 +314,6 @@ def test_batches_hold_pairs_in_the_models_form(lying):
         assert (batch[name].min(), batch[name].max()) == (0, 1)
         assert batch[name + "_labels"].shape == (2, *SHAPE, 1)
         assert set(np.unique(batch[name + "_labels"])) == {0, 1}
-    assert set(np.unique(batch["moving_mask"])) == {0, 1}
-    assert (batch["moving"][batch["moving_mask"] == 0] == 0).all()
     near = ndimage.maximum_filter(batch["fixed_labels"], (1, 3, 3, 3, 1))
     np.testing.assert_array_equal(batch["fixed_mask"], near)
     assert batch["known"].shape == (2, *SHAPE, 3)
@@ -282,6 +321,14 @@ def test_batches_hold_pairs_in_the_models_form(lying):
     for fixed, moving, ddf in zip(batch["fixed"][..., 0], batch["moving"][..., 0], batch["known"], strict=True):
         gaps = [np.abs(warped(moving, sign * ddf) - fixed).mean() for sign in (1, 0, -1)]
         assert gaps[0] < min(gaps[1:])
+
+
+def test_moving_mask_is_where_the_moving_scan_shows_anything(lying):
+    draw = BreathingBatches([lying], WindowIntensity(low=-1000, high=200), BreathingPrior(cut=60))
+    batch = {name: ops.convert_to_numpy(each) for name, each in draw(np.random.default_rng(1), 6).items()}
+    seen = {name: batch[name].max(axis=(1, 2, 4)) > 0 for name in ("fixed", "moving", "moving_mask")}
+    np.testing.assert_array_equal(seen["moving"], seen["moving_mask"])
+    assert (seen["fixed"] != seen["moving"]).any(axis=1).sum() > 1
 
 
 def test_batches_depend_on_the_seed_alone(lying):

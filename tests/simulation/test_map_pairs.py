@@ -147,6 +147,8 @@ def test_maps_of_layers_alone_or_of_too_many_labels_are_refused(home):
 def test_a_recipe_moves_maps_that_are_volumes():
     with pytest.raises(ValueError, match="augmentation"):
         Recipe.model_validate(RECIPE | {"augmentation": {}})
+    with pytest.raises(ValueError, match="augmentation"):
+        Recipe.model_validate(RECIPE | {"augmentation": {"together": {"turn": 30}}})  # moves no image against another
     with pytest.raises(ValueError, match="smaller first"):
         recipe_of(zoom=(2, 1))
 
@@ -156,3 +158,13 @@ def test_a_recipe_moves_maps_that_are_volumes():
 def test_a_run_trains_on_maps(home):
     run = finetune(recipe_of(share=0.5, prior={"texture": 0.1, "blur": 2}), home / "run", home)
     assert (run / "model.safetensors").exists()
+
+
+def test_half_of_the_channels_are_a_label_each_and_the_others_groups(home):
+    prior = {"size": (16, 16), "black": 0}  # so that every map has at least three shapes
+    recipe = recipe_of(share=1, label_sampling=6, prior=prior)
+    images = [batch_of(home, recipe, seed)[0]["fixed_labels"] for seed in range(4)]
+    single, grouped = (np.concatenate([each[..., part] for each in images]) for part in (slice(3), slice(3, None)))
+    assert single.sum(axis=-1).max() == 1  # labels do not lie on each other, groups do
+    assert grouped.sum(axis=-1).max() > 1
+    assert grouped.mean() > 1.5 * single.mean()

@@ -3,6 +3,7 @@ import phantom
 import pytest
 from pydantic import ValidationError
 from scipy.interpolate import BSpline
+from scipy.spatial.transform import Rotation
 
 from regzoo.schema.priors import BreathingPrior
 from regzoo.simulation.motion import draw
@@ -55,6 +56,41 @@ def test_draws_stay_within_the_prior():
     assert all(1 < each["band"] <= 6 for each in draws)
     assert all(-1 <= each["stage"] <= 0 for each in draws)
     assert all((each["crop"] >= 0).all() for each in draws)
+
+
+def test_some_pairs_hardly_move():
+    still, others = ([drawn(seed, still=share, jitter=2) for seed in range(40)] for share in (1, 0))
+    assert all(abs(each["diaphragm"]) <= 2 for each in still)
+    assert max(np.abs(each["local"]).max() for each in still) < 0.4 * max(
+        np.abs(each["local"]).max() for each in others
+    )
+    shares = [abs(drawn(seed, still=0.5)["diaphragm"]) <= 2 for seed in range(100)]
+    assert 0.4 < np.mean(shares) < 0.7
+
+
+def test_every_second_patient_is_turned_and_shifted_as_far_as_was_asked_for():
+    draws = [drawn(seed, rotation=30, travel=25) for seed in range(200)]
+    turns = np.array([Rotation.from_matrix(each["lying"]).magnitude() for each in draws])
+    assert 0.4 < (turns > 1e-6).mean() < 0.6
+    assert np.deg2rad(26) < turns.max() <= np.deg2rad(30) + 1e-6
+    travels = np.array([each["travel"] for each in draws])
+    assert (np.abs(travels).max(axis=0) > 22).all()
+    assert np.abs(travels).max() <= 25
+    np.testing.assert_array_equal((travels == 0).all(axis=1), turns < 1e-6)
+
+
+def test_one_end_of_one_scan_is_cut_in_every_third_pair():
+    cuts = np.array([drawn(seed, cut=60, appearance=0)["crop"] for seed in range(300)])
+    assert 0.25 < (cuts > 0).any(axis=(1, 2)).mean() < 0.42
+    assert (cuts > 0).sum(axis=(1, 2)).max() == 1
+    assert ((cuts > 0).mean(axis=0) > 0.04).all()
+    assert 50 < cuts.max() <= 60
+
+
+def test_measured_breathing_is_a_part_of_as_many_pairs_as_was_asked_for():
+    shares = np.array([drawn(seed, measured=0.25)["share"] for seed in range(300)])
+    assert 0.18 < (shares > 0).mean() < 0.32
+    assert 0.3 <= shares[shares > 0].min() < shares.max() <= 1
 
 
 def test_random_motion_has_the_deviation_it_was_asked_for():

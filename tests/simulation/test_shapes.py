@@ -207,6 +207,8 @@ def test_a_run_trains_without_any_data(tmp_path):
 def test_recipes_that_cannot_be():
     with pytest.raises(ValueError, match="expected affine, rotation, shift or field, since only they move shapes"):
         Recipe.model_validate(RECIPE | {"augmentation": {"noise": 0.1}})
+    with pytest.raises(ValueError, match="together: expected null, since data"):
+        Recipe.model_validate(RECIPE | {"augmentation": {"affine": 0.1, "together": {"turn": 30}}})
     with pytest.raises(ValueError, match="size: expected the smaller first"):
         ShapesPrior(size=(20, 10))
     with pytest.raises(ValueError, match="a grid that fits an image has three axes"):

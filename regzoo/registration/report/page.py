@@ -38,7 +38,7 @@ def page(shown: Shown, path: Path) -> None:
             title=" to ".join(inputs.get(name, {}).get("file", f"{name} image") for name in ("moving", "fixed")),
             maker=words.maker(facts),
             verdict=words.verdict(facts),
-            start=words.STARTS.get(facts["start"], facts["start"]),
+            start=words.started(facts),
             scores=words.score_rows(facts["scores"]),
             field=words.error_rows(facts) + words.field_rows(facts),
             card=card,

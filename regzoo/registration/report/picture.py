@@ -215,7 +215,7 @@ def draw_grid(axes: Axes, view: Plane, shift: np.ndarray, grid: Grid) -> None:
 def caption_lines(shown: Shown) -> list[str]:
     """Returns the lines above the planes: who registered, what to watch for, the scores."""
     facts, result = shown.result.facts, shown.result
-    start = words.STARTS.get(facts["start"], facts["start"])
+    start = words.started(facts)
     verdict = words.verdict(facts)
     lines = []
     if verdict:

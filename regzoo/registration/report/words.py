@@ -35,8 +35,10 @@ STARTS = {
     "world": "in scanner coordinates",
     "mass": "centre of mass on centre of mass",
     "moments": "centres of mass and their axes on each other",
+    "rigid": "as a quick rigid search laid them",
+    "affine": "as an affine network laid them",
 }
-"""How the images lay before the registration, by the alignment in `result.json`."""
+"""How the images lay before the registration, by the start in `result.json`."""
 
 
 VERDICTS = {"good": "nothing amiss was found", "look": "look closely", "failed": "this registration failed"}
@@ -63,9 +65,14 @@ def done(facts: Mapping) -> str:
     """Returns what was done, in a sentence."""
     inputs = facts.get("inputs", {})
     moving, fixed = (inputs.get(name, {}).get("file", f"the {name} image") for name in ("moving", "fixed"))
-    start = STARTS.get(facts["start"], facts["start"])
-    told = f"{maker(facts)} registered {moving} to {fixed}; they lay {start} at the start."
+    told = f"{maker(facts)} registered {moving} to {fixed}; they lay {started(facts)} at the start."
     return f"{told} {stripping(facts)}" if "stripped" in facts else told
+
+
+def started(facts: Mapping) -> str:
+    """Returns how the images lay at the start: `as a quick rigid search laid them (turned by 21 degrees, ...)`."""
+    start = STARTS.get(facts["start"], facts["start"])
+    return f"{start} ({facts['start_told']})" if facts.get("start_told") else start
 
 
 def stripping(facts: Mapping) -> str:
