@@ -17,8 +17,8 @@ from regzoo.world.views import from_batch, to_batch, view
 
 _BRIGHT = 0.1  # of an image's range
 _BRAIN, _TOUCHING = 2.2, 2500.0  # litres, and mm² of a face of the image's box
-"""Up to which an image is surely of a brain alone: 177 brains had at most 1.99 and 1,052, 20 raw heads at least 2.52
-and 9,590 (`extent` of brain-mr, brain-oasis-trt, and mni2mm and long of brain-multicontrast)."""
+"""Up to which an image is surely of a brain alone: 175 brains had at most 1.99 and 1,052, 20 raw heads at least 2.52
+and 9,590 (`python tests/benchmarks/heads.py told DATA --finder none`)."""
 _LEAST = 0.4  # litres
 _NEAR, _AROUND = 6.0, 0.2  # mm around a brain; volumes of it that are bright beyond, from which on it is a head
 _SURE = 3.0  # logarithm of odds beyond which the mask's edge is not moved

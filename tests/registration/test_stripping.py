@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from bright_mask import BRAIN, bright_mask, head
+from command_line import run
 from constant_model import constant_model
 
 import regzoo
@@ -29,7 +30,8 @@ def test_the_brain_in_a_head_is_found():
     found = stripping.brain_mask(image, regzoo.load("bright-mask"))
     assert found.grid.same_as(image.grid)
     both = (found.array > 0) & brain
-    assert 2 * both.sum() / (found.array.sum() + brain.sum()) > 0.97  # the hole in it too
+    assert 2 * both.sum() / (found.array.sum() + brain.sum()) > 0.97
+    assert found.array[32, 32, 29] == 1  # in the hole, which is as dark as air
 
 
 def test_a_brain_alone_is_no_head():
@@ -100,6 +102,19 @@ def test_the_record_says_what_was_stripped(tmp_path):
     regzoo.register(head()[0], head()[0], "brain-ddf", error=False).save(tmp_path / "out", html=False)
     told = json.loads((tmp_path / "out" / "result.json").read_text())["stripped"]
     assert set(told) == {"name", "version", "sha256", "fixed", "moving"}
+
+
+def test_the_command_says_what_was_stripped(tmp_path):
+    files = [str(tmp_path / f"{name}.nii.gz") for name in ("fixed", "moving")]
+    for file in files:
+        head()[0].save(file)
+    command = ["register", *files, "--model", "brain-ddf", "--no-error", "--no-html", "-o", str(tmp_path / "out")]
+    code, told, _ = run(*command)
+    assert code == 0
+    assert "Of whole heads, the fixed one (0.7" in told
+    code, told, _ = run(*command, "--no-strip")
+    assert code == 0
+    assert "Of whole heads" not in told
 
 
 def test_a_model_of_masks_registers_nothing():
