@@ -168,7 +168,8 @@ def main() -> None:
             figures = scores(result.transform.then(back), pair, arguments.smallest)
             found.setdefault(what, {}).setdefault(way, []).append(figures)
             starts.setdefault(what, []).append(result.facts["start"])
-            warned[what] = warned.get(what, 0) + bool(result.facts["warnings"])
+            told = [text for text in result.facts["warnings"] if text.startswith(("moving: turned", "moving: shows"))]
+            warned[what] = warned.get(what, 0) + bool(told)
             print(f"{pair.moving.name} {what} {way}: {figures[0]:.3f} {figures[1]:.3f} {starts[what][-1]}", flush=True)
     print("\n| moving image | by the map | by its inverse | worst, of both ways | starts | warned of |")
     print("| --- | --- | --- | --- | --- | --- |")
