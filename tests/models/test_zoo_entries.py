@@ -6,13 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import update_readme
+from scipy import ndimage
 
 from regzoo import backend, hub
 from regzoo.hub import cards
+from regzoo.models import zoo
 from regzoo.registration import evaluation
 from regzoo.schema.licences import non_commercial
+from regzoo.schema.networks import ModelConfig
 from regzoo.schema.recipe import Recipe
 from regzoo.training import recipe_data
 
@@ -27,6 +31,11 @@ SOURCES = {
 }
 """What the prepare.py of a recipe reads."""
 UNDER_EACH_BACKEND = ("brain-mr-affine", "hippocampus-mr-dvf", "lung-ct-ddf")
+
+
+def config_of(name):
+    """The network of an entry."""
+    return ModelConfig.model_validate_json((FOLDERS[name] / "config.json").read_text(encoding="utf-8"))
 
 
 def test_there_are_models():
@@ -88,6 +97,15 @@ def test_card_scores_are_those_of_scores_json(name):
 def test_readme_has_the_table_of_the_cards():
     text = update_readme.README.read_text(encoding="utf-8")
     assert update_readme.updated(text, update_readme.table()) == text, "run: python tests/tools/update_readme.py"
+
+
+@pytest.mark.parametrize("name", [each for each in NAMES if config_of(each).backbone.gives == "streams"])
+def test_an_image_that_is_registered_to_itself_stays_where_it_is(name):
+    model = zoo.load(str(FOLDERS[name]))
+    noise = np.random.default_rng(3).normal(size=(1, 32, 48, 32, 1))
+    image = ndimage.gaussian_filter(noise, (0, 2, 2, 2, 0)).astype("float32")
+    image = (image - image.min()) / np.ptp(image)
+    assert np.abs(model.predict_on_batch({"fixed": image, "moving": image})["ddf"]).max() < 1e-5
 
 
 @pytest.mark.data
