@@ -61,7 +61,7 @@ def test_a_brain_is_cropped_around_its_middle():
 
 def test_a_model_of_brains_lays_brain_on_brain():
     (fixed, _), (moving, _) = head(middle=(0.0, 0.0, 20.0)), head(middle=(15.0, -12.0, -4.0))
-    result = regzoo.register(fixed, moving, "brain-ddf")
+    result = regzoo.register(fixed, moving, "brain-ddf", start="center")
     assert np.abs(result.transform.apply_points([[0.0, 0.0, 20.0]])[0] - (15, -12, -4)).max() < 3
     told = result.facts["stripped"]
     assert (told["name"], told["version"]) == ("bright-mask", "1")
@@ -83,7 +83,7 @@ def test_either_image_may_be_a_head():
 
 def test_heads_are_left_as_they_are_if_so_wished():
     (fixed, _), (moving, _) = head(middle=(0.0, 0.0, 20.0)), head(middle=(15.0, -12.0, -4.0))
-    result = regzoo.register(fixed, moving, "brain-ddf", strip=False)
+    result = regzoo.register(fixed, moving, "brain-ddf", start="center", strip=False)
     assert "stripped" not in result.facts
     assert result.facts["options"]["strip"] is False
     assert np.abs(result.transform.apply_points([[0.0, 0.0, 20.0]])[0] - (0, 0, 20)).max() < 3
@@ -111,7 +111,7 @@ def test_the_command_says_what_was_stripped(tmp_path):
     command = ["register", *files, "--model", "brain-ddf", "--no-error", "--no-html", "-o", str(tmp_path / "out")]
     code, told, _ = run(*command)
     assert code == 0
-    assert "Of whole heads, the fixed one (0.7" in told
+    assert "Of whole heads, the fixed one (0.69 l of brain)" in told
     code, told, _ = run(*command, "--no-strip")
     assert code == 0
     assert "Of whole heads" not in told
