@@ -82,7 +82,7 @@ WARP = ("warp", "moving.nii.gz", "--transform", "shift.nii.gz", "--reference", "
 class TestModels:
     @both
     def test_register(self, files, call):
-        code, out, err = call(*REGISTER, *LABELS, "-o", "a/out")
+        code, out, err = call(*REGISTER, "--start", "world", *LABELS, "-o", "a/out")
         assert code == 0, err
         assert {path.name for path in (files / "a/out").iterdir()} == {
             *("moved.nii.gz", "moved_labels.nii.gz", "transform.nii.gz", "report.html", "report.png", "result.json")
