@@ -78,7 +78,7 @@ def test_every_method_tells_how_far_it_is(method):
     with progress.heard_by(lambda name, share: heard.append((name, share))):
         regzoo.register(image, image, method=method, iterations=3)
     names = [name for name, _ in heard if name]
-    assert names == ["load", "read", "optimisation", "orientation", "warp", "scores"]
+    assert names == ["load", "read", "start", "optimisation", "orientation", "warp", "scores"]
     stop = heard.index(("orientation", None))
     shares = [share for _, share in heard[:stop] if share is not None]
     assert len(shares) >= 4

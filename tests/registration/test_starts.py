@@ -78,7 +78,7 @@ def test_the_network_sees_the_images_as_the_start_lays_them(still, monkeypatch):
 
 
 def test_what_lies_upright_keeps_the_model_s_start(still):
-    fixed, moving = pair(rigid((1, 0, -1), (0.5, 0, 0.5), MIDDLE), "LAS", "RAS")
+    fixed, moving = pair(rigid((1, 0, -1), (0.5, 0, 0.5), MIDDLE))
     auto = regzoo.register(fixed, moving, still)
     usual = regzoo.register(fixed, moving, still, start="center")
     assert auto.facts["start"] == "center"
