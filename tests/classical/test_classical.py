@@ -329,7 +329,7 @@ class TestRegister:
         fixed, moving = pair(rigid)
         there = moving.affine.copy()
         there[:3, 3] += 500
-        result = regzoo.register(fixed, Image(moving.array, there), method="rigid", loss="ncc")
+        result = regzoo.register(fixed, Image(moving.array, there), method="rigid", loss="ncc", start="center")
         assert result.facts["start"] == "center"
         assert error(result.transform, lambda points: rigid(points) + 500) < 0.3
         with pytest.raises(InvalidError, match="do not overlap in world space"):
