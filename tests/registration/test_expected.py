@@ -179,12 +179,6 @@ def test_verdicts(mm, against, word):
     assert all(f"{mm:.1f} mm on average (usual: 0.1 mm)" in text for text in said)
 
 
-@pytest.mark.parametrize(("mm", "word"), [(4.5, "look"), (5.5, "failed")])
-def test_what_is_expected_to_be_wrong_has_failed_whatever_its_risk(mm, word):
-    known = calibration(failed_from=1.0)
-    assert verdict(expected(evidence_of(mm), known), known, ())["verdict"] == word
-
-
 def test_nothing_is_good_that_was_never_calibrated():
     found = verdict(None, None, ["Turned."])
     assert found["verdict"] == "look"

@@ -537,7 +537,6 @@ class Held:
         error = self.table["error"]
         yield f"AUROC for wrong ({wrong.sum()} of {len(wrong)})", f"{auroc(risk[wrong], risk[~wrong]):.3f}", "0.95"
         failed, look = (risk >= each for each in (self.calibration.failed_from, self.calibration.look_from))
-        failed = failed | (self.mean > WRONG)
         look = look | failed | (self.bound > WRONG)
         for name in dict.fromkeys(kind.tolist()):
             chosen = (kind == name) & wrong

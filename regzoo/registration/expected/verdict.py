@@ -68,7 +68,7 @@ def verdict(found: Expected | None, calibration: Calibration | None, against: Se
 
 
 def _word(found: Expected, calibration: Calibration, against: Sequence[str]) -> str:
-    if found.facts["risk"] >= calibration.failed_from or found.facts["mean"] > _WRONG:
+    if found.facts["risk"] >= calibration.failed_from:
         return "failed"
     doubtful = found.facts["risk"] >= calibration.look_from or found.facts["bound"] > _WRONG or against
     return "look" if doubtful else "good"
