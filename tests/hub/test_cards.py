@@ -248,7 +248,7 @@ def test_many_keys_are_read_in_linear_time():
         ('{"output": {"name": "dvf", "step": 3}}', "output.step: unknown key. Did you mean 'steps'?"),
         (
             '{"output": {"name": "flow"}}',
-            "output.name: expected 'ddf', 'dvf', 'ffd', 'affine', 'keypoints', 'fitted', 'conditional', "
+            "output.name: expected 'ddf', 'dvf', 'ffd', 'affine', 'keypoints', 'fitted', 'conditional', 'mask', "
             "received 'flow'",
         ),
         ('{"output": {"name": "ddf", "level": 3}}', "output.level must be below 3, the backbone's deepest level."),
