@@ -10,16 +10,15 @@ from keras import ops
 
 from regzoo import backend
 from regzoo.backend import Tensor
-from regzoo.data.given_pairs import listed_pairs
-from regzoo.data.kinds import Batch, Examples, only_test
+from regzoo.data.kinds import Batch, Examples
 from regzoo.data.splits import read_names
-from regzoo.data.tables import PairFiles
 from regzoo.errors import invalid
 from regzoo.schema.data import MapsData
 from regzoo.schema.inputs import InputConfig
 from regzoo.schema.recipe import Recipe
 from regzoo.simulation.augmentation import drawn_places, recoloured
 from regzoo.simulation.painting import cut, grouped, looks_of, numbers_at, painted
+from regzoo.simulation.shape_pairs import ShapePairs
 from regzoo.simulation.shapes import label_map
 from regzoo.world.images import Grid, Image, resample
 
@@ -29,21 +28,13 @@ _LEAST = 20
 """Voxels of the network's grid that a label has at least, to be compared."""
 
 
-class MapPairs:
+class MapPairs(ShapePairs):
     """Pairs of painted maps; those to validate on show other maps, and only real pairs are tested.
 
     Args:
         recipe: Its `data` and `augmentation` say what is drawn.
         home: Folder that `data.root` is relative to.
     """
-
-    def __init__(self, recipe: Recipe, home: Path) -> None:
-        self.recipe, self.data, self.root = recipe, recipe.data, home / recipe.data.root
-
-    def pairs(self, split: str) -> list[PairFiles]:
-        """Returns the real pairs of `data.test`."""
-        only_test(split)
-        return listed_pairs(self.root, split, self.data.test)
 
     def examples(self, inputs: InputConfig) -> Examples:
         """Returns the draw of pairs, and `validation_pairs` of them, which are judged by the overlap of labels."""
