@@ -1,5 +1,6 @@
 """The way into the command line: Ctrl-C is answered from here on, while all the rest is imported."""
 
+import os
 import signal
 
 from regzoo.stopping import stop
@@ -9,6 +10,8 @@ def main() -> None:
     """Runs the command line; the entry point of the `regzoo` script."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a shell switched it off
         signal.signal(signal.SIGINT, stop)
+    # NumPy's matrices are small here, and its threads, while they wait for the next one, take a processor each.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from regzoo import cli
 
     cli.main()

@@ -14,8 +14,9 @@ from pathlib import Path
 
 CHILD = """
 import os, sys, tempfile, time
-from keras import ops
 import regzoo
+from regzoo import backend  # first: it sets what TensorFlow reads at import
+from keras import ops
 from regzoo.schema.recipe import Recipe
 from regzoo.training import callbacks, finetune
 from regzoo.training.recipe_data import data_of
