@@ -570,8 +570,8 @@ _SHORTEST = 2**-10  # a step that was halved ten times in a row leads nowhere
 
 def _solve(field: Field | Spline, goal: np.ndarray, tolerance: float, iterations: int) -> np.ndarray:
     """Finds x with `field(x) = goal` for points (N, 3); where they lie densely, from what is found for a few of them."""
-    start, few = goal, _few(goal) if len(goal) else None
-    if few is not None and few.spacing.max() < 4 * field.grid.spacing.min():
+    start, few = goal, _few(goal, 4 * field.grid.spacing.min())
+    if few is not None:
         places = few.coordinates().reshape(-1, 3)
         moved, _ = _approached(field, places, places, tolerance, iterations)
         start = Field((moved - places).reshape(*few.shape, 3), few)(goal)
@@ -586,14 +586,18 @@ def _solve(field: Field | Spline, goal: np.ndarray, tolerance: float, iterations
     return found
 
 
-def _few(points: np.ndarray) -> Grid | None:
-    """Returns a grid over the box of points (N, 3), with about a sixteenth as many voxels; None if they are flat."""
+def _few(points: np.ndarray, coarsest: float) -> Grid | None:
+    """Returns a grid over the box of points (N, 3) with far fewer voxels; None if it is too coarse or has too many."""
+    if not len(points):
+        return None
     low, wide = points.min(axis=0), np.ptp(points, axis=0)
     spacing = (16 * wide.prod() / len(points)) ** (1 / 3)
-    if not spacing:
+    if not 0 < spacing < coarsest:
         return None
-    shape = np.ceil(wide / spacing).astype(int) + 1
-    return Grid(tuple(shape.tolist()), about(spacing * np.eye(3), np.zeros(3), low))
+    shape = np.ceil(wide / spacing) + 1
+    if shape.prod() > len(points) / 8:  # a box that is nearly flat is mostly edge
+        return None
+    return Grid(tuple(shape.astype(int).tolist()), about(spacing * np.eye(3), np.zeros(3), low))
 
 
 def _approached(
