@@ -18,8 +18,6 @@ from regzoo.errors import invalid
 from regzoo.hushed import hushed
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # not even its errors: those that matter are raised too
-# TensorFlow takes oneDNN's convolutions by itself only on some processors; on others they are twice as fast too.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 with hushed():  # TensorFlow reports the processor's features whatever its log level
     try:
@@ -36,9 +34,12 @@ with hushed():  # TensorFlow reports the processor's features whatever its log l
         tf.zeros(())  # the first operation speaks too
         # Images of many shapes are what a zoo is for, and its user can do nothing about it.
         logging.getLogger("tensorflow").addFilter(lambda record: "tf.function retracing" not in record.getMessage())
-        # Its passes over the whole graph gain nothing here and take six seconds of a brain's first registration; one of
-        # them gives small 3-D layers with bias and leaky ReLU a wrong shape (TensorFlow 2.21).
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+        # One of its passes gives small 3-D layers with bias and leaky ReLU a wrong shape (TensorFlow 2.21). On a
+        # processor none of them gains, and they take six seconds of a brain's first registration.
+        on_gpu = tf.config.list_physical_devices("GPU")
+        tf.config.optimizer.set_experimental_options(
+            {"remapping": False} if on_gpu else {"disable_meta_optimizer": True}
+        )
     elif NAME == "torch":
         import torch
     elif NAME == "jax":

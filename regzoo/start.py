@@ -10,8 +10,8 @@ def main() -> None:
     """Runs the command line; the entry point of the `regzoo` script."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a shell switched it off
         signal.signal(signal.SIGINT, stop)
-    # NumPy's matrices are small here, and its threads, while they wait for the next one, take a processor each.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # NumPy's threads spin while they wait, which took as much of the processor again as what they do.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     from regzoo import cli
 
     cli.main()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import regzoo  # noqa: F401 - before Keras, as its users have it: it sets what TensorFlow reads at its import
+
 
 def pytest_sessionstart() -> None:
     """Heeds Ctrl-C: a shell that runs the tests in the background has them, and so what they start, ignore it."""

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import weakref
 
 import keras
@@ -10,7 +11,7 @@ import pytest
 from keras import ops
 from tensors import array, tensor
 
-from regzoo import backend
+from regzoo import backend, installed
 
 pytestmark = pytest.mark.backend
 
@@ -107,3 +108,12 @@ def test_tensorflow_does_not_speak_of_retracing(monkeypatch):
     logger.warning("5 out of the last %d calls to x triggered tf.function retracing. Tracing is", 5)
     logger.warning("something else")
     assert heard == ["something else"]
+
+
+@pytest.mark.parametrize(("given", "left"), [(None, "1"), ("0", "0")])
+def test_tensorflow_takes_the_faster_convolutions_unless_it_is_told_not_to(given, left, monkeypatch):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    if given:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)
+    installed.choose()
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == left

@@ -31,7 +31,7 @@ from regzoo.models import build, weights
 from regzoo.schema.card import Card
 
 SHAPE, SPACING = (48, 64, 80), (4.0, 4.0, 4.0)
-CONFIG = {"backbone": {"name": "unet", "channels": [16, 32, 48, 64, 64]}, "output": {"name": "mask"}}
+CONFIG = {"backbone": {"name": "unet", "channels": [8, 24, 48, 64, 64]}, "output": {"name": "mask"}}
 LEAST = 0.01  # of the learning rate, in the end
 
 
@@ -58,7 +58,7 @@ class Trained(keras.Model):
 
     def __init__(self, network: keras.Model, heads: Heads) -> None:
         super().__init__()
-        self.network, self.heads = network, heads
+        self.network, self.heads = network, backend.compiled(heads)
 
     def build(self, input_shape: object = None) -> None:
         """Marks the model built: its network is."""

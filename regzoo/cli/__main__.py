@@ -1,5 +1,5 @@
 """`python -m regzoo.cli`: the same as the `regzoo` script."""
 
-from regzoo.cli import main
+from regzoo.start import main
 
 main()

@@ -104,7 +104,7 @@ def _sides(part: Tensor, index: Tensor, size: tuple[int, ...], boundary: str, me
         index: That voxel; `"nearest"` reads it alone.
         size: Voxels along this axis and the ones behind it.
         boundary: Outside the image a voxel counts as its edge, or not.
-        method: The nearest voxel counts whole: None.
+        method: The nearest voxel counts whole (None), but for outside of zeros.
     """
     last, stride = size[0] - 1, math.prod(size[1:])
     found = []

@@ -569,13 +569,17 @@ _SHORTEST = 2**-10  # a step that was halved ten times in a row leads nowhere
 
 
 def _solve(field: Field | Spline, goal: np.ndarray, tolerance: float, iterations: int) -> np.ndarray:
-    """Finds x with `field(x) = goal` for points (N, 3); where they lie densely, from what is found for a few of them."""
+    """Finds x with `field(x) = goal` for points (N, 3); where they lie densely, from what is found for a few."""
     start, few = goal, _few(goal, 4 * field.grid.spacing.min())
     if few is not None:
         places = few.coordinates().reshape(-1, 3)
         moved, _ = _approached(field, places, places, tolerance, iterations)
         start = Field((moved - places).reshape(*few.shape, 3), few)(goal)
     found, size = _approached(field, goal, start, tolerance, iterations)
+    if few is not None and (again := np.flatnonzero(size > tolerance)).size:  # beside a fold, where it led astray
+        other, left = _approached(field, goal[again], goal[again], tolerance, iterations)
+        better = left < size[again]
+        found[again[better]], size[again[better]] = other[better], left[better]
     missed = size > tolerance
     if missed.any():
         warnings.warn(
@@ -587,12 +591,12 @@ def _solve(field: Field | Spline, goal: np.ndarray, tolerance: float, iterations
 
 
 def _few(points: np.ndarray, coarsest: float) -> Grid | None:
-    """Returns a grid over the box of points (N, 3) with far fewer voxels; None if it is too coarse or has too many."""
+    """Returns a grid over the box of points (N, 3) with far fewer voxels, of less than `coarsest` mm, if any."""
     if not len(points):
         return None
     low, wide = points.min(axis=0), np.ptp(points, axis=0)
     spacing = (16 * wide.prod() / len(points)) ** (1 / 3)
-    if not 0 < spacing < coarsest:
+    if not 1e-3 * coarsest < spacing < coarsest:
         return None
     shape = np.ceil(wide / spacing) + 1
     if shape.prod() > len(points) / 8:  # a box that is nearly flat is mostly edge

@@ -160,6 +160,13 @@ def test_a_mask_of_ones_is_none(loss, shape):
     np.testing.assert_allclose(value(loss, *pair, np.ones((*shape[:-1], 1))), value(loss, *pair), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("loss", KINDS["image"].values())
+def test_one_mask_is_for_all_images_of_a_batch(loss):
+    pair = images((2, 5, 6, 7, 1))
+    mask = half_mask((1, 5, 6, 7, 1))
+    np.testing.assert_allclose(value(loss, *pair, mask), value(loss, *pair, np.repeat(mask, 2, axis=0)), rtol=1e-5)
+
+
 @pytest.mark.parametrize("loss", [losses.ssd, losses.ncc, losses.mi, losses.nmi])
 def test_what_a_mask_leaves_out_is_as_if_it_were_not_there(loss):
     pair = images((1, 6, 7, 8, 1))
