@@ -83,18 +83,15 @@ def _entropies(fixed: Tensor, moved: Tensor, mask: Tensor | None, num_bins: int,
     if mask is not None:  # one value for every voxel and channel, shape (B, 1, voxels)
         mask = float32(mask)
         mask = ops.reshape(mask * ops.ones_like(fixed), (ops.shape(fixed)[0], 1, -1))
-    weights_f, weights_m = (_bin_weights(image, mask, num_bins, sigma_ratio) for image in (fixed, moved))
-    ones = ops.ones(
-        (1, 1, num_bins), dtype="float32"
-    )  # a product, since XLA would work out the weights again for a sum
-    whole = ops.matmul(ones, weights_f) * ops.matmul(ones, weights_m)  # so that each voxel's weights count as one
-    counted = 1.0 / weights_f.shape[-1] if mask is None else mask / ops.maximum(ops.sum(mask, -1, keepdims=True), 1e-6)
-    joint = ops.matmul(weights_f * (counted / whole), ops.transpose(weights_m, (0, 2, 1)))
+    share_f, share_m = (_bin_shares(image, mask, num_bins, sigma_ratio) for image in (fixed, moved))
+    total = share_f.shape[-1] if mask is None else ops.maximum(ops.sum(mask, axis=-1, keepdims=True), 1e-6)
+    share_f = share_f / total if mask is None else share_f * (mask / total)
+    joint = ops.matmul(share_f, ops.transpose(share_m, (0, 2, 1)))
     return _entropy(ops.sum(joint, axis=2)), _entropy(ops.sum(joint, axis=1)), _entropy(joint)
 
 
-def _bin_weights(image: Tensor, mask: Tensor | None, num_bins: int, sigma_ratio: float) -> Tensor:
-    """Returns how much every voxel counts in every bin beside its nearest one, shape (B, bins, voxels)."""
+def _bin_shares(image: Tensor, mask: Tensor | None, num_bins: int, sigma_ratio: float) -> Tensor:
+    """Returns the share of every voxel in every bin, shape (B, bins, voxels)."""
     image = float32(image)
     voxels = int(np.prod(image.shape[1:]))
     values = ops.reshape(image, (ops.shape(image)[0], 1, voxels))
@@ -103,10 +100,11 @@ def _bin_weights(image: Tensor, mask: Tensor | None, num_bins: int, sigma_ratio:
         somewhere = ops.max(ops.where(inside, values, -1e30), axis=-1, keepdims=True)
         values = ops.where(inside, values, ops.stop_gradient(somewhere))
     low, high = (ops.stop_gradient(bound(values, axis=-1, keepdims=True)) for bound in (ops.min, ops.max))
-    place = (values - low) * ((num_bins - 1) / ops.maximum(high - low, 1e-30))
-    centres = ops.convert_to_tensor(np.arange(num_bins)[None, :, None], dtype="float32")
-    nearest = ops.stop_gradient(ops.square(place - ops.round(place)))
-    return ops.exp((ops.square(place - centres) - nearest) * (-0.5 / sigma_ratio**2))
+    middle, sharpness = (num_bins - 1) / 2, 0.5 / sigma_ratio**2
+    place = (values - low) * ((num_bins - 1) / ops.maximum(high - low, 1e-30)) - middle
+    centres = ops.convert_to_tensor(np.arange(num_bins)[None, :, None] - middle, dtype="float32")
+    # -sharpness (place - centre)^2 without the square of the place, which is the same for all bins of a voxel.
+    return ops.softmax(place * (2 * sharpness * centres) - sharpness * ops.square(centres), axis=1)
 
 
 def _entropy(shares: Tensor) -> Tensor:
