@@ -177,6 +177,15 @@ def test_verdicts(mm, against, word):
     said = [text for text in found["reasons"] if "answers that differ by" in text]
     assert len(said) == (word != "good")
     assert all(f"{mm:.1f} mm on average (usual: 0.1 mm)" in text for text in said)
+    assert any("Look first" in text for text in found["look_at"]) == (word != "failed")
+
+
+def test_more_than_5_mm_are_said_to_be_probably_wrong_where_the_verdict_does_not():
+    known = calibration(failed_from=1.0)
+    for mm in (4.5, 7.0):
+        found = verdict(expected(evidence_of(mm), known), known, ())
+        assert found["verdict"] == "look"
+        assert ("take it as failed" in found["reasons"][1]) == (mm > 5)
 
 
 def test_nothing_is_good_that_was_never_calibrated():

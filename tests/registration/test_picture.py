@@ -4,6 +4,7 @@ import struct
 import numpy as np
 import PIL.Image
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from registered import FOUND, result
 from worlds import AFFINES, affine, rotation
@@ -11,7 +12,7 @@ from worlds import AFFINES, affine, rotation
 from regzoo.registration.report import picture
 from regzoo.registration.report.animation import animation
 from regzoo.registration.report.planes import Plane, nearest_axes
-from regzoo.registration.report.shown import Shown
+from regzoo.registration.report.shown import Shown, largest_error
 from regzoo.world.images import Grid, Image
 from regzoo.world.transforms import Transform
 
@@ -136,10 +137,23 @@ def test_the_expected_error_is_a_row_with_a_scale_in_mm(monkeypatch, tmp_path):
     picture.picture(Shown(found), tmp_path / "report.png")
     plane, settings = drawn[6]  # of the first plane: three images, two differences, the volume, the error
     assert (plane.min(), plane.max()) == (0, 4)
-    assert settings["vmax"] == pytest.approx(4)
+    assert settings["vmax"] == 5
     assert bars[-1]["label"] == "expected error, mm"
     lines, rows = 6, 8
     assert size(tmp_path / "report.png")[1] == int(100 * (0.75 + 0.175 * lines + 1.2 + rows * (3 + 0.12)))
+
+
+@pytest.mark.parametrize(("most", "end"), [(0, 5), (4.9, 5), (5, 5), (5.1, 10), (10, 10), (33, 40)])
+def test_scales_of_the_expected_error_are_few_so_that_pictures_can_be_compared(most, end):
+    assert largest_error(np.full((4, 5, 6), most)) == end
+
+
+def test_what_is_up_is_said_of_every_plane(monkeypatch, tmp_path):
+    titles = []
+    monkeypatch.setattr(Axes, "set_title", lambda self, text, **_: titles.append(text))
+    picture.picture(Shown(result(Grid((20, 30, 40), AFFINES["LPS"]))), tmp_path / "report.png")
+    told = ["sagittal A left, P right, S up", "coronal R left, L right, S up", "axial R left, L right, A up"]
+    assert [" ".join(each.split()) for each in titles[:3]] == told
 
 
 def test_a_few_labels_are_outlined_and_of_many_the_largest_are_filled(monkeypatch):

@@ -14,6 +14,7 @@ from regzoo.world.matrices import map_points
 
 VERDICTS = ("good", "look", "failed")
 _WRONG = 5.0  # mm of mean error, from which on a registration counts as wrong
+_PROBABLY_WRONG = "That is more than 5 mm: take it as failed unless the pictures show that it is not."
 _REASONS = 3
 _SAYS = {
     "disagreement": (
@@ -64,7 +65,10 @@ def verdict(found: Expected | None, calibration: Calibration | None, against: Se
     reasons = [_amount(found)]
     if word != "good":
         reasons += [*against, *_unusual(found, calibration)]
-    return {"verdict": word, "reasons": reasons, "look_at": [_LOOK, _worst_place(found)]}
+    if word == "look" and found.facts["mean"] > _WRONG:
+        reasons.insert(1, _PROBABLY_WRONG)
+    places = [] if word == "failed" else [_worst_place(found)]  # of what is wrong everywhere, none is the first
+    return {"verdict": word, "reasons": reasons, "look_at": [_LOOK, *places]}
 
 
 def _word(found: Expected, calibration: Calibration, against: Sequence[str]) -> str:

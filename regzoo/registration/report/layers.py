@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from regzoo.registration.report.planes import planes
-from regzoo.registration.report.shown import Shown
+from regzoo.registration.report.shown import Shown, largest_error
 from regzoo.world.images import Grid, Image, resample
 from regzoo.world.labels import mask, present
 
@@ -133,8 +133,8 @@ def _volume_change(ratio: np.ndarray) -> dict:
 
 
 def _error(mm: np.ndarray) -> dict:
-    """Packs an error in mm: 256 levels in equal steps up to what 99.5 of 100 voxels do not exceed."""
-    most = max(float(np.percentile(mm, 99.5)), 0.1)
+    """Packs an error in mm: 256 levels in equal steps up to where its scale ends."""
+    most = largest_error(mm)
     return {
         "data": _packed(np.rint(255 * np.clip(mm / most, 0, 1)).astype(np.uint8)),
         "levels": [float(f"{value:.4g}") for value in np.linspace(0, most, 256)],

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from regzoo.registration.report import words
 from regzoo.registration.report.planes import Plane, planes
-from regzoo.registration.report.shown import Shown
+from regzoo.registration.report.shown import Shown, largest_error
 from regzoo.world.images import Grid, Image
 
 _FEW = 8
@@ -52,7 +52,7 @@ def picture(shown: Shown, path: Path) -> None:
         for row, cut in enumerate(cuts):
             show(axes[row, column], cut, view, cmap="gray", vmin=0, vmax=1)
         draw_labels(axes[:, column], view, shown, regions)
-        axes[0, column].set_title(f"{view.name}\n{view.left} left, {view.right} right", fontsize=10)
+        axes[0, column].set_title(f"{view.name}\n{view.left} left, {view.right} right, {view.top} up", fontsize=10)
         if result.transform is not None:
             _draw_field(axes[len(rows) :, column], view, shown, cuts)
     if result.transform is not None:
@@ -72,8 +72,7 @@ def _draw_field(axes: np.ndarray, view: Plane, shown: Shown, cuts: list[np.ndarr
     _outline(axes[3], volume <= 0, view, "red")
     if shown.result.error is not None:
         error = shown.result.error.array
-        most = max(float(np.percentile(error, 99.5)), 0.1)
-        show(axes[4], view.cut(error), view, cmap="viridis", vmin=0, vmax=most)
+        show(axes[4], view.cut(error), view, cmap="viridis", vmin=0, vmax=largest_error(error))
 
 
 def _draw_bars(figure: Figure, axes: np.ndarray) -> None:
