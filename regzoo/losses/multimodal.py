@@ -80,31 +80,31 @@ def _entropies(fixed: Tensor, moved: Tensor, mask: Tensor | None, num_bins: int,
         raise invalid("num_bins", "at least 2", num_bins)
     if not sigma_ratio > 0:
         raise invalid("sigma_ratio", "a number above 0", sigma_ratio)
-    if mask is not None:  # one value for every voxel and channel, shape (B, 1, voxels)
+    if mask is not None:  # one value for every voxel and channel, shape (B, voxels, 1)
         mask = float32(mask)
-        mask = ops.reshape(mask * ops.ones_like(fixed), (ops.shape(fixed)[0], 1, -1))
+        mask = ops.reshape(mask * ops.ones_like(fixed), (ops.shape(fixed)[0], -1, 1))
     share_f, share_m = (_bin_shares(image, mask, num_bins, sigma_ratio) for image in (fixed, moved))
-    total = share_f.shape[-1] if mask is None else ops.maximum(ops.sum(mask, axis=-1, keepdims=True), 1e-6)
+    total = share_f.shape[1] if mask is None else ops.maximum(ops.sum(mask, axis=1, keepdims=True), 1e-6)
     share_f = share_f / total if mask is None else share_f * (mask / total)
-    joint = ops.matmul(share_f, ops.transpose(share_m, (0, 2, 1)))
+    joint = ops.matmul(ops.transpose(share_f, (0, 2, 1)), share_m)
     return _entropy(ops.sum(joint, axis=2)), _entropy(ops.sum(joint, axis=1)), _entropy(joint)
 
 
 def _bin_shares(image: Tensor, mask: Tensor | None, num_bins: int, sigma_ratio: float) -> Tensor:
-    """Returns the share of every voxel in every bin, shape (B, bins, voxels)."""
+    """Returns the share of every voxel in every bin, shape (B, voxels, bins): sums along a last axis are fast."""
     image = float32(image)
     voxels = int(np.prod(image.shape[1:]))
-    values = ops.reshape(image, (ops.shape(image)[0], 1, voxels))
+    values = ops.reshape(image, (ops.shape(image)[0], voxels, 1))
     if mask is not None:  # outside, any value of the inside, so that bins span what counts
         inside = mask > 0
-        somewhere = ops.max(ops.where(inside, values, -1e30), axis=-1, keepdims=True)
+        somewhere = ops.max(ops.where(inside, values, -1e30), axis=1, keepdims=True)
         values = ops.where(inside, values, ops.stop_gradient(somewhere))
-    low, high = (ops.stop_gradient(bound(values, axis=-1, keepdims=True)) for bound in (ops.min, ops.max))
+    low, high = (ops.stop_gradient(bound(values, axis=1, keepdims=True)) for bound in (ops.min, ops.max))
     middle, sharpness = (num_bins - 1) / 2, 0.5 / sigma_ratio**2
     place = (values - low) * ((num_bins - 1) / ops.maximum(high - low, 1e-30)) - middle
-    centres = ops.convert_to_tensor(np.arange(num_bins)[None, :, None] - middle, dtype="float32")
+    centres = ops.convert_to_tensor(np.arange(num_bins) - middle, dtype="float32")
     # -sharpness (place - centre)^2 without the square of the place, which is the same for all bins of a voxel.
-    return ops.softmax(place * (2 * sharpness * centres) - sharpness * ops.square(centres), axis=1)
+    return ops.softmax(place * (2 * sharpness * centres) - sharpness * ops.square(centres), axis=-1)
 
 
 def _entropy(shares: Tensor) -> Tensor:
