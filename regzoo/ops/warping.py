@@ -1,9 +1,6 @@
 """One sampler, and the warp made of it."""
 
-import functools
 import itertools
-import math
-import operator
 from typing import Literal
 
 import keras
@@ -50,20 +47,19 @@ def sample(image: Tensor, coordinates: Tensor, boundary: Boundary = "edge", meth
         image = ops.cast(image, "float32")  # weights cast to integers would all be 0
     if method == "linear" and backend.has_sampler(image):
         return backend.linear_sample(image, coordinates, boundary)
-    size, batch = image.shape[1:-1], ops.shape(image)[0]
-    x = _bounded(coordinates, np.array(size), boundary)
+    size = np.array(image.shape[1:-1])
+    x = _bounded(coordinates, size, boundary)
     low = ops.floor(x + 0.5) if method == "nearest" else ops.floor(x)
     part, index = x - low, ops.cast(low, "int32")
-    first = ops.reshape(ops.arange(batch, dtype="int32") * math.prod(size), (-1,) + (1,) * (len(x.shape) - 2))
     flat = ops.reshape(image, (-1, image.shape[-1]))
-    sides = [_sides(part[..., d], index[..., d], size[d:], boundary, method) for d in range(len(size))]
+    corners = [(0,) * len(size)] if method == "nearest" else itertools.product((0, 1), repeat=len(size))
     total = None
-    for corner in itertools.product(*sides):
-        places, weights = zip(*corner, strict=True)
-        value = ops.take(flat, functools.reduce(operator.add, places, first), axis=0)
-        weights = [each for each in weights if each is not None]
-        if weights:
-            value = value * ops.cast(functools.reduce(operator.mul, weights), value.dtype)[..., None]
+    for corner in corners:
+        value = _corner(flat, index + ops.convert_to_tensor(corner, dtype="int32"), size, ops.shape(image)[0])
+        if method == "nearest" and boundary == "edge":
+            return value
+        weight = _weight(part, index, corner, size, boundary, method)
+        value = value * ops.cast(weight, value.dtype)
         total = value if total is None else total + value
     return total
 
@@ -96,26 +92,23 @@ def _bounded(x: Tensor, size: np.ndarray, boundary: str) -> Tensor:
     return ops.where(x < low, low, ops.where(x > high, high, x))
 
 
-def _sides(part: Tensor, index: Tensor, size: tuple[int, ...], boundary: str, method: str) -> list[tuple]:
-    """Returns where the voxels on both sides along an axis lie in the flattened image, and how much each one counts.
+def _corner(flat: Tensor, index: Tensor, size: np.ndarray, batch: Tensor) -> Tensor:
+    """Gathers (B, *T, C) from the image flattened to (B * prod(S), C)."""
+    index = ops.clip(index, 0, ops.convert_to_tensor((size - 1).astype("int32")))
+    strides = np.append(np.cumprod(size[:0:-1])[::-1], 1).astype("int32")
+    offset = ops.reshape(ops.arange(batch, dtype="int32") * int(np.prod(size)), (-1,) + (1,) * (len(index.shape) - 2))
+    return ops.take(flat, ops.sum(index * ops.convert_to_tensor(strides), axis=-1) + offset, axis=0)
 
-    Args:
-        part: How far behind the voxel before it a place is along the axis, (B, *T).
-        index: That voxel; `"nearest"` reads it alone.
-        size: Voxels along this axis and the ones behind it.
-        boundary: Outside the image a voxel counts as its edge, or not.
-        method: The nearest voxel counts whole (None), but for outside of zeros.
-    """
-    last, stride = size[0] - 1, math.prod(size[1:])
-    found = []
-    for up in (0, 1) if method == "linear" else (0,):
-        at = index + up
-        weight = (part if up else 1 - part) if method == "linear" else None
+
+def _weight(part: Tensor, index: Tensor, corner: tuple, size: np.ndarray, boundary: str, method: str) -> Tensor:
+    weight = ops.ones_like(part[..., :1])
+    for axis, up in enumerate(corner):
+        if method == "linear":
+            weight = weight * (part if up else 1 - part)[..., axis : axis + 1]
         if boundary == "zero":
-            inside = ops.cast((at >= 0) & (at <= last), part.dtype)
-            weight = inside if weight is None else weight * inside
-        found.append((ops.clip(at, 0, last) * stride, weight))
-    return found
+            at = index[..., axis : axis + 1] + up
+            weight = weight * ops.cast((at >= 0) & (at < int(size[axis])), weight.dtype)
+    return weight
 
 
 def warp(image: Tensor, ddf: Tensor, boundary: Boundary = "edge", method: Method = "linear") -> Tensor:
