@@ -59,13 +59,13 @@ FUNCTIONS = {
 def training_step():
     """Returns a step of VoxelMorph's network of 2018 on a pair: LNCC and bending, Adam."""
     network = VoxelMorphUNet(3, 2, 16, (16, 32, 32, 32, 32, 32), (16, 16), use_maxpool=False).to(DEVICE)
-    last = torch.nn.Conv3d(16, 3, 3, padding=1).to(DEVICE)
+    last = [layer for layer in network.modules() if isinstance(layer, torch.nn.Conv3d)][-1]  # whose output is the field
     for weights in last.parameters():
         torch.nn.init.zeros_(weights)
-    optimiser = torch.optim.Adam([*network.parameters(), *last.parameters()], 1e-4)
+    optimiser = torch.optim.Adam(network.parameters(), 1e-4)
 
     def step(fixed, moving):
-        ddf = last(network(torch.cat([fixed, moving], dim=1)))
+        ddf = network(torch.cat([fixed, moving], dim=1))
         loss = FUNCTIONS["lncc"](grid_sample(moving, ddf), fixed) + FUNCTIONS["bending"](ddf)
         optimiser.zero_grad()
         loss.backward()
