@@ -569,49 +569,11 @@ _SHORTEST = 2**-10  # a step that was halved ten times in a row leads nowhere
 
 
 def _solve(field: Field | Spline, goal: np.ndarray, tolerance: float, iterations: int) -> np.ndarray:
-    """Finds x with `field(x) = goal` for points (N, 3); where they lie densely, from what is found for a few."""
-    start, few = goal, _few(goal, 4 * field.grid.spacing.min())
-    if few is not None:
-        places = few.coordinates().reshape(-1, 3)
-        moved, _ = _approached(field, places, places, tolerance, iterations)
-        start = Field((moved - places).reshape(*few.shape, 3), few)(goal)
-    found, size = _approached(field, goal, start, tolerance, iterations)
-    if few is not None and (again := np.flatnonzero(size > tolerance)).size:  # beside a fold, where it led astray
-        other, left = _approached(field, goal[again], goal[again], tolerance, iterations)
-        better = left < size[again]
-        found[again[better]], size[again[better]] = other[better], left[better]
-    missed = size > tolerance
-    if missed.any():
-        warnings.warn(
-            f"inverse: {missed.sum() / len(goal):.2%} of the places miss the tolerance of {tolerance:g} mm "
-            f"(by up to {size.max():.3g} mm). The field folds or stretches too much there.",
-            stacklevel=4,
-        )
-    return found
-
-
-def _few(points: np.ndarray, coarsest: float) -> Grid | None:
-    """Returns a grid over the box of points (N, 3) with far fewer voxels, of less than `coarsest` mm, if any."""
-    if not len(points):
-        return None
-    low, wide = points.min(axis=0), np.ptp(points, axis=0)
-    spacing = (16 * wide.prod() / len(points)) ** (1 / 3)
-    if not 1e-3 * coarsest < spacing < coarsest:
-        return None
-    shape = np.ceil(wide / spacing) + 1
-    if shape.prod() > len(points) / 8:  # a box that is nearly flat is mostly edge
-        return None
-    return Grid(tuple(shape.astype(int).tolist()), about(spacing * np.eye(3), np.zeros(3), low))
-
-
-def _approached(
-    field: Field | Spline, goal: np.ndarray, start: np.ndarray, tolerance: float, iterations: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Finds x with `field(x) = goal`, and how far off each is in mm, (N,).
+    """Finds x with `field(x) = goal` for points (N, 3).
 
     By x <- x - step (field(x) - goal), then by Newton's method; the step is halved on growth.
     """
-    found, step = start.copy(), np.ones(len(goal))
+    found, step = goal.copy(), np.ones(len(goal))
     error = field(found) - goal
     size = np.linalg.norm(error, axis=-1)
     for iteration in range(iterations):
@@ -626,7 +588,14 @@ def _approached(
         kept = todo[better]
         found[kept], error[kept], size[kept] = trial[better], trial_error[better], trial_size[better]
         step[todo] = np.where(better, np.minimum(2 * step[todo], 1), step[todo] / 2)
-    return found, size
+    missed = size > tolerance
+    if missed.any():
+        warnings.warn(
+            f"inverse: {missed.sum() / len(goal):.2%} of the places miss the tolerance of {tolerance:g} mm "
+            f"(by up to {size.max():.3g} mm). The field folds or stretches too much there.",
+            stacklevel=4,
+        )
+    return found
 
 
 def _newton(field: Field | Spline, places: np.ndarray, error: np.ndarray, goal: np.ndarray) -> np.ndarray:

@@ -21,7 +21,6 @@ from regzoo.schema.outputs import FittedConfig, KeypointsConfig
 
 pytestmark = pytest.mark.backend
 
-RANDOM = np.random.default_rng(23)
 UNET = {"name": "unet", "channels": [4, 6, 8], "convolutions": 1}
 LOCAL = {"name": "local", "channels": [4, 8, 8]}
 GLOBAL = {"name": "global", "channels": [4, 6, 8]}
@@ -63,9 +62,10 @@ def disturbed(model, size=0.3):
 
 
 def noise(shape, labels=0):
-    inputs = {key: tensor(RANDOM.random((2, *shape, 1))) for key in ("fixed", "moving")}
+    random = np.random.default_rng(23)  # its own: the same in whatever order tests run
+    inputs = {key: tensor(random.random((2, *shape, 1))) for key in ("fixed", "moving")}
     if labels:
-        inputs |= {f"{key}_labels": tensor(RANDOM.random((2, *shape, labels)) > 0.5) for key in ("fixed", "moving")}
+        inputs |= {f"{key}_labels": tensor(random.random((2, *shape, labels)) > 0.5) for key in ("fixed", "moving")}
     return inputs
 
 
@@ -420,7 +420,7 @@ def test_a_symmetric_loss_is_the_mean_of_both_directions():
         model.supervise(objective, SPACINGS[2])
         values.append(float(array(model.compute_loss(inputs, None, prediction))))
     model.supervise(objective, SPACINGS[2], symmetric=True)
-    assert abs(values[0] - values[1]) > 1e-4
+    assert abs(values[0] - values[1]) > 1e-3
     assert float(array(model.compute_loss(pair, None, found))) == pytest.approx(np.mean(values), rel=1e-5)
 
 

@@ -154,7 +154,7 @@ def test_the_expected_error_comes_back_in_mm(tmp_path):
     error = np.linspace(0.2, 6, SHAPE[1], dtype="float32")[:, None] * np.ones(SHAPE, "float32")
     found = dataclasses.replace(result(grid), error=Image(error, grid.affine))
     layer = layers(Shown(found))["maps"]["error"]
-    np.testing.assert_allclose(np.array(layer["levels"])[unpacked(layer["data"], SHAPE)], error, atol=10 / 255)
+    np.testing.assert_allclose(np.array(layer["levels"])[unpacked(layer["data"], SHAPE)], error, atol=6 / 255)
     found.facts["error"] = {"mean": 1.25, "p95": 3.5, "bound": 2.75, "risk": 0.1, "calibration": "constant-ddf@3"}
     text = written(found, tmp_path).read_text(encoding="utf-8")
     assert "1.2 mm on average, 3.5 mm in the worst twentieth" in text

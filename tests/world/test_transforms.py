@@ -676,41 +676,6 @@ def test_points_are_mapped_back_exactly(name):
         transform.invert_points(points[:, :2])
 
 
-@pytest.mark.parametrize("thin", [np.inf, 1e-9, 0.0], ids=["box", "nearly flat", "flat"])
-def test_points_that_lie_densely_are_mapped_back_as_each_of_them_alone(thin, monkeypatch):
-    grid = Grid((20, 20, 20), AFFINES["oblique"])
-    field = Field(waves(grid, 2.0), grid)
-    random, box = np.random.default_rng(3), grid.box()
-    goal = grid.centre + random.uniform(-0.2, 0.2, (20000, 3)) * np.minimum(np.ptp(box, axis=0), (thin, np.inf, np.inf))
-    few = [*goal[::999]]
-    alone = np.concatenate([field.invert_points(each[None]) for each in few])
-    asked, call = [], Field.__call__
-    monkeypatch.setattr(Field, "__call__", lambda self, points: asked.append(len(points)) or call(self, points))
-    back = field.invert_points(goal)
-    np.testing.assert_allclose(call(field, back), goal, atol=1.1e-3)
-    np.testing.assert_allclose(back[::999], alone, atol=5e-3)
-    assert max(asked) <= len(goal)
-    assert (min(asked[:1]) < len(goal) / 8) == (thin == np.inf)
-
-
-def test_points_in_one_place_are_mapped_back():
-    grid = Grid((20, 20, 20), AFFINES["RAS"])
-    field = Field(waves(grid, 2.0), grid)
-    goal = grid.centre + np.random.default_rng(0).uniform(0, 1e-9, (5000, 3))
-    np.testing.assert_allclose(field(field.invert_points(goal)), goal, atol=1.1e-3)
-
-
-def test_where_a_field_folds_dense_points_miss_no_more_than_each_of_them_alone():
-    grid = Grid((16, 16, 16), np.eye(4))
-    field = Field(np.random.default_rng(1).normal(0, 0.6, (*grid.shape, 3)), grid)
-    goal = np.random.default_rng(2).uniform(3, 12, (6000, 3))
-    with pytest.warns(UserWarning, match="inverse: "):
-        dense, alone = field.invert_points(goal), np.concatenate([field.invert_points(part) for part in goal[:, None]])
-    missed, before = (np.linalg.norm(field(each) - goal, axis=-1) > 1e-3 for each in (dense, alone))
-    assert before.any()
-    assert not (missed & ~before).any()
-
-
 def test_a_field_of_one_slice_is_read_by_itk_and_comes_back(tmp_path):
     grid = Grid((9, 8, 1), AFFINES["RAS"])
     ddf = np.random.default_rng(0).normal(size=(9, 8, 1, 3))
