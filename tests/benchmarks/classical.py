@@ -90,7 +90,7 @@ def speed(data: Path) -> None:
             "affine,ffd, synthetic 96 x 96 x 96": (*_texture(Path(folder)), "affine,ffd"),
         }
         for name, (fixed, moving, method) in pairs.items():
-            command = [sys.executable, "-m", "regzoo.cli", "register", str(fixed), str(moving), "--method", method]
+            command = [sys.executable, "-m", "regzoo", "register", str(fixed), str(moving), "--method", method]
             begin = time.perf_counter()
             done = subprocess.run(
                 [*command, "-o", str(Path(folder) / "out")], check=True, capture_output=True, text=True

@@ -93,7 +93,7 @@ def run(source: Path, data: Path, output: Path, count: int, tuned: bool) -> tupl
     folder, minutes = output / name, output / f"{name}.minutes"
     if not minutes.exists():
         begin = time.perf_counter()
-        command = [sys.executable, "-m", "regzoo.cli", "finetune", str(path), "--data", str(data), "-o", str(folder)]
+        command = [sys.executable, "-m", "regzoo", "finetune", str(path), "--data", str(data), "-o", str(folder)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         minutes.write_text(str((time.perf_counter() - begin) / 60))
     with (folder / "log.csv").open() as file:

@@ -32,7 +32,7 @@ def run(*arguments):
 
 def process(*arguments, **options):
     """Runs the command line as a process of its own."""
-    command = [sys.executable, "-W", "error", "-m", "regzoo.cli", *arguments]
+    command = [sys.executable, "-W", "error", "-m", "regzoo", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **options)
     return done.returncode, done.stdout, done.stderr
 
@@ -230,7 +230,7 @@ def test_ctrl_c(monkeypatch):
 def test_a_closed_pipe_is_no_error(arguments):
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "regzoo.cli", *arguments]
+    command = [sys.executable, "-m", "regzoo", *arguments]
     try:
         done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, timeout=60, check=False)
     finally:

@@ -16,6 +16,6 @@ def run(*arguments):
 
 
 def process(*arguments):
-    command = [sys.executable, "-m", "regzoo.cli", *arguments]
+    command = [sys.executable, "-m", "regzoo", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
     return done.returncode, done.stdout, done.stderr

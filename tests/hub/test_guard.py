@@ -266,7 +266,7 @@ class TestTime:
         drip = dripping(True, of, 50)
         server.fault = lambda handler, kind, path: of in path and (begun.set() or drip(handler, kind, path))
         environment = os.environ | {"PYTHONPATH": str(Path(hub.__file__).parents[2])}
-        command = [sys.executable, "-m", "regzoo.cli", *command]
+        command = [sys.executable, "-m", "regzoo", *command]
         with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as client:
             assert begun.wait(60)
             time.sleep(0.5)

@@ -490,7 +490,7 @@ class TestProcesses:
         assert hub.pull(NAME).is_dir()
 
     def test_offline_by_the_environment(self, server):
-        command = [sys.executable, "-m", "regzoo.cli", "pull", NAME]
+        command = [sys.executable, "-m", "regzoo", "pull", NAME]
         environment = os.environ | {"HF_HUB_OFFLINE": "1"}
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
         assert (

@@ -403,8 +403,13 @@ def test_the_inverse_undoes_the_map(before, backbone, output):
     found = model(noise((16, 12)))
     inverse = model.inverse(found)
     assert np.abs(array(found["ddf"])).max() > 0.1
-    gap = array(compose(found["ddf"], inverse["ddf"]))[:, 4:-4, 3:-3]
-    assert np.abs(gap).max() < 0.15 * np.abs(array(found["ddf"])).max()
+
+    def size(field):  # a largest value would hang on the one cell where noise is steepest
+        return np.sqrt(np.square(array(field)[:, 4:-4, 3:-3]).mean())
+
+    gap = size(compose(found["ddf"], inverse["ddf"]))
+    assert gap < 0.1 * size(found["ddf"])
+    assert gap < 0.8 * size(compose(found["ddf"], -found["ddf"]))
     assert ("dense" in inverse) == ("dense" in found)
 
 

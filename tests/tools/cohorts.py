@@ -89,7 +89,7 @@ def pairs(home: Path, data: Path, count: int) -> Path:
 def cohort(table: Path, output: Path, *options: str) -> str:
     """Runs the command; returns what it told, and the seconds."""
     started = time.perf_counter()
-    command = [sys.executable, "-m", "regzoo.cli", "cohort", str(table), "-o", str(output), "-m", MODEL, *options]
+    command = [sys.executable, "-m", "regzoo", "cohort", str(table), "-o", str(output), "-m", MODEL, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     end = done.stderr.splitlines()[-1:] if not done.stdout else []
     return f"{' '.join([done.stdout.strip(), *end])}, exit {done.returncode}, {time.perf_counter() - started:.0f} s"

@@ -28,7 +28,7 @@ def run(*arguments: str, seconds: float | None = None) -> float:
     """Runs a command, killed after so many seconds; returns how long it took. One that ends by itself must succeed."""
     started = time.perf_counter()
     with subprocess.Popen(
-        [sys.executable, "-m", "regzoo.cli", *arguments],
+        [sys.executable, "-m", "regzoo", *arguments],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     ) as process:
