@@ -1,13 +1,12 @@
 """Images and label maps as bytes: all that may be drawn, so that they can lie on the device while a model trains."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from regzoo.data.draws import Files
 from regzoo.data.reader import Reader
-from regzoo.world.views import View, stands_alone, to_batch
+from regzoo.world.views import View, from_batch, stands_alone, to_batch
 
 
 class Held:
@@ -22,7 +21,7 @@ class Held:
     Attributes:
         arrays: `images` and, if `labelled`, `labels` or `soft`, as `regzoo.data.kinds.Drawn` has them; a row is an
             image, or for a 2-D network a slice. Empty where they do not fit, or an image looks different beside others.
-        views: What is held of each file, its image as bytes, and its first row.
+        views: What is held of each file, as bytes, and its first row.
         soft: Whether labels have a channel each, which is so for all images if it is for one.
     """
 
@@ -36,15 +35,21 @@ class Held:
         if not stands_alone(reader.config) or sum(size for size, _ in voxels) * (1 + channels) > memory:
             return
         name = label_name(self.soft)
-        found, first = {"images": [], name: []}, 0
+        found, grids = {"images": [], name: []}, []
         for each in files:
             seen = reader.own(each)
-            self.views[each] = replace(seen, image=image_bytes(seen)), first
-            found["images"].append(to_batch(self.views[each][0].image, dims))
+            grids.append(seen.grid)
+            found["images"].append(to_batch(image_bytes(seen), dims))
             if labelled:
                 found[name].append(to_batch(label_bytes(seen, values, self.soft), dims))
-            first += len(found["images"][-1])
+            reader.release(each)
+        ends = np.cumsum([len(rows) for rows in found["images"]])
         self.arrays = {key: np.concatenate(parts) for key, parts in found.items() if parts}
+        for each, grid, first, end in zip(files, grids, [0, *ends], ends, strict=False):
+            # Views of the arrays' own bytes: a second copy of a large set would not fit where the first one does.
+            shown = {key: from_batch(array[first:end], dims) for key, array in self.arrays.items()}
+            labels = shown["labels"][..., 0] if "labels" in shown else shown.get("soft")
+            self.views[each] = View(shown["images"], labels, grid), int(first)
 
 
 def label_name(soft: bool) -> str:

@@ -58,6 +58,12 @@ class Reader:
         check_pair(seen, other, moving, self.config)
         return seen, other
 
+    def release(self, files: Files) -> None:
+        """Forgets what was kept of an image by itself."""
+        with self._lock:
+            seen = self._kept.pop((files,), None)
+            self._bytes -= 0 if seen is None else _size(seen)
+
     def _view(self, files: Files, beside: Grid | None) -> View:
         image, labels = read_labelled(files)
         with _named(files):

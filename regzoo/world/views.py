@@ -30,9 +30,10 @@ class View:
     """An image as a network sees it.
 
     Args:
-        image: Shape (*S, 1), in [0, 1]. For a 2-D network S still has the slices, until `plane` takes one.
+        image: Shape (*S, 1), in [0, 1], or bytes, 255 for 1.0. For a 2-D network S still has the slices, until `plane`
+            takes one.
         labels: From an integer map, shape (*S,): which of the wanted labels, counted from 1, or 0 for none of them.
-            From one channel a label, shape (*S, L), float32. None: no labels.
+            From one channel a label, shape (*S, L), float32, or bytes, 255 for 1.0. None: no labels.
         grid: Where it lies.
     """
 
@@ -52,15 +53,21 @@ class View:
             return set()
         if not self.soft:
             return {number - 1 for number in np.unique(self.labels).tolist() if number}
-        return set(np.flatnonzero(self.labels.sum(axis=tuple(range(self.labels.ndim - 1))) >= 0.5).tolist())
+        voxels = self.labels.sum(axis=tuple(range(self.labels.ndim - 1))) / self._one
+        return set(np.flatnonzero(voxels >= 0.5).tolist())
 
     def channels(self, which: Sequence[int]) -> np.ndarray:
         """Returns labels, one channel each, shape (*S, len(which)), float32; without labels, empty channels."""
         if self.labels is None:
             return np.zeros((*self.image.shape[:-1], len(which)), "float32")
         if self.soft:
-            return self.labels[..., list(which)]
+            return (self.labels[..., list(which)] / self._one).astype("float32")
         return np.stack([self.labels == each + 1 for each in which], axis=-1).astype("float32")
+
+    @property
+    def _one(self) -> int:
+        """What 1.0 is in soft labels."""
+        return 255 if self.labels is not None and self.labels.dtype == np.uint8 else 1
 
     def plane(self, k: int) -> View:
         """Returns slice k of an image for a 2-D network: `image` (I, J, 1) and labels alike."""

@@ -156,6 +156,24 @@ def test_what_does_not_fit_is_streamed_and_gives_the_same_batch(tmp_path, monkey
         assert held["fixed"].shape == (1, *shape, 1)
 
 
+@pytest.mark.parametrize(("labels", "name"), [([[1, 2], [2]], "labels"), ([{1: 0.75, 2: 1}, [2]], "soft")])
+@pytest.mark.parametrize("shape", [SHAPE, SHAPE[:2]])
+def test_what_is_held_is_held_once(tmp_path, labels, name, shape):
+    files = [write(tmp_path, side, each) for side, each in zip("fm", labels, strict=True)]
+    reader = Reader(CONFIG.model_copy(update={"shape": shape, "spacing": (1.0,) * len(shape)}), (1, 2))
+    before = [reader.own(each) for each in files]
+    held = DrawnBatches(reader, Paired([tuple(files)])).held
+    for each, seen in zip(files, before, strict=True):
+        view, _ = held.views[each]
+        assert np.shares_memory(view.image, held.arrays["images"])
+        assert np.shares_memory(view.labels, held.arrays[name])
+        np.testing.assert_allclose(view.image / 255, seen.image, atol=1 / 510 + 1e-6)
+        np.testing.assert_allclose(view.channels((0, 1)), seen.channels((0, 1)), atol=1 / 510 + 1e-6)
+        assert view.present == seen.present
+        assert view.grid == seen.grid
+        assert reader.own(each) is not seen  # what the reader kept of it is gone
+
+
 def test_images_that_look_different_beside_others_are_streamed(tmp_path):
     files = write(tmp_path, "f", [1]), write(tmp_path, "m", [1])
     reader = Reader(CONFIG.model_copy(update={"alignment": "world"}), (1,))
