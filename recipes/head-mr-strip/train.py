@@ -3,7 +3,8 @@
     python recipes/head-mr-strip/train.py DATA OUTPUT --minutes 20 [--precision mixed_bfloat16] [--batch 4] [--seed 1]
 
 No weights were trained by it yet. On two CPU cores, under TensorFlow, a step of a batch of 2 takes 2.4 s;
-`mixed_bfloat16`, only on a GPU, halves the memory, of which batches of 4 take a few gigabytes.
+`mixed_bfloat16`, only on a GPU, halves the memory, of which batches of 4 take a few gigabytes. The same command goes on
+where a run was stopped, from its last epoch; `--minutes` are those of all its parts.
 
 DATA holds head-labelmaps, 5 MB. OUTPUT becomes a zoo entry, for `regzoo register` and `python
 tests/benchmarks/heads.py masks DATA --finder OUTPUT`: config.json, model.safetensors (the best by the mean Dice of the
@@ -39,7 +40,7 @@ LEAST = 0.01  # of the learning rate, in the end
 class Draws(keras.utils.PyDataset):
     """Seeds and subjects, drawn anew in each epoch."""
 
-    def __init__(self, subjects: int, batch: int, steps: int, seed: int) -> None:
+    def __init__(self, subjects: int, batch: int, steps: int, seed: tuple[int, int]) -> None:
         super().__init__()
         self.random = np.random.default_rng(seed)
         self.subjects, self.batch, self.steps = subjects, batch, steps
@@ -83,16 +84,19 @@ class Trained(keras.Model):
 class Timed(keras.callbacks.Callback):
     """Sets the learning rate by the time, validates after each epoch, keeps the best, and ends in time."""
 
-    def __init__(self, seconds: float, rate: float, heads: Heads, subjects: int, output: Path, fours: int) -> None:
+    def __init__(
+        self, seconds: float, rate: float, heads: Heads, subjects: int, output: Path, fours: int, done: list[dict]
+    ) -> None:
         super().__init__()
-        self.fours = fours
-        self.start, self.seconds, self.rate = time.monotonic(), seconds, rate
-        self.heads, self.subjects, self.output = heads, subjects, output
-        self.best, self.step, self.validation = -1.0, 0, 5.0
+        self.fours, self.heads, self.subjects, self.output = fours, heads, subjects, output
+        self.seconds, self.rate, self.validation = seconds, rate, 5.0
+        last = done[-1] if done else {"seconds": 0, "step": 0}
+        self.start, self.step = time.monotonic() - float(last["seconds"]), int(last["step"])
+        self.best = max((float(row["valid_dice"]) for row in done), default=-1.0)
 
     @property
     def gone(self) -> float:
-        """Seconds since the start."""
+        """Seconds since the start, without those between the parts of a run."""
         return time.monotonic() - self.start
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
@@ -118,7 +122,7 @@ class Timed(keras.callbacks.Callback):
         sys.stdout.flush()
         with (self.output / "log.csv").open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, row)
-            if not epoch:
+            if not file.tell():
                 writer.writeheader()
             writer.writerow(row)
         if mean > self.best:
@@ -196,9 +200,12 @@ def main() -> None:
     model.build()
     model.compile(keras.optimizers.Adam(args.rate, clipnorm=1.0), jit_compile=False)
     seconds = 60 * args.minutes - (time.monotonic() - start)
-    timed = Timed(seconds, args.rate, valid, len(names["valid"]), args.output, args.fours)
-    draws = Draws(len(names["train"]), args.batch, args.steps, args.seed)
-    model.fit(draws, epochs=10**4, shuffle=False, verbose=0, callbacks=[timed])
+    log = args.output / "log.csv"
+    done = list(csv.DictReader(log.read_text(encoding="utf-8").splitlines())) if log.exists() else []
+    timed = Timed(seconds, args.rate, valid, len(names["valid"]), args.output, args.fours, done)
+    draws = Draws(len(names["train"]), args.batch, args.steps, (args.seed, timed.step))
+    kept = keras.callbacks.BackupAndRestore(args.output / "last")
+    model.fit(draws, epochs=10**4, shuffle=False, verbose=0, callbacks=[kept, timed])
     training = {"seed": args.seed, "steps": timed.step, "batch_size": args.batch, "minutes": args.minutes}
     write_card(args.output, names, training | {"backend": backend.NAME, "keras": keras.__version__})
 
