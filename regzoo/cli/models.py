@@ -55,7 +55,9 @@ def show(model: Model, as_json: Json = False) -> None:
     if as_json:
         print_json(_facts(entry.card, _source(entry)) | places)
         return
-    print_facts(cards.row(entry.card) | {"summary": entry.card.summary, "source": _source(entry)} | places)
+    peer = {"best peer": entry.card.peer.text()} if entry.card.peer else {}
+    facts = {"summary": entry.card.summary, "source": _source(entry)}
+    print_facts(cards.row(entry.card) | peer | facts | places)
     _print_scores(entry.card.scores)
     print_markdown(cards.read_body(entry.folder))
 

@@ -49,7 +49,7 @@ CONFIG_LIMIT = 64 * 1024
 
 _ORDER = (
     *("library_name", "pipeline_tag", "license", "tags", "name", "version", "summary", "anatomy", "modality"),
-    *("input", "config", "files", "data", "recipe", "training", "scores", "limits", "citation"),
+    *("input", "config", "files", "data", "recipe", "training", "scores", "peer", "limits", "citation"),
 )
 
 
@@ -218,15 +218,21 @@ def model_table(cards: Mapping[str, Card]) -> str:
         cards: Folder of the entry, from the README's, -> its card.
     """
     ordered = sorted(cards.items(), key=lambda each: (each[1].name, each[1].version))
-    rows = [
-        row(card) | {"link": _link(card.name, place), "HD95": _told(card, "hd95").removeprefix("hd95 ")}
-        for place, card in ordered
-    ]
-    header = ("name", "version", "anatomy", "modality", "size", "licence", "score", "HD95")
+    rows = [row(card) | _more(card) | {"link": _link(card.name, place)} for place, card in ordered]
+    header = ("name", "version", "anatomy", "modality", "size", "licence", "score", "HD95", "best peer", "seconds")
     lines = [header, ["---"] * len(header)]
     lines += [[entry["link"], *(_cell(entry[column]) for column in header[1:])] for entry in rows]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     return f"<!-- models -->\n{table}\n<!-- /models -->"
+
+
+def _more(card: Card) -> dict[str, str]:
+    """Returns what only the table of the README has room for."""
+    return {
+        "HD95": _told(card, "hd95").removeprefix("hd95 "),
+        "best peer": card.peer.text() if card.peer else "",
+        "seconds": next((f"{score.value:.2g}" for score in card.scores if score.metric == "network_seconds"), ""),
+    }
 
 
 def _link(name: str, place: str) -> str:

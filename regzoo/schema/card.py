@@ -104,6 +104,26 @@ class Score(Strict):
         return f"{self.metric} {value}{spread}{unit}{alone}"
 
 
+class Peer(Strict):
+    """The best that another program, or else a classical method, reached on the same pairs, by one command for both."""
+
+    name: Line
+    measure: Line
+    """What the two figures are: `dice`, `dice by the map, labels of at least 100 voxels`, `tre`."""
+    value: float
+    model: float
+    """The model's own."""
+    unit: Line | None = None
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    """Of a pair, without those for reading images; None: not measured."""
+    command: Line
+
+    def text(self) -> str:
+        """Returns `Greedy 0.787 beside 0.820 (dice by the map), 2.4 s`."""
+        unit, seconds = f" {self.unit}" if self.unit else "", f", {self.seconds:g} s" if self.seconds else ""
+        return f"{self.name} {_digits(self.value)} beside {_digits(self.model)}{unit} ({self.measure}){seconds}"
+
+
 class About(Strict):
     """What only a person can say of a model; a recipe may carry it, and training copies it into the card."""
 
@@ -134,6 +154,7 @@ class Card(About):
     ]
     """Facts of the training run: seed, steps, hours, versions of Keras and of the backend."""
     scores: Annotated[tuple[Score, ...], Field(max_length=256)] = ()
+    peer: Peer | None = None
 
     @field_validator("files")
     @classmethod

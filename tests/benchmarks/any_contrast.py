@@ -65,7 +65,7 @@ def labelled(data: Path, name: str, split: str) -> Iterator[Case]:
 def bent(name: str, fixed: Image, moving: Image, body: np.ndarray, mean: float, width: float, seed: int) -> Case:
     """Returns a pair that lies on itself, its moving image bent by so many mm over the body."""
     noise = np.random.default_rng(seed).standard_normal((3, *moving.shape))
-    smooth = [ndimage.gaussian_filter(each, width / moving.spacing, mode="nearest") for each in noise]
+    smooth = [ndimage.gaussian_filter(each, width / moving.spacing, mode="wrap") for each in noise]
     field = np.stack(smooth, axis=-1)
     field *= mean / np.linalg.norm(field, axis=-1)[body].mean()
     known = Transform.from_field(field, moving.grid)

@@ -10,7 +10,7 @@ from fake_zoo import edit_card, make_entry
 from regzoo.errors import InvalidError, MissingError
 from regzoo.hub import cards
 from regzoo.io import yaml_json
-from regzoo.schema.card import Score
+from regzoo.schema.card import Peer, Score
 from regzoo.schema.networks import ModelConfig
 from regzoo.schema.outputs import DDFConfig
 
@@ -300,9 +300,9 @@ def test_model_table(tmp_path):
     two = cards.read(make_entry(tmp_path / "y", name="a-b", license=None, scores=[], anatomy="a|b"))
     lines = cards.model_table({"zoo_cards/x": one, "others/a-b": two}).splitlines()
     assert lines[0] == "<!-- models -->"
-    assert lines[1] == "| name | version | anatomy | modality | size | licence | score | HD95 |"
-    assert lines[3] == f"| [a-b](others/a-b/README.md) | 1 | a\\|b | CT | {two.size} B |  |  |  |"
-    assert lines[4].endswith("| cc-by-4.0 | dice 0.852 ± 0.020, before 0.560 |  |")
+    assert lines[1] == "| name | version | anatomy | modality | size | licence | score | HD95 | best peer | seconds |"
+    assert lines[3] == f"| [a-b](others/a-b/README.md) | 1 | a\\|b | CT | {two.size} B |  |  |  |  |  |"
+    assert lines[4].endswith("| cc-by-4.0 | dice 0.852 ± 0.020, before 0.560 |  |  |  |")
     assert lines[5:] == ["<!-- /models -->"]
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines[1:-1]}) == 1
 
@@ -315,7 +315,18 @@ def test_model_table_shows_both_ways(tmp_path):
     twice = [*others, dice.model_copy(update={"metric": "dice_forward", "value": 0.1, "data": "valid pairs"})]
     shown = cards.model_table({"x": card.model_copy(update={"scores": (dice, *twice)})}).splitlines()[3]
     hd95 = "1.500 ± 0.020 mm (map 1.000, inverse 2.000), before 0.560"
-    assert shown.endswith(f"| dice 0.852 ± 0.020 (map 0.900, inverse 0.804), before 0.560 | {hd95} |")
+    assert shown.endswith(f"| dice 0.852 ± 0.020 (map 0.900, inverse 0.804), before 0.560 | {hd95} |  |  |")
+
+
+def test_model_table_shows_the_best_peer_and_the_seconds(tmp_path):
+    peer = Peer(name="SyN", measure="dice by the map", value=0.8, model=0.86, seconds=3.75, command="python peers.py")
+    card = cards.read(make_entry(tmp_path / "x")).model_copy(update={"peer": peer})
+    seconds = card.scores[0].model_copy(update={"metric": "network_seconds", "value": 0.1349})
+    cards.write(tmp_path / "x", card.model_copy(update={"scores": (*card.scores, seconds)}), "")
+    shown = cards.model_table({"x": cards.read(tmp_path / "x")}).splitlines()[3]
+    assert shown.endswith("|  | SyN 0.800 beside 0.860 (dice by the map), 3.75 s | 0.13 |")
+    tre = peer.model_copy(update={"unit": "mm", "seconds": None, "measure": "tre"})
+    assert tre.text() == "SyN 0.800 beside 0.860 mm (tre)"
 
 
 @pytest.mark.parametrize(
