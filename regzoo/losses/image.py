@@ -1,5 +1,7 @@
 """Losses of two images of one modality."""
 
+from collections.abc import Sequence
+
 from keras import ops
 
 from regzoo.backend import Tensor
@@ -83,10 +85,14 @@ def lncc(
     implementations, means are taken inside the image only and flat windows are no match.
     """
     fixed, moved = (standardised(image, mask) for image in of_one_shape(fixed, moved))
-    channels = fixed.shape[-1]
-    stack = ops.concatenate([fixed, moved, fixed * fixed, moved * moved, fixed * moved], axis=-1)
-    average = smooth(stack, size, window)
-    f, m, ff, mm, fm = (average[..., i * channels : (i + 1) * channels] for i in range(5))
+
+    def averages(*parts: Tensor) -> Sequence[Tensor]:
+        stack = ops.stack(parts)
+        found = smooth(ops.reshape(stack, (-1, *stack.shape[2:])), size, window)
+        return ops.unstack(ops.reshape(found, (len(parts), -1, *stack.shape[2:])), len(parts))
+
+    f, ff = averages(fixed, fixed * fixed)  # by itself, for it mostly needs no gradient
+    m, mm, fm = averages(moved, moved * moved, fixed * moved)
     variance_f, variance_m = ff - f * f, mm - m * m
     correlation = ops.square(fm - f * m) / (ops.maximum(variance_f, floor) * ops.maximum(variance_m, floor))
     content = ops.stop_gradient(ops.cast((variance_f > floor) | (variance_m > floor), fixed.dtype))

@@ -28,11 +28,11 @@ def along_axes(x: Tensor, matrices: Sequence[np.ndarray | None]) -> Tensor:
         >>> ops.convert_to_numpy(along_axes(x, [np.eye(3)[::-1]]))[0, :, 0].tolist()
         [2.0, 1.0, 0.0]
     """
-    x = ops.convert_to_tensor(x, dtype="float32")
-    for axis, matrix in enumerate(matrices, start=1):
+    x = ops.moveaxis(ops.convert_to_tensor(x, dtype="float32"), -1, 1)  # or the last axis would have strides of C
+    for axis, matrix in enumerate(matrices, start=2):
         if matrix is not None:
             x = _along(x, matrix.astype("float32"), axis)
-    return x
+    return ops.moveaxis(x, 1, -1)
 
 
 def _along(x: Tensor, matrix: np.ndarray, axis: int) -> Tensor:
@@ -40,10 +40,12 @@ def _along(x: Tensor, matrix: np.ndarray, axis: int) -> Tensor:
     batch = ops.shape(x)[0]
     before, after = int(np.prod(shape[1:axis])), int(np.prod(shape[axis + 1 :]))
     out = (batch, *shape[1:axis], matrix.shape[0], *shape[axis + 1 :])
-    kernel = ops.convert_to_tensor(matrix)
-    # (n_out, n_in) @ (B * before, n_in, after): no transposes, whatever the axis.
+    if after == 1:  # one product of two large matrices, where the other way has one of a matrix and a vector a row
+        rows = ops.reshape(x, (batch * before, shape[axis]))
+        return ops.reshape(ops.matmul(rows, ops.convert_to_tensor(np.ascontiguousarray(matrix.T))), out)
+    # (n_out, n_in) @ (B * before, n_in, after): no transposes.
     rows = ops.reshape(x, (batch * before, shape[axis], after))
-    return ops.reshape(ops.matmul(kernel, rows), out)
+    return ops.reshape(ops.matmul(ops.convert_to_tensor(matrix), rows), out)
 
 
 def window_matrix(length: int, size: int, window: Window = "box") -> np.ndarray:

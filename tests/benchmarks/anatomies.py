@@ -30,7 +30,7 @@ from regzoo.schema.recipe import Recipe
 from regzoo.training import recipe_data
 from regzoo.world.images import Image, resample
 
-CHEST = "lung-ct/chest/lungdx_a0001"
+CHEST = "lung-ct/chest/cptac_lscc_00247"  # no network was trained on it
 OUTLINES = 8  # of the largest labels, for of all those of a brain nothing is seen
 ROWS = "fixed", "moving, before", "moving, after"
 

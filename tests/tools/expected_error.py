@@ -70,6 +70,8 @@ class Case:
     """Where points of fixed space (N, 3) belong; None where labels alone tell, or nothing fits."""
     hopeless: bool = False
     """Whether there is no right answer."""
+    first: bool = False
+    """Whether the labels are the first of several that may overlap, the organ with what lies in it."""
 
     def sampled_through(self, matrix: np.ndarray) -> "Case":
         """Returns the case with `moving(matrix @ y)` in the place of `moving(y)`, on the same grid."""
@@ -224,7 +226,11 @@ def _made(
 
 def _labelled(kind: str, pair: PairFiles) -> Case:
     labels = [Image.read(each, labels=True) for each in (pair.fixed_labels, pair.moving_labels)]
-    return Case(kind, pair.fixed.name, Image.read(pair.fixed), Image.read(pair.moving), *labels)
+    first = any(each.channels is not None for each in labels)
+    if first:
+        arrays = [each.array if each.channels is None else each.array[..., 0] for each in labels]
+        labels = [Image((a > 0.5).astype("uint8"), each.affine) for a, each in zip(arrays, labels, strict=True)]
+    return Case(kind, pair.fixed.name, Image.read(pair.fixed), Image.read(pair.moving), *labels, first=first)
 
 
 def judged(model: object, case: Case) -> tuple[Evidence, Transform]:
@@ -285,7 +291,7 @@ def measured(
             try:
                 case = make()
                 found, transform = judged(model, case)
-                row = _row(case, found, transform, usual_dice(model.card))
+                row = _row(case, found, transform, usual_dice(model.card, case.first))
                 told = f"error {row['error']:.2f} mm, Dice {row['dice']:.3f}, wrong {bool(row['wrong'])}"
             except RegzooError as error:
                 row, told = {"refused": str(error)}, f"refused: {error}"
@@ -303,9 +309,10 @@ def measured(
     return table | {key: rows[0][key] for key in ("names", "voxel_names")} | {"refused": np.array(refused)}
 
 
-def usual_dice(card: Card) -> float:
-    """Returns the mean Dice of a model by the map, nan for one that has none."""
-    return next((score.value for score in card.scores if score.metric == "dice_forward"), np.nan)
+def usual_dice(card: Card, first: bool) -> float:
+    """Returns the mean Dice of a model by the map, or that of its first label, nan for one that has none."""
+    wanted = "dice_1" if first else "dice_forward"
+    return next((score.value for score in card.scores if score.metric == wanted), np.nan)
 
 
 def _row(case: Case, found: Evidence, transform: Transform, usual: float) -> dict:
