@@ -26,7 +26,7 @@ from scipy.stats import spearmanr
 
 import regzoo
 from regzoo import hub
-from regzoo.data.tables import PairFiles
+from regzoo.data.tables import PairFiles, read_pairs
 from regzoo.errors import RegzooError
 from regzoo.hub import cards
 from regzoo.registration.expected.evidence import Evidence, evidence
@@ -186,18 +186,24 @@ def changed(case: Case, kind: str, random: np.random.Generator, flat: bool, orga
     return replace(case, moving=other, moving_labels=None, goal=None, hopeless=True)
 
 
+def pairs_of(name: str, split: str, data: str, listed: str | None) -> list[PairFiles]:
+    """Returns the pairs of a split, or those of a list."""
+    if listed and split == "valid":
+        return read_pairs(Path(data) / listed)
+    return recipe_data.split_pairs(Recipe.read(hub.resolve(name) / cards.RECIPE), split, data)
+
+
 def cases(
-    name: str, split: str, data: str, share: float = 1.0, near: int = 60
+    name: str, split: str, data: str, share: float = 1.0, near: int = 60, listed: str | None = None
 ) -> Iterator[tuple[str, Callable[[], Case]]]:
     """Yields the cases of a split by name, each made when it is asked for, and the same each time."""
-    recipe = Recipe.read(hub.resolve(name) / cards.RECIPE)
     flat = len(cards.read(hub.resolve(name)).input.shape) == 2
-    pairs = recipe_data.split_pairs(recipe, split, data)
-    own = str(recipe.data.root).split("/")[0]
+    pairs = pairs_of(name, split, data, listed)
+    own = {part for pair in pairs for part in pair.fixed.parts}
     organs = [
         file
         for folder in ORGANS
-        if folder.split("/")[0] != own
+        if folder.split("/")[0] not in own
         for file in sorted((Path(data) / folder).glob("*.nii.gz"))[:10]
         if "mask" not in file.name and "gt" not in file.name
     ]
@@ -272,7 +278,7 @@ def label_truth(case: Case, transform: Transform) -> tuple[float, float]:
 
 
 def measured(
-    name: str, split: str, data: str, keep: Path, share: float, near: int, leave: Sequence[str]
+    name: str, split: str, data: str, keep: Path, share: float, near: int, listed: str | None, leave: Sequence[str]
 ) -> dict[str, np.ndarray]:
     """Returns evidence and truth of the cases of a split, but of kinds to leave out.
 
@@ -282,7 +288,7 @@ def measured(
     folder = keep / f"{name}-{split}"
     folder.mkdir(parents=True, exist_ok=True)
     model, rows, refused = None, [], 0
-    for key, make in cases(name, split, data, share, near):
+    for key, make in cases(name, split, data, share, near, listed):
         if key.partition("-")[0] in leave:
             continue
         file = folder / f"{key}.npz"
@@ -616,18 +622,21 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the cases but near misses, only so many")
     parser.add_argument("--near", type=int, default=60, help="near misses")
     parser.add_argument("--keep", type=Path, default=Path("expected-error"), help="folder of what was measured")
+    parser.add_argument("--pairs", help="list in FOLDER to fit on, where a recipe simulates what it validates on")
     arguments = parser.parse_args()
     sizes = f" --share {arguments.share:g} --near {arguments.near}"
+    sizes += f" --pairs {arguments.pairs}" if arguments.pairs else ""
     split = {"fit": "valid", "table": "test"}.get(arguments.what, arguments.split)
     leave = HELD_OUT if arguments.what == "fit" else ()
-    table = measured(arguments.name, split, arguments.data, arguments.keep, arguments.share, arguments.near, leave)
+    table = measured(
+        arguments.name, split, arguments.data, arguments.keep, arguments.share, arguments.near, arguments.pairs, leave
+    )
     folder = ZOO / arguments.name
     if arguments.what == "fit":
         card = cards.read(folder)
-        source = card.data[0].name if card.data else arguments.name
-        said = (
-            f"valid of {source}: two subjects with labels, and images under simulated maps, but {', '.join(HELD_OUT)}"
-        )
+        source = f"valid of {card.data[0].name if card.data else arguments.name}"
+        source = arguments.pairs or source
+        said = f"{source}: two subjects with labels, and images under simulated maps, but {', '.join(HELD_OUT)}"
         command = f"python tests/tools/expected_error.py fit {arguments.name} --data FOLDER{sizes}"
         found = fit(arguments.name, table, said, command)
         (folder / ERROR).write_text(json.dumps(found.model_dump(mode="json")) + "\n", encoding="utf-8")
