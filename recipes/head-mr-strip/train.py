@@ -120,14 +120,14 @@ class Timed(keras.callbacks.Callback):
         row["valid_worst"] = float(np.min(found))
         sys.stdout.write(f"{row}\n")
         sys.stdout.flush()
+        if mean > self.best:
+            self.best = mean
+            weights.save(self.output / "model.safetensors", weights.arrays(network.variables), row)
         with (self.output / "log.csv").open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, row)
             if not file.tell():
                 writer.writeheader()
             writer.writerow(row)
-        if mean > self.best:
-            self.best = mean
-            weights.save(self.output / "model.safetensors", weights.arrays(network.variables), row)
         self.validation = time.monotonic() - start
 
 
@@ -189,6 +189,11 @@ def main() -> None:
     args = parser.parse_args()
     start = time.monotonic()
     args.output.mkdir(parents=True, exist_ok=True)
+    log, last = args.output / "log.csv", args.output / "last"
+    if log.exists() and not last.exists():
+        parser.error(
+            f"OUTPUT: expected an empty folder or a run that was stopped, received {args.output}, which ended."
+        )
     backend.seed(args.seed)
     folder = args.data / "head-labelmaps"
     names = {name: split(folder, name) for name in ("train", "valid")}
@@ -200,11 +205,10 @@ def main() -> None:
     model.build()
     model.compile(keras.optimizers.Adam(args.rate, clipnorm=1.0), jit_compile=False)
     seconds = 60 * args.minutes - (time.monotonic() - start)
-    log = args.output / "log.csv"
     done = list(csv.DictReader(log.read_text(encoding="utf-8").splitlines())) if log.exists() else []
     timed = Timed(seconds, args.rate, valid, len(names["valid"]), args.output, args.fours, done)
     draws = Draws(len(names["train"]), args.batch, args.steps, (args.seed, timed.step))
-    kept = keras.callbacks.BackupAndRestore(args.output / "last")
+    kept = keras.callbacks.BackupAndRestore(last, double_checkpoint=True)
     model.fit(draws, epochs=10**4, shuffle=False, verbose=0, callbacks=[kept, timed])
     training = {"seed": args.seed, "steps": timed.step, "batch_size": args.batch, "minutes": args.minutes}
     write_card(args.output, names, training | {"backend": backend.NAME, "keras": keras.__version__})

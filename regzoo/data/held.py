@@ -1,5 +1,6 @@
 """Images and label maps as bytes: all that may be drawn, so that they can lie on the device while a model trains."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,29 +28,29 @@ class Held:
 
     def __init__(self, reader: Reader, files: Sequence[Files], labelled: bool, memory: int) -> None:
         files, values, dims = list(dict.fromkeys(files)), reader.values, len(reader.config.shape)
-        voxels = [(seen.image.size, seen.soft) for seen in map(reader.own, files)]
+        sizes = [(seen.image.shape, seen.soft) for seen in map(reader.own, files)]
         self.arrays: dict[str, np.ndarray] = {}
         self.views: dict[Files, tuple[View, int]] = {}
-        self.soft = labelled and any(soft for _, soft in voxels)
+        self.soft = labelled and any(soft for _, soft in sizes)
         channels = (len(values) if self.soft else _numbers(values).itemsize) if labelled else 0
-        if not stands_alone(reader.config) or sum(size for size, _ in voxels) * (1 + channels) > memory:
+        if not stands_alone(reader.config) or sum(math.prod(shape) for shape, _ in sizes) * (1 + channels) > memory:
             return
-        name = label_name(self.soft)
-        found, grids = {"images": [], name: []}, []
-        for each in files:
+        ends = np.cumsum([1 if dims == 3 else shape[2] for shape, _ in sizes]).tolist()
+        for each, first, end in zip(files, [0, *ends], ends, strict=False):
             seen = reader.own(each)
-            grids.append(seen.grid)
-            found["images"].append(to_batch(image_bytes(seen), dims))
+            parts = {"images": image_bytes(seen)}
             if labelled:
-                found[name].append(to_batch(label_bytes(seen, values, self.soft), dims))
-            reader.release(each)
-        ends = np.cumsum([len(rows) for rows in found["images"]])
-        self.arrays = {key: np.concatenate(parts) for key, parts in found.items() if parts}
-        for each, grid, first, end in zip(files, grids, [0, *ends], ends, strict=False):
-            # Views of the arrays' own bytes: a second copy of a large set would not fit where the first one does.
+                parts[label_name(self.soft)] = label_bytes(seen, values, self.soft)
+            for key, part in parts.items():
+                rows = to_batch(part, dims)
+                if key not in self.arrays:
+                    self.arrays[key] = np.empty((ends[-1], *rows.shape[1:]), rows.dtype)
+                self.arrays[key][first:end] = rows
+            # A view of the arrays' own bytes: a second copy of a large set would not fit where the first one does.
             shown = {key: from_batch(array[first:end], dims) for key, array in self.arrays.items()}
             labels = shown["labels"][..., 0] if "labels" in shown else shown.get("soft")
-            self.views[each] = View(shown["images"], labels, grid), int(first)
+            self.views[each] = View(shown["images"], labels, seen.grid), first
+            reader.release(each)
 
 
 def label_name(soft: bool) -> str:

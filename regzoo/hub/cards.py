@@ -231,8 +231,12 @@ def _more(card: Card) -> dict[str, str]:
     return {
         "HD95": _told(card, "hd95").removeprefix("hd95 "),
         "best peer": card.peer.text() if card.peer else "",
-        "seconds": next((f"{score.value:.2g}" for score in card.scores if score.metric == "network_seconds"), ""),
+        "seconds": next((_seconds(score.value) for score in card.scores if score.metric == "network_seconds"), ""),
     }
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
 
 
 def _link(name: str, place: str) -> str:

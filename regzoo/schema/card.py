@@ -105,7 +105,7 @@ class Score(Strict):
 
 
 class Peer(Strict):
-    """The best that another program, or else a classical method, reached on the same pairs, by one command for both."""
+    """The best that another program (or, where none was run, this project's optimisation) reached on the same pairs."""
 
     name: Line
     measure: Line
@@ -115,8 +115,9 @@ class Peer(Strict):
     """The model's own."""
     unit: Line | None = None
     seconds: Annotated[float, Field(gt=0)] | None = None
-    """Of a pair, without those for reading images; None: not measured."""
+    """Of a pair; None: not measured."""
     command: Line
+    """What printed the value."""
 
     def text(self) -> str:
         """Returns `Greedy 0.787 beside 0.820 (dice by the map), 2.4 s`."""

@@ -93,7 +93,8 @@ def draw(axes: np.ndarray, shot: Shot, sources: dict) -> None:
     """Draws a column: the fixed image, and the moving one before and after, all with the fixed image's outlines."""
     labels = sources["fixed_labels"]
     given = sources | ({"fixed_labels": None} if sources.get("moving_labels") is None else {})
-    result = regzoo.register(**given, model=shot.model)
+    model = regzoo.load(shot.model)
+    result = regzoo.register(**given, model=model, start=model.card.input.alignment)  # as it was trained and scored
     labels = labels if isinstance(labels, Image) else Image.read(labels, labels=True)
     outlined = resample(labels, result.fixed.grid, order=0).array
     if labels.channels is not None:

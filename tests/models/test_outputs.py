@@ -404,12 +404,13 @@ def test_the_inverse_undoes_the_map(before, backbone, output):
     inverse = model.inverse(found)
     assert np.abs(array(found["ddf"])).max() > 0.1
 
-    def size(field):  # a largest value would hang on the one cell where noise is steepest
+    def size(field):  # the largest value alone would hang on the one cell where noise is steepest
         return np.sqrt(np.square(array(field)[:, 4:-4, 3:-3]).mean())
 
-    gap = size(compose(found["ddf"], inverse["ddf"]))
-    assert gap < 0.1 * size(found["ddf"])
-    assert gap < 0.8 * size(compose(found["ddf"], -found["ddf"]))
+    gap = compose(found["ddf"], inverse["ddf"])
+    assert size(gap) < 0.12 * size(found["ddf"])
+    assert size(gap) < 0.8 * size(compose(found["ddf"], -found["ddf"]))
+    assert np.abs(array(gap)[:, 4:-4, 3:-3]).max() < 0.3 * np.abs(array(found["ddf"])).max()
     assert ("dense" in inverse) == ("dense" in found)
 
 
