@@ -1,5 +1,7 @@
 """Losses of two images of different modalities: mutual information, and MIND."""
 
+import math
+
 import numpy as np
 from keras import ops
 
@@ -7,6 +9,9 @@ from regzoo.backend import Tensor
 from regzoo.errors import invalid
 from regzoo.ops.descriptors import self_similarity
 from regzoo.ops.statistics import float32, mean, of_one_shape
+
+_COUNTED = 2**24
+"""How many weights, four a voxel, are counted in one row of float32."""
 
 
 def mi(
@@ -80,31 +85,65 @@ def _entropies(fixed: Tensor, moved: Tensor, mask: Tensor | None, num_bins: int,
         raise invalid("num_bins", "at least 2", num_bins)
     if not sigma_ratio > 0:
         raise invalid("sigma_ratio", "a number above 0", sigma_ratio)
-    if mask is not None:  # one value for every voxel and channel, shape (B, voxels, 1)
+    if mask is not None:  # one value for every voxel and channel, shape (B, voxels)
         mask = float32(mask)
-        mask = ops.reshape(mask * ops.ones_like(fixed), (ops.shape(fixed)[0], -1, 1))
-    share_f, share_m = (_bin_shares(image, mask, num_bins, sigma_ratio) for image in (fixed, moved))
-    total = share_f.shape[1] if mask is None else ops.maximum(ops.sum(mask, axis=1, keepdims=True), 1e-6)
-    share_f = share_f / total if mask is None else share_f * (mask / total)
-    joint = ops.matmul(ops.transpose(share_f, (0, 2, 1)), share_m)
+        mask = ops.reshape(mask * ops.ones_like(fixed), (ops.shape(fixed)[0], -1))
+    shares = _bin_shares(num_bins, sigma_ratio)
+    counts = _counts(*(_places(image, mask, len(shares)) for image in (fixed, moved)), mask, len(shares))
+    counts = counts / ops.maximum(ops.sum(counts, axis=(1, 2), keepdims=True), 1e-6)
+    shares = ops.convert_to_tensor(shares)
+    joint = ops.matmul(ops.matmul(ops.transpose(shares), counts), shares)
     return _entropy(ops.sum(joint, axis=2)), _entropy(ops.sum(joint, axis=1)), _entropy(joint)
 
 
-def _bin_shares(image: Tensor, mask: Tensor | None, num_bins: int, sigma_ratio: float) -> Tensor:
-    """Returns the share of every voxel in every bin, shape (B, voxels, bins): sums along a last axis are fast."""
-    image = float32(image)
-    voxels = int(np.prod(image.shape[1:]))
-    values = ops.reshape(image, (ops.shape(image)[0], voxels, 1))
+def _bin_shares(num_bins: int, sigma_ratio: float) -> np.ndarray:
+    """Returns the share of each place of a fine histogram in each bin, shape (places, bins).
+
+    To count voxels on a fine grid of places and to blur the counts costs a tenth of giving every voxel its shares. What
+    lies between two places is shared by them, a blur that is taken from the Gaussian's; the result differs from that of
+    shares of every voxel by less than 2e-5 on 40^3 voxels and by 1e-4 on 2,000.
+    """
+    variance = sigma_ratio**2
+    finer = max(1, min(2048 // (num_bins - 1), math.ceil(32 / min(1, 4 * variance))))
+    place = np.arange((num_bins - 1) * finer + 1)[:, None] / finer
+    left = max(variance - 1 / (6 * finer**2), variance / 2)
+    powers = -0.5 / left * (place - np.arange(num_bins)) ** 2
+    gauss = np.exp(powers - powers.max(axis=1, keepdims=True))
+    return (gauss / gauss.sum(axis=1, keepdims=True)).astype("float32")
+
+
+def _places(image: Tensor, mask: Tensor | None, places: int) -> tuple[Tensor, Tensor]:
+    """Returns the place below each voxel's value, and how far the value is above it, in [0, 1], shape (B, voxels)."""
+    values = ops.reshape(image, (ops.shape(image)[0], int(np.prod(image.shape[1:]))))
     if mask is not None:  # outside, any value of the inside, so that bins span what counts
         inside = mask > 0
         somewhere = ops.max(ops.where(inside, values, -1e30), axis=1, keepdims=True)
         values = ops.where(inside, values, ops.stop_gradient(somewhere))
     low, high = (ops.stop_gradient(bound(values, axis=1, keepdims=True)) for bound in (ops.min, ops.max))
-    middle, sharpness = (num_bins - 1) / 2, 0.5 / sigma_ratio**2
-    place = (values - low) * ((num_bins - 1) / ops.maximum(high - low, 1e-30)) - middle
-    centres = ops.convert_to_tensor(np.arange(num_bins) - middle, dtype="float32")
-    # -sharpness (place - centre)^2 without the square of the place, which is the same for all bins of a voxel.
-    return ops.softmax(place * (2 * sharpness * centres) - sharpness * ops.square(centres), axis=-1)
+    place = (values - low) * ((places - 1) / ops.maximum(high - low, 1e-30))
+    below = ops.clip(ops.cast(place, "int32"), 0, places - 2)
+    return below, place - ops.cast(below, "float32")
+
+
+def _counts(fixed: tuple, moved: tuple, mask: Tensor | None, places: int) -> Tensor:
+    """Returns how many voxels lie at each pair of places, shape (B, places, places)."""
+    (row, along), (column, across) = fixed, moved
+    weight = ops.ones_like(along) if mask is None else mask
+    cells, weights = [], []
+    for down, right in np.ndindex(2, 2):
+        cells.append((row + down) * places + column + right)
+        weights.append(weight * (along if down else 1 - along) * (across if right else 1 - across))
+    # A sum of float32 ends at 2^24, which the background of a large image reaches: so many weights have a row each.
+    rows = -(-4 * row.shape[1] // _COUNTED)
+    length = -(-4 * row.shape[1] // rows)
+    padding = (0, 0), (0, rows * length - 4 * row.shape[1])
+    cells, weights = (
+        ops.reshape(ops.pad(ops.concatenate(each, axis=1), padding), (-1, length)) for each in (cells, weights)
+    )
+    first = ops.reshape(ops.arange(ops.shape(cells)[0], dtype="int32") * places**2, (-1, 1))
+    flat = (ops.reshape(each, (-1,)) for each in (weights, cells + first))
+    counts = ops.segment_sum(*flat, num_segments=ops.shape(cells)[0] * places**2)
+    return ops.sum(ops.reshape(counts, (-1, rows, places, places)), axis=1)
 
 
 def _entropy(shares: Tensor) -> Tensor:

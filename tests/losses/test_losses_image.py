@@ -167,6 +167,15 @@ def test_one_mask_is_for_all_images_of_a_batch(loss):
     np.testing.assert_allclose(value(loss, *pair, mask), value(loss, *pair, np.repeat(mask, 2, axis=0)), rtol=1e-5)
 
 
+def test_voxels_of_a_large_image_are_counted_in_rows(monkeypatch):
+    pair = images((2, 5, 6, 7, 1))
+    masks = None, half_mask((2, 5, 6, 7, 1))
+    expected = [value(losses.mi, *pair, mask) for mask in masks]
+    monkeypatch.setattr("regzoo.losses.multimodal._COUNTED", 50)
+    for mask, whole in zip(masks, expected, strict=True):
+        np.testing.assert_allclose(value(losses.mi, *pair, mask), whole, rtol=1e-5)
+
+
 @pytest.mark.parametrize("loss", [losses.ssd, losses.ncc, losses.mi, losses.nmi])
 def test_what_a_mask_leaves_out_is_as_if_it_were_not_there(loss):
     pair = images((1, 6, 7, 8, 1))
