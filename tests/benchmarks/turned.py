@@ -1,18 +1,24 @@
 """How accurate a model is against turn, shift and crop of the moving image: the table of its card.
 
     python tests/benchmarks/turned.py --model NAME (--pairs CSV | --data FOLDER [--split test]) [--start auto]
-        [--degrees 10 20 30] [--shifts 10 20 40] [--crops 0.1 0.25] [--header] [--refine N] [--smallest 100] [--first N]
+        [--degrees 10 20 30] [--shifts 10 20 40] [--crops 0.1 0.25] [--header] [--masks] [--refine N] [--smallest 100]
+        [--first N] [--record]
 
 Turns each pair's moving image about its middle, about one patient axis (R, A, S) after the other and about an oblique
 one; shifts it along each, on a grid that is wider by as much on both sides, so that nothing is lost and its middle is
 off; cuts a share of it off at each end of R, A and S. Voxels are resampled, and the header stays straight; with
 `--header` they stay, and the header is turned and shifted instead. A crop keeps its true header. Prints the mean Dice
 after the registration, by the map and by its inverse; of pairs with landmarks, their mean distance in mm. Labels and
-landmarks are not resampled or cut: they are read where the turn, which is known, leads back to.
+landmarks are not resampled or cut: they are read where the turn, which is known, leads back to. `--masks`: lung masks
+beside the scans (NAME_lungmask.nii.gz) are given, changed as the scans are.
+
+Then registers each fixed image with itself, as it is and with noise of 3 % of its range (percentiles 1 to 99) on the
+moving side, and prints how far that moves its voxels. `--record` writes both tables into the card.
 """
 
 import argparse
 import itertools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +36,9 @@ from regzoo.world.images import Grid, Image, resample
 from regzoo.world.matrices import map_points
 from regzoo.world.metrics import dice
 from regzoo.world.transforms import Transform
+
+sys.path.append(str(Path(__file__).parents[1] / "tools"))
+import sections
 
 AXES = {"R": (1, 0, 0), "A": (0, 1, 0), "S": (0, 0, 1), "R + A + S": np.full(3, 3**-0.5)}
 
@@ -132,8 +141,78 @@ def scores(whole: Transform, pair: PairFiles, least: int) -> tuple[float, float]
     """Returns the figures of a pair, by the map and by its inverse: of its landmarks, or else of its labels."""
     if pair.fixed_points:
         return distance(whole, *(read_landmarks(each).points for each in (pair.fixed_points, pair.moving_points)))
-    labels = (Image.read(each, labels=True) for each in (pair.fixed_labels, pair.moving_labels))
-    return overlap(whole, *labels, least)
+    sources = pair.sources()
+    return overlap(whole, *(image_of(sources[each], labels=True) for each in ("fixed_labels", "moving_labels")), least)
+
+
+def image_of(source: Path | Image, labels: bool = False) -> Image:
+    """Reads an image, unless it is one."""
+    return source if isinstance(source, Image) else Image.read(source, labels=labels)
+
+
+def masks_beside(pair: PairFiles) -> list[Image]:
+    """Returns the lung masks that lie beside a pair's scans, (fixed, moving)."""
+    paths = (str(each).replace(".nii", "_lungmask.nii") for each in (pair.fixed, pair.moving))
+    return [
+        Image((mask.array > 0).astype("uint8"), mask.affine) for mask in (Image.read(p, labels=True) for p in paths)
+    ]
+
+
+def measured(model: object, pairs: list[PairFiles], arguments: argparse.Namespace) -> dict[str, list[dict]]:
+    """Registers every changed pair; returns what came of it, by what was done."""
+    found: dict[str, list[dict]] = {}
+    for pair in pairs:
+        fixed, moving = (image_of(pair.sources()[each]) for each in ("fixed", "moving"))
+        masks = masks_beside(pair) if arguments.masks else ()
+        seen = changes(masks[1], arguments) if masks else itertools.repeat((None, None, None, None))
+        for (what, way, given, there), (_, _, mask, _) in zip(changes(moving, arguments), seen, strict=bool(masks)):
+            looked = {"fixed_mask": masks[0], "moving_mask": mask} if masks else {}
+            start, refine = arguments.start, arguments.refine
+            result = regzoo.register(fixed, given, model, start=start, refine=refine, error=False, **looked)
+            back = Transform.linear(np.linalg.inv(there))
+            figures = scores(result.transform.then(back), pair, arguments.smallest)
+            told = [text for text in result.facts["warnings"] if text.startswith(("moving: turned", "moving: shows"))]
+            row = {"way": way, "figures": figures, "start": result.facts["start"], "warned": bool(told)}
+            found.setdefault(what, []).append(row)
+            print(f"{pair.moving.name} {what} {way}: {figures[0]:.3f} {figures[1]:.3f} {row['start']}", flush=True)
+    return found
+
+
+def table(found: dict[str, list[dict]], points: bool) -> Iterator[str]:
+    """Yields the lines of the table of what `measured` found."""
+    yield "| moving image | by the map | by its inverse | worst way, mean of both | starts | warned of |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for what, rows in found.items():
+        ways = {row["way"]: [] for row in rows}
+        for row in rows:
+            ways[row["way"]].append(row["figures"])
+        means = {way: float(np.mean(each)) for way, each in ways.items()}
+        worst = (max if points else min)(means, key=means.get)
+        starts = [row["start"] for row in rows]
+        kinds = ", ".join(f"{starts.count(name)} {name}" for name in dict.fromkeys(starts))
+        both = (f"{each:.3f}" for each in np.mean([row["figures"] for row in rows], axis=0))
+        cells = [what, *both, f"{means[worst]:.3f} {worst}".strip(), kinds]
+        yield f"| {' | '.join(cells)} | {sum(row['warned'] for row in rows)} of {len(rows)} |"
+
+
+def still(model: object, pairs: list[PairFiles], arguments: argparse.Namespace) -> Iterator[str]:
+    """Registers each fixed image with itself; yields the lines of a table of how far its voxels are moved."""
+    voxel = min(cards.read(hub.resolve(arguments.model)).input.spacing)
+    yield "| moving image | mean, mm | mean, voxels of the network | most, mm | folds, % |"
+    yield "| --- | --- | --- | --- | --- |"
+    for noise, name in ((0, "the fixed image itself"), (0.03, "with noise of 3 % of its range")):
+        rows = []
+        for pair in {pair.fixed: pair for pair in pairs}.values():
+            fixed = image_of(pair.sources()["fixed"])
+            array, random = fixed.array.astype("float32"), np.random.default_rng(0)
+            spread = noise * np.subtract(*np.percentile(array, (99, 1)))
+            moving = Image(array + (spread * random.normal(size=array.shape)).astype("float32"), fixed.affine)
+            result = regzoo.register(fixed, moving, model, start=arguments.start, refine=arguments.refine, error=False)
+            places = fixed.grid.coordinates().reshape(-1, 3)
+            moved = np.linalg.norm(result.transform.apply_points(places) - places, axis=1)
+            rows.append((moved.mean(), moved.mean() / voxel, moved.max(), 100 * result.facts["jacobian"]["folds"]))
+        mean, voxels, most, folds = np.mean(rows, axis=0)
+        yield f"| {name} | {mean:.3f} | {voxels:.3f} | {most:.3f} | {folds:.4f} |"
 
 
 def main() -> None:
@@ -148,8 +227,10 @@ def main() -> None:
     parser.add_argument("--shifts", nargs="*", type=float, default=[10, 20, 40], help="mm")
     parser.add_argument("--crops", nargs="*", type=float, default=[0.1, 0.25], help="shares of the image")
     parser.add_argument("--header", action="store_true")
+    parser.add_argument("--masks", action="store_true", help="lung masks beside the scans are given")
     parser.add_argument("--smallest", type=int, default=100, help="voxels of a label that counts")
     parser.add_argument("--refine", type=int, default=0)
+    parser.add_argument("--record", action="store_true", help="write the tables into the card")
     arguments = parser.parse_args()
     model = regzoo.load(arguments.model)
     if arguments.pairs:
@@ -157,29 +238,40 @@ def main() -> None:
     else:
         recipe = Recipe.read(hub.resolve(arguments.model) / cards.RECIPE)
         pairs = recipe_data.split_pairs(recipe, arguments.split, arguments.data)
-    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    starts: dict[str, list[str]] = {}
-    warned: dict[str, int] = {}
-    for pair in pairs[: arguments.first]:
-        fixed = Image.read(pair.fixed)
-        for what, way, given, there in changes(Image.read(pair.moving), arguments):
-            result = regzoo.register(fixed, given, model, start=arguments.start, refine=arguments.refine, error=False)
-            back = Transform.linear(np.linalg.inv(there))
-            figures = scores(result.transform.then(back), pair, arguments.smallest)
-            found.setdefault(what, {}).setdefault(way, []).append(figures)
-            starts.setdefault(what, []).append(result.facts["start"])
-            told = [text for text in result.facts["warnings"] if text.startswith(("moving: turned", "moving: shows"))]
-            warned[what] = warned.get(what, 0) + bool(told)
-            print(f"{pair.moving.name} {what} {way}: {figures[0]:.3f} {figures[1]:.3f} {starts[what][-1]}", flush=True)
-    print("\n| moving image | by the map | by its inverse | worst, of both ways | starts | warned of |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for what, ways in found.items():
-        every = np.concatenate([*ways.values()])
-        means = {way: float(np.mean(each)) for way, each in ways.items()}
-        worst = (max if pairs[0].fixed_points else min)(means, key=means.get)
-        kinds = ", ".join(f"{starts[what].count(name)} {name}" for name in dict.fromkeys(starts[what]))
-        row = [what, *(f"{each:.3f}" for each in every.mean(axis=0)), f"{means[worst]:.3f} {worst}", kinds]
-        print(f"| {' | '.join(row)} | {warned[what]} of {len(every)} |")
+    pairs = pairs[: arguments.first]
+    found = measured(model, pairs, arguments)
+    lines = [*table(found, bool(pairs[0].fixed_points)), "", *still(model, pairs, arguments)]
+    print("", *lines, sep="\n")
+    if arguments.record:
+        record(arguments, pairs, lines)
+
+
+SECTION = """## How the moving image may lie
+
+Printed by
+`{command}`
+on {pairs}: {measure}, after the moving image was turned, shifted or cut, its voxels resampled and its header left
+straight. A start other than `center` (`world` for scans of one session) was found by `--start auto`; "warned of" counts
+the registrations whose warnings say that the moving image is turned or shows too little.
+
+{table}"""
+
+
+def record(arguments: argparse.Namespace, pairs: list[PairFiles], lines: list[str]) -> None:
+    """Writes the tables into the model's card."""
+    given = f" --pairs FOLDER/{'/'.join(arguments.pairs.parts[-2:])}" if arguments.pairs else " --data FOLDER"
+    for name, default in (("start", "auto"), ("smallest", 100), ("refine", 0), ("first", None)):
+        if getattr(arguments, name) != default:
+            given += f" --{name} {getattr(arguments, name)}"
+    given += " --masks" if arguments.masks else ""
+    measure = f"mean Dice of labels of at least {arguments.smallest} voxels"
+    text = SECTION.format(
+        command=f"python tests/benchmarks/turned.py --model {arguments.model}{given}",
+        pairs=f"{len(pairs)} pair{'s' * (len(pairs) > 1)} of {arguments.split}",
+        measure="mean distance of landmarks, mm" if pairs[0].fixed_points else measure,
+        table="\n".join(lines),
+    )
+    sections.write(cards.zoo_folder() / arguments.model, "turned", text)
 
 
 if __name__ == "__main__":

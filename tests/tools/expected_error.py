@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import sections
 from scipy import ndimage
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
@@ -583,7 +584,6 @@ def report(table: dict, calibration: Calibration) -> Iterator[str]:
         yield f"| {' | '.join(row)} |"
 
 
-MARKS = "<!-- expected error -->", "<!-- /expected error -->"
 SECTION = """## How well it knows when it fails
 
 What `error.nii.gz`, the expected error and the verdict of `regzoo register` are worth, on `test`, printed by
@@ -606,10 +606,7 @@ def record(folder: Path, calibration: Calibration, command: str, lines: list[str
         held=", ".join(HELD_OUT),
         table="\n".join(lines),
     )
-    body = cards.read_body(folder)
-    before, _, rest = body.partition(MARKS[0])
-    after = rest.partition(MARKS[1])[2]
-    cards.write(folder, cards.read(folder), f"{before.rstrip()}\n\n{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
+    sections.write(folder, "expected error", text)
 
 
 def main() -> None:
