@@ -4,14 +4,12 @@ import math
 
 import numpy as np
 from keras import ops
+from scipy import ndimage
 
 from regzoo.backend import Tensor
 from regzoo.errors import invalid
 from regzoo.ops.descriptors import self_similarity
 from regzoo.ops.statistics import float32, mean, of_one_shape
-
-_COUNTED = 2**24
-"""How many weights, four a voxel, are counted in one row of float32."""
 
 
 def mi(
@@ -21,7 +19,9 @@ def mi(
 
     The bins of each image span its own minimum to its maximum, so that contrast and offset do not matter; an outlier
     takes bins from the rest, which clipping to percentiles before avoids. Gradients take the span as constant. Every
-    voxel falls into the bins by Gaussian weights that sum to 1. All channels share one histogram.
+    voxel falls into the bins by Gaussian weights that sum to 1, spread from a fine histogram: the value is exact to
+    2e-5 and its gradient to one percent for up to 128 bins and a Gaussian of half a bin, the gradient to two for 256
+    bins, and to 15 for a Gaussian of a tenth of 23 bins. All channels share one histogram.
 
     Args:
         fixed: Shape (B, *S, C).
@@ -90,30 +90,37 @@ def _entropies(fixed: Tensor, moved: Tensor, mask: Tensor | None, num_bins: int,
         mask = ops.reshape(mask * ops.ones_like(fixed), (ops.shape(fixed)[0], -1))
     shares = _bin_shares(num_bins, sigma_ratio)
     counts = _counts(*(_places(image, mask, len(shares)) for image in (fixed, moved)), mask, len(shares))
-    counts = counts / ops.maximum(ops.sum(counts, axis=(1, 2), keepdims=True), 1e-6)
-    shares = ops.convert_to_tensor(shares)
-    joint = ops.matmul(ops.matmul(ops.transpose(shares), counts), shares)
+    shares = ops.convert_to_tensor(np.reshape(shares, (-1, num_bins)))
+    # What a spline swings below 0, where bins are empty, is 0.
+    joint = ops.relu(ops.matmul(ops.matmul(ops.transpose(shares), counts), shares))
+    joint = joint / ops.maximum(ops.sum(joint, axis=(1, 2), keepdims=True), 1e-6)
     return _entropy(ops.sum(joint, axis=2)), _entropy(ops.sum(joint, axis=1)), _entropy(joint)
 
 
 def _bin_shares(num_bins: int, sigma_ratio: float) -> np.ndarray:
-    """Returns the share of each place of a fine histogram in each bin, shape (places, bins).
+    """Returns the share of a value in each bin, as a polynomial of how far it is off the nearest of many places.
 
-    To count voxels on a fine grid of places and to blur the counts costs a tenth of giving every voxel its shares. What
-    lies between two places is shared by them, a blur that is taken from the Gaussian's; the result differs from that of
-    shares of every voxel by less than 2e-5 on 40^3 voxels and by 1e-4 on 2,000.
+    To count voxels on a fine histogram, with their distances from its places, and then to spread the counts over the
+    bins costs a fraction of giving every voxel its shares. The polynomials are the pieces of a quadratic spline through
+    the exact shares of the places: they meet in value and slope.
+
+    Returns:
+        Factors of 1, the distance and its square, shape (places, 3, bins); the distance is in places, -0.5 to 0.5.
     """
-    variance = sigma_ratio**2
-    finer = max(1, min(2048 // (num_bins - 1), math.ceil(32 / min(1, 4 * variance))))
-    place = np.arange((num_bins - 1) * finer + 1)[:, None] / finer
-    left = max(variance - 1 / (6 * finer**2), variance / 2)
-    powers = -0.5 / left * (place - np.arange(num_bins)) ** 2
+    finer = max(1.5 / sigma_ratio**2, 3 / sigma_ratio)  # as steep as shares become
+    finer = max(1, min(1024 // (num_bins - 1), math.ceil(finer)))
+    beyond = 24  # places, after which the spline does not feel its end
+    place = np.arange(-beyond, (num_bins - 1) * finer + 1 + beyond)[:, None] / finer
+    powers = -0.5 / sigma_ratio**2 * (place - np.arange(num_bins)) ** 2
     gauss = np.exp(powers - powers.max(axis=1, keepdims=True))
-    return (gauss / gauss.sum(axis=1, keepdims=True)).astype("float32")
+    spline = ndimage.spline_filter1d(gauss / gauss.sum(axis=1, keepdims=True), order=2, axis=0)
+    below, at, above = (spline[beyond + step : len(spline) - beyond + step] for step in (-1, 0, 1))
+    pieces = (below + 6 * at + above) / 8, (above - below) / 2, (below - 2 * at + above) / 2
+    return np.stack(pieces, axis=1).astype("float32")
 
 
 def _places(image: Tensor, mask: Tensor | None, places: int) -> tuple[Tensor, Tensor]:
-    """Returns the place below each voxel's value, and how far the value is above it, in [0, 1], shape (B, voxels)."""
+    """Returns the nearest place of each value, (B, voxels), and 1, the distance and its square, (B, voxels, 3)."""
     values = ops.reshape(image, (ops.shape(image)[0], int(np.prod(image.shape[1:]))))
     if mask is not None:  # outside, any value of the inside, so that bins span what counts
         inside = mask > 0
@@ -121,29 +128,28 @@ def _places(image: Tensor, mask: Tensor | None, places: int) -> tuple[Tensor, Te
         values = ops.where(inside, values, ops.stop_gradient(somewhere))
     low, high = (ops.stop_gradient(bound(values, axis=1, keepdims=True)) for bound in (ops.min, ops.max))
     place = (values - low) * ((places - 1) / ops.maximum(high - low, 1e-30))
-    below = ops.clip(ops.cast(place, "int32"), 0, places - 2)
-    return below, place - ops.cast(below, "float32")
+    nearest = ops.clip(ops.cast(place + 0.5, "int32"), 0, places - 1)
+    off = place - ops.cast(nearest, "float32")
+    return nearest, ops.stack([ops.ones_like(off), off, ops.square(off)], axis=-1)
 
 
 def _counts(fixed: tuple, moved: tuple, mask: Tensor | None, places: int) -> Tensor:
-    """Returns how many voxels lie at each pair of places, shape (B, places, places)."""
-    (row, along), (column, across) = fixed, moved
-    weight = ops.ones_like(along) if mask is None else mask
-    cells, weights = [], []
-    for down, right in np.ndindex(2, 2):
-        cells.append((row + down) * places + column + right)
-        weights.append(weight * (along if down else 1 - along) * (across if right else 1 - across))
-    # A sum of float32 ends at 2^24, which the background of a large image reaches: so many weights have a row each.
-    rows = -(-4 * row.shape[1] // _COUNTED)
-    length = -(-4 * row.shape[1] // rows)
-    padding = (0, 0), (0, rows * length - 4 * row.shape[1])
-    cells, weights = (
-        ops.reshape(ops.pad(ops.concatenate(each, axis=1), padding), (-1, length)) for each in (cells, weights)
+    """Returns the sums of all products of the fixed and the moved powers at each pair of places, (B, 3 P, 3 P)."""
+    (row, down), (column, right) = fixed, moved
+    weights = down[..., :, None] * (right if mask is None else right * mask[..., None])[..., None, :]
+    # A long sum of float32 drifts where all that is added is the same, as on a background: as many sums as there is
+    # memory for anyway, of no more cells than voxels.
+    voxels, cells = row.shape[1], places**2
+    rows = -(-voxels // cells)
+    padding = (0, 0), (0, rows * cells - voxels)
+    where = ops.reshape(ops.pad(row * places + column, padding), (-1, cells))
+    where = where + ops.reshape(ops.arange(ops.shape(where)[0], dtype="int32") * cells, (-1, 1))
+    weights = ops.pad(ops.reshape(weights, (-1, voxels, 9)), (*padding, (0, 0)))
+    sums = ops.segment_sum(
+        ops.reshape(weights, (-1, 9)), ops.reshape(where, (-1,)), num_segments=ops.shape(where)[0] * cells
     )
-    first = ops.reshape(ops.arange(ops.shape(cells)[0], dtype="int32") * places**2, (-1, 1))
-    flat = (ops.reshape(each, (-1,)) for each in (weights, cells + first))
-    counts = ops.segment_sum(*flat, num_segments=ops.shape(cells)[0] * places**2)
-    return ops.sum(ops.reshape(counts, (-1, rows, places, places)), axis=1)
+    sums = ops.sum(ops.reshape(sums, (-1, rows, places, places, 3, 3)), axis=1)
+    return ops.reshape(ops.transpose(sums, (0, 1, 3, 2, 4)), (-1, 3 * places, 3 * places))
 
 
 def _entropy(shares: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from keras import ops
+
 from regzoo.backend import Tensor
 from regzoo.models.base import RegistrationModel
 from regzoo.models.outputs.output import Output
@@ -31,7 +33,8 @@ class Trainable(RegistrationModel):
 
     def values(self) -> list:
         """Returns the values of the output."""
-        return self.meaning.read_weights([each.value for each in self.free])
+        # Copies: Keras takes TensorFlow's variables for tensors, which some of its operations fail on.
+        return self.meaning.read_weights([ops.copy(each.value) for each in self.free])
 
     def field(self, fixed: Tensor, moving: Tensor) -> dict:
         """Returns the prediction of the output, whatever the images are."""

@@ -7,13 +7,15 @@
 Turns each pair's moving image about its middle, about one patient axis (R, A, S) after the other and about an oblique
 one; shifts it along each, on a grid that is wider by as much on both sides, so that nothing is lost and its middle is
 off; cuts a share of it off at each end of R, A and S. Voxels are resampled, and the header stays straight; with
-`--header` they stay, and the header is turned and shifted instead. A crop keeps its true header. Prints the mean Dice
+`--header` they stay, and the header is turned and shifted instead. A crop keeps its true header. What a turned image
+does not show is its edge, repeated; a shifted one's is its least value. Prints the mean Dice
 after the registration, by the map and by its inverse; of pairs with landmarks, their mean distance in mm. Labels and
 landmarks are not resampled or cut: they are read where the turn, which is known, leads back to. `--masks`: lung masks
 beside the scans (NAME_lungmask.nii.gz) are given, changed as the scans are.
 
-Then registers each fixed image with itself, as it is and with noise of 3 % of its range (percentiles 1 to 99) on the
-moving side, and prints how far that moves its voxels. `--record` writes both tables into the card.
+Then registers each fixed image with itself, without masks, as it is and with noise of 3 % of its range (percentiles 1
+to 99) on the moving side, and prints how far that moves its voxels. `--record` writes both tables into the card of a
+bundled model.
 """
 
 import argparse
@@ -40,6 +42,8 @@ from regzoo.world.transforms import Transform
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 import sections
 
+DEFAULTS = {"split": "test", "start": "auto", "degrees": [10, 20, 30], "shifts": [10, 20, 40], "crops": [0.1, 0.25]}
+DEFAULTS |= {"smallest": 100, "refine": 0, "first": None, "header": False, "masks": False}
 AXES = {"R": (1, 0, 0), "A": (0, 1, 0), "S": (0, 0, 1), "R + A + S": np.full(3, 3**-0.5)}
 
 
@@ -196,7 +200,10 @@ def table(found: dict[str, list[dict]], points: bool) -> Iterator[str]:
 
 
 def still(model: object, pairs: list[PairFiles], arguments: argparse.Namespace) -> Iterator[str]:
-    """Registers each fixed image with itself; yields the lines of a table of how far its voxels are moved."""
+    """Registers each fixed image with itself; yields the lines of a table of how far its voxels are moved.
+
+    A voxel of the network is as long as the shortest of its sides.
+    """
     voxel = min(cards.read(hub.resolve(arguments.model)).input.spacing)
     yield "| moving image | mean, mm | mean, voxels of the network | most, mm | folds, % |"
     yield "| --- | --- | --- | --- | --- |"
@@ -220,18 +227,21 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--pairs", type=Path)
     parser.add_argument("--data")
-    parser.add_argument("--split", default="test")
+    parser.add_argument("--split")
     parser.add_argument("--first", type=int, help="of the pairs, only so many")
-    parser.add_argument("--start", default="auto", help="as in register")
-    parser.add_argument("--degrees", nargs="*", type=float, default=[10, 20, 30])
-    parser.add_argument("--shifts", nargs="*", type=float, default=[10, 20, 40], help="mm")
-    parser.add_argument("--crops", nargs="*", type=float, default=[0.1, 0.25], help="shares of the image")
+    parser.add_argument("--start", help="as in register")
+    parser.add_argument("--degrees", nargs="*", type=float)
+    parser.add_argument("--shifts", nargs="*", type=float, help="mm")
+    parser.add_argument("--crops", nargs="*", type=float, help="shares of the image")
     parser.add_argument("--header", action="store_true")
     parser.add_argument("--masks", action="store_true", help="lung masks beside the scans are given")
-    parser.add_argument("--smallest", type=int, default=100, help="voxels of a label that counts")
-    parser.add_argument("--refine", type=int, default=0)
+    parser.add_argument("--smallest", type=int, help="voxels of a label that counts")
+    parser.add_argument("--refine", type=int)
     parser.add_argument("--record", action="store_true", help="write the tables into the card")
+    parser.set_defaults(**DEFAULTS)
     arguments = parser.parse_args()
+    if arguments.record and arguments.model not in cards.bundled():
+        parser.error("--record: expected a bundled --model, whose card it writes")
     model = regzoo.load(arguments.model)
     if arguments.pairs:
         pairs = read_pairs(arguments.pairs)
@@ -240,38 +250,46 @@ def main() -> None:
         pairs = recipe_data.split_pairs(recipe, arguments.split, arguments.data)
     pairs = pairs[: arguments.first]
     found = measured(model, pairs, arguments)
-    lines = [*table(found, bool(pairs[0].fixed_points)), "", *still(model, pairs, arguments)]
-    print("", *lines, sep="\n")
+    tables = [*table(found, bool(pairs[0].fixed_points))], [*still(model, pairs, arguments)]
+    print("", *tables[0], "", *tables[1], sep="\n")
     if arguments.record:
-        record(arguments, pairs, lines)
+        record(arguments, pairs, *tables)
 
 
 SECTION = """## How the moving image may lie
 
 Printed by
 `{command}`
-on {pairs}: {measure}, after the moving image was turned, shifted or cut, its voxels resampled and its header left
-straight. A start other than `center` (`world` for scans of one session) was found by `--start auto`; "warned of" counts
-the registrations whose warnings say that the moving image is turned or shows too little.
+on {pairs}: {measure}, after the moving image was turned, shifted or cut, {how}. A start other than the model's own was
+found by `--start auto`; "warned of" counts the registrations whose warnings say that the moving image is turned or
+shows too little.
 
-{table}"""
+{table}
+
+Each fixed image registered with itself, as it is, and with noise of 3 % of its range on the moving side; a voxel of the
+network is as long as the shortest of its sides:
+
+{still}"""
 
 
-def record(arguments: argparse.Namespace, pairs: list[PairFiles], lines: list[str]) -> None:
-    """Writes the tables into the model's card."""
+def record(arguments: argparse.Namespace, pairs: list[PairFiles], lines: list[str], still: list[str]) -> None:
+    """Writes the tables into the model's card, with the command that prints them."""
     given = f" --pairs FOLDER/{'/'.join(arguments.pairs.parts[-2:])}" if arguments.pairs else " --data FOLDER"
-    for name, default in (("start", "auto"), ("smallest", 100), ("refine", 0), ("first", None)):
-        if getattr(arguments, name) != default:
-            given += f" --{name} {getattr(arguments, name)}"
-    given += " --masks" if arguments.masks else ""
+    for name, value in vars(arguments).items():
+        if name not in ("model", "pairs", "data", "record") and value != DEFAULTS.get(name):
+            values = [] if value is True else np.atleast_1d(value).tolist()
+            given += " ".join([f" --{name}", *(f"{each:g}" if type(each) is float else str(each) for each in values)])
     measure = f"mean Dice of labels of at least {arguments.smallest} voxels"
+    listed = arguments.pairs.name if arguments.pairs else arguments.split
     text = SECTION.format(
         command=f"python tests/benchmarks/turned.py --model {arguments.model}{given}",
-        pairs=f"{len(pairs)} pair{'s' * (len(pairs) > 1)} of {arguments.split}",
+        pairs=f"{len(pairs)} pair{'s' * (len(pairs) > 1)} of {listed}",
         measure="mean distance of landmarks, mm" if pairs[0].fixed_points else measure,
+        how="its header with it" if arguments.header else "its voxels resampled and its header left straight",
         table="\n".join(lines),
+        still="\n".join(still),
     )
-    sections.write(cards.zoo_folder() / arguments.model, "turned", text)
+    sections.write(cards.bundled()[arguments.model], "turned", text)
 
 
 if __name__ == "__main__":

@@ -87,6 +87,13 @@ def test_finds_a_smooth_field(name):
     assert (found.jacobian_determinant(GRID) > 0).all()
 
 
+@pytest.mark.backend
+@pytest.mark.parametrize("name", ["dvf", "ffd"])
+def test_a_field_takes_steps(name):
+    _, (done,) = optimise(*pair(bent), Transform.identity(), [name], Guidance(iterations=3))
+    assert done["levels"][0]["after"] < done["levels"][0]["before"]
+
+
 @pytest.mark.slow
 def test_methods_go_on_from_each_other_and_from_a_start():
     def far(points):
