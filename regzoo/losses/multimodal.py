@@ -20,7 +20,7 @@ def mi(
     The bins of each image span its own minimum to its maximum, so that contrast and offset do not matter; an outlier
     takes bins from the rest, which clipping to percentiles before avoids. Gradients take the span as constant. Every
     voxel falls into the bins by Gaussian weights that sum to 1, spread from a fine histogram: the value is exact to
-    2e-5 and its gradient to one percent for up to 128 bins and a Gaussian of half a bin, the gradient to two for 256
+    3e-5 and its gradient to one percent for up to 128 bins and a Gaussian of half a bin, the gradient to two for 256
     bins, and to 15 for a Gaussian of a tenth of 23 bins. All channels share one histogram.
 
     Args:

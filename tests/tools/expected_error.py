@@ -46,6 +46,10 @@ from regzoo.world.transforms import Transform
 ZOO = cards.zoo_folder()
 HELD_OUT = ("cropped", "organ", "spacing")
 """Kinds that are never fitted on."""
+MIRRORED, SIDES = "mirrored", "mirror"
+"""The kind whose error is no matter of millimetres, and the evidence for it. An expected error holds if the sides are
+right; whether they are is left to the verdict. In one number, an image whose halves are alike, as those of a template
+are, would be expected to be off by half of what an exchange of the sides is."""
 COUNTS = {"known": 16, "turned": 24}
 COUNTS |= dict.fromkeys(("mirrored", "organ", "cropped", "blank", "noisy", "contrast", "spacing"), 8)
 """Cases of each kind, beside all pairs that have labels and the near misses."""
@@ -153,7 +157,7 @@ def changed(case: Case, kind: str, random: np.random.Generator, flat: bool, orga
     middle = case.moving.grid.box().mean(axis=0)
     if kind == "turned":
         return case.sampled_through(_about(_turned(random, random.uniform(0, 180), flat), middle))
-    if kind == "mirrored":
+    if kind == MIRRORED:
         return case.sampled_through(_about(np.diag([-1.0, 1, 1]), middle))
     if kind == "cropped":
         keep = [slice(None)] * 3
@@ -461,12 +465,13 @@ def fit(name: str, table: dict, data: str, command: str) -> Calibration:
     values, subjects = pair_values(table, looks), table["subject"]
     wrong = table["wrong"].astype(int)
     risk = foretold(grown, values, wrong, subjects)
-    finite = np.isfinite(table["error"])
-    some, error = {key: array[finite] for key, array in values.items()}, table["error"][finite]
+    sides = table["kind"] != MIRRORED
+    finite = np.isfinite(table["error"]) & sides
+    some, error = {k: each[finite] for k, each in values.items() if k != SIDES}, table["error"][finite]
     told = np.full(len(finite), np.nan)
     told[finite] = foretold(grown, some, np.log(error + LEAST), subjects[finite])
     pair = PairAmount(log=grown(some, np.log(error + LEAST)), **amount(told[finite], error))
-    few = slice(None, None, max(1, len(table["voxel_error"]) // VOXELS))
+    few = np.flatnonzero(sides[table["voxel_case"]])[:: max(1, len(table["voxel_error"]) // VOXELS)]
     voxels = dict(zip(table["voxel_names"].tolist(), table["voxel_values"][few].T, strict=True))
     voxels[PAIR] = told[table["voxel_case"][few]]
     true, groups = table["voxel_error"][few], subjects[table["voxel_case"][few]]
@@ -523,21 +528,22 @@ class Held:
 
     def amounts(self) -> Iterator[tuple[str, str, str]]:
         """Yields what is said of millimetres: what, the figure, what is wanted."""
-        error, known, true = self.table["error"], self.table["known"].astype(bool), self.table["voxel_error"]
-        finite = np.isfinite(error)
+        error, known, sides = self.table["error"], self.table["known"].astype(bool), self.table["kind"] != MIRRORED
+        finite, seen = np.isfinite(error) & sides, sides[self.table["voxel_case"]]
+        true, mean, high = (each[seen] for each in (self.table["voxel_error"], self.voxel_mean, self.voxel_bound))
         kinds = {"known maps": finite & known, "two subjects, distance of the label surfaces": finite & ~known}
         for name, chosen in kinds.items():
             if chosen.sum() > 2:
                 rank = spearmanr(self.mean[chosen], error[chosen])[0]
                 yield f"Spearman over pairs: {name} ({chosen.sum()})", f"{rank:.2f}", "0.8"
-        rank = spearmanr(self.voxel_mean, true)[0]
+        rank = spearmanr(mean, true)[0]
         yield f"Spearman over voxels of known maps, all pairs together ({len(true)})", f"{rank:.2f}", "0.5"
-        case = self.table["voxel_case"]
-        each = [spearmanr(self.voxel_mean[case == i], true[case == i])[0] for i in np.unique(case)]
+        case = self.table["voxel_case"][seen]
+        each = [spearmanr(mean[case == i], true[case == i])[0] for i in np.unique(case)]
         yield "Spearman over voxels within one pair, median over pairs", f"{np.nanmedian(each):.2f}", ""
         for name, bound, truth in (
             ("pairs", self.bound[finite], error[finite]),
-            ("voxels", self.voxel_bound, true),
+            ("voxels", high, true),
         ):
             share = np.mean(truth <= bound)
             constant = np.quantile(truth, share)
@@ -591,8 +597,9 @@ What `error.nii.gz`, the expected error and the verdict of `regzoo register` are
 The truth is a simulated smooth map of one image onto itself, or the labels of two subjects. Real anatomy of two
 subjects differs more than under a simulated map, and what lies within a label is not seen by its surface.
 "Wrong" is a mean error above 5 mm, or Dice below half of the model's mean by the map; the AUROC of a kind holds what is
-wrong of it against all that is not wrong. Fitted on {cases} cases of `valid`, of which {failed} are wrong, never on the
-kinds {held}.
+wrong of it against all that is not wrong. What is said in millimetres holds if left and right are not exchanged: it is
+neither fitted nor shown on mirrored images, which are the verdict's. Fitted on {cases} cases of `valid`, of which
+{failed} are wrong, never on the kinds {held}.
 
 {table}"""
 

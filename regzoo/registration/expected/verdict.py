@@ -36,7 +36,7 @@ _SAYS = {
     "flatness": "The fixed image has little structure that a registration could hold on to.",
     "mirror": (
         "The mirror image of the moving image fits nearly as well as itself, or better: left and right may be "
-        "exchanged. Check the headers."
+        "exchanged, which nobody can tell where an image is as symmetric as a template. Check the headers."
     ),
     "strange": (
         "The images do not look like those that this was made for and calibrated on: another organ, contrast, noise "
