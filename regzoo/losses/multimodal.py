@@ -1,5 +1,6 @@
 """Losses of two images of different modalities: mutual information, and MIND."""
 
+import functools
 import math
 
 import numpy as np
@@ -97,6 +98,7 @@ def _entropies(fixed: Tensor, moved: Tensor, mask: Tensor | None, num_bins: int,
     return _entropy(ops.sum(joint, axis=2)), _entropy(ops.sum(joint, axis=1)), _entropy(joint)
 
 
+@functools.lru_cache(maxsize=16)  # PyTorch asks on every call
 def _bin_shares(num_bins: int, sigma_ratio: float) -> np.ndarray:
     """Returns the share of a value in each bin, as a polynomial of how far it is off the nearest of many places.
 
