@@ -15,8 +15,8 @@ from regzoo.io import remnants
 from regzoo.io.files import check_writable
 from regzoo.io.tsv import write_tsv
 from regzoo.models import RegistrationModel, zoo
+from regzoo.registration.checks import check_effort, checked_method
 from regzoo.registration.pairs import Asked, Pair, Row, done, identity, pair_names
-from regzoo.registration.register import check_effort, checked_method
 from regzoo.registration.report.overview import NAME as OVERVIEW
 from regzoo.registration.report.overview import overview
 from regzoo.registration.workers import on_workers

@@ -14,9 +14,10 @@ from regzoo.io import remnants
 from regzoo.io.files import check_writable
 from regzoo.io.provenance import provenance
 from regzoo.models import RegistrationModel, zoo
+from regzoo.registration.checks import check_effort, checked_method
 from regzoo.registration.network import NetworkPair, model_facts, undoubted_transform
 from regzoo.registration.pairs import distinct, stem
-from regzoo.registration.register import check_effort, checked_method, register
+from regzoo.registration.register import register
 from regzoo.registration.results import Result, clock
 from regzoo.registration.rounds import Study, Subject, plain_mean, run, settled
 from regzoo.registration.sides import read_images, read_side
