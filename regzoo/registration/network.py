@@ -59,6 +59,8 @@ class NetworkPair:
         self.inputs = model.card.input.model_copy(update=plain)
         self.fixed, self.moving = fixed, moving
         self.card, self.predict = model.card, Remembered(model.predict_on_batch)
+        config = getattr(model, "config", None)  # a network of the user's own has none
+        self.linear = config is not None and config.row[-1].output.is_linear
         self.lungs = masks.get("fixed_mask")
         """The fixed image's lungs, for a network that looks at them."""
         if self.inputs.around == "lungs" and self.lungs is None:
@@ -93,7 +95,10 @@ class NetworkPair:
         if how == "affine":
             return how, _affine(self.card, self.fixed, self.moving)
         if how in ("auto", "rigid"):
-            return found_start(fixed, moving, how, (self.started, usual))
+            reached = None
+            if self.linear and how == "auto":
+                reached = usual @ _from_fixed_to_moving_grid(self.predict(self.batch()), self).matrix
+            return found_start(fixed, moving, how, (self.started, usual), reached)
         return how, aligned(fixed, moving, how).matrix
 
     def _view(self, name: str, image: Image, **given: object) -> View:

@@ -42,7 +42,9 @@ def method_start(fixed: Image, moving: Image, how: Start) -> tuple[str, Transfor
     return name, Transform.linear(matrix, fixed.grid)
 
 
-def found_start(fixed: Image, moving: Image, how: Start, usual: tuple[str, np.ndarray]) -> tuple[str, np.ndarray]:
+def found_start(
+    fixed: Image, moving: Image, how: Start, usual: tuple[str, np.ndarray], reached: np.ndarray | None = None
+) -> tuple[str, np.ndarray]:
     """Looks for the start by which two coarse images match best.
 
     There are the usual start, the centres of the images, scanner coordinates, and the best rigid map that is found from
@@ -54,6 +56,8 @@ def found_start(fixed: Image, moving: Image, how: Start, usual: tuple[str, np.nd
         moving: Moving image.
         how: `"rigid"`: the best rigid map. `"auto"`: the usual start, unless another is clearly better.
         usual: Name and matrix (4, 4), from fixed to moving space in mm, of the usual start.
+        reached: Where the registration leads from the usual start, (4, 4), if that is known, as it is of a linear
+            network: by that the usual start is judged.
 
     Returns:
         Name and matrix of the start.
@@ -70,7 +74,10 @@ def found_start(fixed: Image, moving: Image, how: Start, usual: tuple[str, np.nd
     for name, matrix in (("center", aligned(fixed, moving, "center").matrix), ("world", np.eye(4))):
         if search.distance(matrix, usual[1]) > NEAR * search.extent:
             plain[name] = matrix
-    best, laid = search.rigid([*plain.values()])
+    judged = [*plain.values()]
+    if reached is not None:
+        judged[0] = reached
+    best, laid = search.rigid(judged)
     if how == "rigid":
         return "rigid", best.matrix
     (kept, at), *others = zip(plain, laid, strict=True)
@@ -78,11 +85,11 @@ def found_start(fixed: Image, moving: Image, how: Start, usual: tuple[str, np.nd
         if other.likeness > _ALIKE and _left(other, at) < _LEFT_BY_HEADER:
             kept, at = name, other
     if search.distance(best.matrix, at.matrix) < _MOVED * search.extent:
-        return kept, at.matrix
+        return kept, plain[kept]
     sure = best.likeness > _SAME or _degrees(np.linalg.solve(at.matrix, best.matrix)) > _FAR
     if best.likeness > _ALIKE and _left(best, at) < (_LEFT_IF_SURE if sure else _LEFT):
-        kept, at = "rigid", best
-    return kept, at.matrix
+        return "rigid", best.matrix
+    return kept, plain[kept]
 
 
 def _left(found: Laid, usual: Laid) -> float:

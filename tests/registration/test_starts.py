@@ -147,3 +147,29 @@ def test_a_crop_is_laid_by_its_header(still):
     result = regzoo.register(fixed, Image(moving.array[:, count:], affine), still, error=False)
     assert result.facts["start"] == "world"
     np.testing.assert_allclose(result.transform.apply_points(PLACES), PLACES, atol=1e-4)
+
+
+def test_a_linear_network_keeps_its_start_where_it_leads_there_by_itself():
+    fixed, moving = pair(TURNED)
+    usual = "center", np.eye(4)
+    assert found_start(fixed, moving, "auto", usual)[0] == "rigid"
+    assert found_start(fixed, moving, "auto", usual, TURNED) == usual
+    name, matrix = found_start(fixed, moving, "auto", usual, rigid((0, 0, 50), (0, 0, 0), MIDDLE))
+    assert name == "rigid"
+    assert np.linalg.norm(map_points(matrix, PLACES) - map_points(TURNED, PLACES), axis=1).max() < 1.0
+
+
+def test_a_linear_network_s_start_is_judged_by_where_the_network_leads(monkeypatch):
+    from regzoo.registration.demo import IMAGES
+
+    fixed, moving = (Image.read(IMAGES / f"{name}.nii.gz") for name in ("mni152", "colin27"))
+    away = Image(moving.array, rigid((0, 0, 0), (90, -40, 60), MIDDLE) @ moving.affine)
+    asked = []
+
+    def found(fixed, moving, how, usual, reached):
+        asked.append(reached)
+        return usual
+
+    monkeypatch.setattr("regzoo.registration.network.found_start", found)
+    result = regzoo.register(fixed, away, "brain-mr-affine", error=False)
+    np.testing.assert_allclose(asked[0], result.transform.matrix, atol=1e-4)
