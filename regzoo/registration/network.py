@@ -17,7 +17,7 @@ from regzoo.registration.expected.passes import Remembered, differences, mirror_
 from regzoo.registration.orientation import mirrored, shows_inside, turned_start
 from regzoo.registration.scores import Side, unscored
 from regzoo.registration.sides import check_overlap, open_geometry, twins
-from regzoo.registration.starts import found_start
+from regzoo.registration.starts import better, found_start
 from regzoo.schema.card import Card
 from regzoo.world.alignment import Start, aligned
 from regzoo.world.images import Grid, Image, resample
@@ -59,8 +59,6 @@ class NetworkPair:
         self.inputs = model.card.input.model_copy(update=plain)
         self.fixed, self.moving = fixed, moving
         self.card, self.predict = model.card, Remembered(model.predict_on_batch)
-        config = getattr(model, "config", None)  # a network of the user's own has none
-        self.linear = config is not None and config.row[-1].output.is_linear
         self.lungs = masks.get("fixed_mask")
         """The fixed image's lungs, for a network that looks at them."""
         if self.inputs.around == "lungs" and self.lungs is None:
@@ -95,10 +93,7 @@ class NetworkPair:
         if how == "affine":
             return how, _affine(self.card, self.fixed, self.moving)
         if how in ("auto", "rigid"):
-            reached = None
-            if self.linear and how == "auto":
-                reached = usual @ _from_fixed_to_moving_grid(self.predict(self.batch()), self).matrix
-            return found_start(fixed, moving, how, (self.started, usual), reached)
+            return found_start(fixed, moving, how, (self.started, usual))
         return how, aligned(fixed, moving, how).matrix
 
     def _view(self, name: str, image: Image, **given: object) -> View:
@@ -155,6 +150,27 @@ class NetworkPair:
             "start": self.started,
             "warnings": open_geometry(*sides) + twins(*sides) + unscored(*sides) + self.against,
         }
+
+
+def network_pair(
+    model: RegistrationModel, fixed: Side, moving: Side, start: Start | None, masks: Mapping[str, Image]
+) -> NetworkPair:
+    """Sees a pair as `NetworkPair` does; a start that was found for a linear network has to lead to a better place.
+
+    What a rigid search finds may match better than the network's own start, and less well than what the network makes
+    of that.
+    """
+    pair = NetworkPair(model, fixed, moving, start, masks)
+    config = getattr(model, "config", None)  # a network of the user's own has none
+    is_linear = config is not None and config.row[-1].output.is_linear
+    if start != "auto" or not is_linear or pair.started == pair.card.input.alignment:
+        return pair
+    try:
+        usual = NetworkPair(model, fixed, moving, None, masks)
+    except InvalidError:  # the images do not meet there
+        return pair
+    found, own = (undoubted_transform(each).matrix for each in (pair, usual))
+    return pair if better(fixed.image, moving.image, found, own) else usual
 
 
 def _affine(card: Card, fixed: Side, moving: Side) -> np.ndarray:

@@ -12,7 +12,13 @@ from regzoo.registration.expected.evidence import Asked, evidence
 from regzoo.registration.expected.expectation import expected
 from regzoo.registration.expected.verdict import not_for, verdict
 from regzoo.registration.fit import fit, fit_doubts
-from regzoo.registration.network import NetworkPair, asked_again, predicted_labels, predicted_transform
+from regzoo.registration.network import (
+    NetworkPair,
+    asked_again,
+    network_pair,
+    predicted_labels,
+    predicted_transform,
+)
 from regzoo.registration.orientation import mirrored_for_methods, still_turned
 from regzoo.registration.report.words import done
 from regzoo.registration.results import Result, clock
@@ -151,7 +157,7 @@ def register(
     else:
         with clock(seconds, "network"):
             seen = shown(model, sides, strip)
-            pair = NetworkPair(model, *seen.sides, start, masks)
+            pair = network_pair(model, *seen.sides, start, masks)
         if not model.has_field:
             return _segmented(model, pair, origin, seconds, error)
         found = _of_shown(_by_model(model, pair, seconds, error), seen, masks)

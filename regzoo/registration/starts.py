@@ -42,9 +42,7 @@ def method_start(fixed: Image, moving: Image, how: Start) -> tuple[str, Transfor
     return name, Transform.linear(matrix, fixed.grid)
 
 
-def found_start(
-    fixed: Image, moving: Image, how: Start, usual: tuple[str, np.ndarray], reached: np.ndarray | None = None
-) -> tuple[str, np.ndarray]:
+def found_start(fixed: Image, moving: Image, how: Start, usual: tuple[str, np.ndarray]) -> tuple[str, np.ndarray]:
     """Looks for the start by which two coarse images match best.
 
     There are the usual start, the centres of the images, scanner coordinates, and the best rigid map that is found from
@@ -56,8 +54,6 @@ def found_start(
         moving: Moving image.
         how: `"rigid"`: the best rigid map. `"auto"`: the usual start, unless another is clearly better.
         usual: Name and matrix (4, 4), from fixed to moving space in mm, of the usual start.
-        reached: Where the registration leads from the usual start, (4, 4), if that is known, as it is of a linear
-            network: by that the usual start is judged.
 
     Returns:
         Name and matrix of the start.
@@ -74,10 +70,7 @@ def found_start(
     for name, matrix in (("center", aligned(fixed, moving, "center").matrix), ("world", np.eye(4))):
         if search.distance(matrix, usual[1]) > NEAR * search.extent:
             plain[name] = matrix
-    judged = [*plain.values()]
-    if reached is not None:
-        judged[0] = reached
-    best, laid = search.rigid(judged)
+    best, laid = search.rigid([*plain.values()])
     if how == "rigid":
         return "rigid", best.matrix
     (kept, at), *others = zip(plain, laid, strict=True)
@@ -85,11 +78,17 @@ def found_start(
         if other.likeness > _ALIKE and _left(other, at) < _LEFT_BY_HEADER:
             kept, at = name, other
     if search.distance(best.matrix, at.matrix) < _MOVED * search.extent:
-        return kept, plain[kept]
+        return kept, at.matrix
     sure = best.likeness > _SAME or _degrees(np.linalg.solve(at.matrix, best.matrix)) > _FAR
     if best.likeness > _ALIKE and _left(best, at) < (_LEFT_IF_SURE if sure else _LEFT):
-        return "rigid", best.matrix
-    return kept, plain[kept]
+        kept, at = "rigid", best
+    return kept, at.matrix
+
+
+def better(fixed: Image, moving: Image, one: np.ndarray, other: np.ndarray) -> bool:
+    """Tells whether two coarse images match better by a matrix than by another one, (4, 4), fixed to moving in mm."""
+    found, before = Search(fixed, moving).judged([one, other])
+    return found.likeness > before.likeness
 
 
 def _left(found: Laid, usual: Laid) -> float:

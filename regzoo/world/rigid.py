@@ -73,11 +73,21 @@ class Search:
         begun = [_turned(start, middle, turn) for start in [*starts, level.masses()] for turn in _TURNS]
         places = self._apart([level.fitted(each, _FIRST) for each in begun])[:_TRIED]
         places = self._apart([level.fitted(each.matrix, _STEPS) for each in places])[:_FOLLOWED]
-        finer = _Level(*self.finer, _standing_out)
-        if max(finer.laid(each.matrix).likeness for each in places) < _ONE_CONTRAST:
-            finer = _Level(*self.finer, _edges)
+        finer = self._compared([each.matrix for each in places])
         best = max((finer.fitted(each.matrix, _STEPS) for each in places), key=lambda each: each.likeness)
         return best, [finer.laid(each) for each in starts]
+
+    def judged(self, places: Sequence[np.ndarray]) -> list[Laid]:
+        """Returns how well the images fit at places, matrices (4, 4) from fixed to moving space in mm."""
+        finer = self._compared(places)
+        return [finer.laid(each) for each in places]
+
+    def _compared(self, places: Sequence[np.ndarray]) -> _Level:
+        """Returns both images as a search ends: their intensities, or edges where these fit at none of the places."""
+        finer = _Level(*self.finer, _standing_out)
+        if max(finer.laid(each).likeness for each in places) < _ONE_CONTRAST:
+            finer = _Level(*self.finer, _edges)
+        return finer
 
     def _apart(self, places: Sequence[Laid]) -> list[Laid]:
         """Returns places, the best first, without those that are nearly the same as a better one."""

@@ -176,7 +176,7 @@ class TestModels:
 
     def test_demo_with_data(self, files, monkeypatch):
         # A constant model moves by what it was told, however the images lie.
-        monkeypatch.setattr("regzoo.registration.network.found_start", lambda fixed, moving, how, usual, *rest: usual)
+        monkeypatch.setattr("regzoo.registration.network.found_start", lambda fixed, moving, how, usual: usual)
         for kind, suffix in (("images", ""), ("labels", "_labels")):
             (files / "data/hippocampus-mr" / kind).mkdir(parents=True)
             for name, old in (("one", "moving"), ("two", "fixed")):
