@@ -32,7 +32,7 @@ from regzoo.errors import RegzooError
 from regzoo.hub import cards
 from regzoo.registration.expected.evidence import Evidence, evidence
 from regzoo.registration.expected.expectation import PAIR, forest_mean, pair_evidence, read, total, voxel_mm
-from regzoo.registration.network import NetworkPair, asked_again, predicted_transform
+from regzoo.registration.network import asked_again, network_pair, predicted_transform
 from regzoo.registration.sides import read_side
 from regzoo.schema.calibration import ERROR, Calibration, Forest, Looks, PairAmount, Sum, Table, Tree, VoxelAmount
 from regzoo.schema.card import Card
@@ -247,7 +247,7 @@ def _labelled(kind: str, pair: PairFiles) -> Case:
 def judged(model: object, case: Case) -> tuple[Evidence, Transform]:
     """Registers a case as `register` does, and gathers the evidence."""
     sides = [read_side(name, image, None) for name, image in (("fixed", case.fixed), ("moving", case.moving))]
-    pair = NetworkPair(model, *sides, "auto", {})
+    pair = network_pair(model, *sides, "auto", {})
     transform = predicted_transform(pair)[0].within(case.fixed.grid)
     return evidence(asked_again(pair), transform, pair.start), transform
 
