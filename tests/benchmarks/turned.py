@@ -150,8 +150,9 @@ def scores(whole: Transform, pair: PairFiles, least: int) -> tuple[float, float]
 
 
 def image_of(source: Path | Image, labels: bool = False) -> Image:
-    """Reads an image, unless it is one."""
-    return source if isinstance(source, Image) else Image.read(source, labels=labels)
+    """Reads an image, unless it is one; of labels that are channels, the first."""
+    image = source if isinstance(source, Image) else Image.read(source, labels=labels)
+    return Image((image.array[..., 0] > 0.5).astype("uint8"), image.affine) if image.channels else image
 
 
 def masks_beside(pair: PairFiles) -> list[Image]:
