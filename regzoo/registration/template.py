@@ -15,7 +15,7 @@ from regzoo.io.files import check_writable
 from regzoo.io.provenance import provenance
 from regzoo.models import RegistrationModel, zoo
 from regzoo.registration.checks import check_effort, checked_method
-from regzoo.registration.network import NetworkPair, model_facts, undoubted_transform
+from regzoo.registration.network import model_facts, network_pair, undoubted_transform
 from regzoo.registration.pairs import distinct, stem
 from regzoo.registration.register import register
 from regzoo.registration.results import Result, clock
@@ -189,7 +189,7 @@ def registering(model: RegistrationModel | None, method: object, options: dict) 
         images = zip(("fixed", "moving"), read_images(fixed, moving, None), strict=True)
         sides = tuple(read_side(*named, None) for named in images)
         seen = shown(model, sides, strip=True).sides
-        return undoubted_transform(NetworkPair(model, *seen, options["start"], {}))
+        return undoubted_transform(network_pair(model, *seen, options["start"], {}))
 
     return found, registered
 
