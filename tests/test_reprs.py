@@ -15,7 +15,8 @@ from regzoo.schema.card import Card
 from regzoo.schema.inputs import InputConfig
 from regzoo.schema.recipe import Recipe
 from regzoo.world.images import Grid, Image
-from regzoo.world.transforms import Transform, Within
+from regzoo.world.steps import Within
+from regzoo.world.transforms import Transform
 
 GRID = Grid((4, 6, 5), AFFINES["anisotropic"])
 PLACE = "(4, 6, 5), 1 x 1.25 x 3 mm, RPS"

@@ -17,7 +17,8 @@ import numpy as np
 
 from regzoo.io.landmarks import write_points
 from regzoo.ops.matrices import random_affine
-from regzoo.world.images import Grid, Image, sample_matrix
+from regzoo.world.images import Grid, Image
+from regzoo.world.resampling import sample_matrix
 
 SPACING = np.array([4.0, 4.0, 5.0])
 TO_RAS = np.array([-1, -1, 1])

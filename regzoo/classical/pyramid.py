@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from regzoo.schema.inputs import PercentileIntensity, WindowIntensity
-from regzoo.world.images import Grid, Image, Outside, normalise, resample
+from regzoo.world.images import Grid, Image
 from regzoo.world.matrices import map_points
+from regzoo.world.resampling import Outside, normalise, resample
 from regzoo.world.transforms import Transform
 
 _VOXELS = 600_000  # of the finest level; more detail than that costs more time than it gives accuracy

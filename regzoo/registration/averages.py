@@ -10,7 +10,8 @@ from scipy import linalg
 from regzoo.errors import InvalidError
 from regzoo.registration.scores import Side, in_view
 from regzoo.world.images import Grid, Image
-from regzoo.world.transforms import Field, Transform
+from regzoo.world.steps import Field
+from regzoo.world.transforms import Transform
 
 _TURNED = 1e-6  # of a logarithm's imaginary part
 

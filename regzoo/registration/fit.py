@@ -6,7 +6,8 @@ import numpy as np
 from scipy import ndimage
 
 from regzoo.classical.pyramid import level_grid
-from regzoo.world.images import Grid, Image, resample
+from regzoo.world.images import Grid, Image
+from regzoo.world.resampling import resample
 
 _WINDOW = 7  # voxels
 _FLAT = 1e-3  # of an image's variance

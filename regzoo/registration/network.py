@@ -20,10 +20,11 @@ from regzoo.registration.sides import check_overlap, open_geometry, twins
 from regzoo.registration.starts import better, found_start
 from regzoo.schema.card import Card
 from regzoo.world.alignment import Start, aligned
-from regzoo.world.images import Grid, Image, resample
+from regzoo.world.images import Grid, Image
 from regzoo.world.labels import present
 from regzoo.world.lungs import lung_mask
 from regzoo.world.matrices import embedded
+from regzoo.world.resampling import resample
 from regzoo.world.transforms import Transform
 from regzoo.world.views import View, from_batch, spatial_field, start_matrix, to_batch, view
 

@@ -15,8 +15,9 @@ from regzoo.registration.expected.evidence import lncc_residual
 from regzoo.registration.starts import method_start
 from regzoo.schema.card import Card
 from regzoo.world.alignment import Start
-from regzoo.world.images import Grid, Image, resample
+from regzoo.world.images import Grid, Image
 from regzoo.world.pose import Pose, pose
+from regzoo.world.resampling import resample
 
 _KNOWN = np.array([30.0, 10.0, 10.0])
 """Degrees about R, A and S. People nod more than they tilt or turn their heads on a table: of 60 training pairs of

@@ -10,11 +10,12 @@ import numpy as np
 from scipy import ndimage
 
 from regzoo.world import metrics
-from regzoo.world.images import Grid, Image, sample_points
+from regzoo.world.images import Grid, Image
 from regzoo.world.jacobians import SQUEEZED, STRETCHED
 from regzoo.world.labels import anywhere, mask, present, shared_labels
 from regzoo.world.matrices import map_points
 from regzoo.world.outlines import hd95_of_labels
+from regzoo.world.resampling import sample_points
 from regzoo.world.transforms import Transform
 
 

@@ -11,8 +11,9 @@ from regzoo import hub
 from regzoo.errors import InvalidError, RegzooError
 from regzoo.models import RegistrationModel, zoo
 from regzoo.registration.scores import Side
-from regzoo.world.images import Image, resample
+from regzoo.world.images import Image
 from regzoo.world.matrices import about, map_points
+from regzoo.world.resampling import resample
 from regzoo.world.views import from_batch, to_batch, view
 
 _BRIGHT = 0.1  # of an image's range

@@ -24,8 +24,9 @@ from regzoo.registration.sides import read_images, read_side
 from regzoo.registration.stripping import shown
 from regzoo.registration.template_files import UNFINISHED, Made, Template, write
 from regzoo.world.alignment import Alignment, origin
-from regzoo.world.images import Grid, Image, Source, resample
+from regzoo.world.images import Grid, Image, Source
 from regzoo.world.matrices import about, map_points
+from regzoo.world.resampling import resample
 from regzoo.world.transforms import Transform
 
 

@@ -9,8 +9,9 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 
 from regzoo.errors import invalid
-from regzoo.world.images import Grid, Image, resample
+from regzoo.world.images import Grid, Image
 from regzoo.world.lungs import STEP, body_mask, centred_grid, upright
+from regzoo.world.resampling import resample
 
 _MARGIN = 1.3  # size of what is kept, in sizes of the network's grid: room for random zooms and shifts
 FINE = 1.5  # image voxels per network voxel, so that sampling the image hardly blurs it

@@ -20,7 +20,8 @@ from regzoo.simulation.augmentation import drawn_places, recoloured
 from regzoo.simulation.painting import cut, grouped, looks_of, numbers_at, painted
 from regzoo.simulation.shape_pairs import ShapePairs
 from regzoo.simulation.shapes import label_map
-from regzoo.world.images import Grid, Image, resample
+from regzoo.world.images import Grid, Image
+from regzoo.world.resampling import resample
 
 _BEYOND = 1.25
 """How much larger than the network's grid maps of random shapes are."""

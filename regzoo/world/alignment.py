@@ -6,8 +6,9 @@ from typing import Literal
 import numpy as np
 
 from regzoo.errors import invalid
-from regzoo.world.images import Image, sample_points
+from regzoo.world.images import Image
 from regzoo.world.matrices import about, map_points
+from regzoo.world.resampling import sample_points
 from regzoo.world.transforms import Transform
 
 Alignment = Literal["center", "world", "mass", "moments"]

@@ -6,8 +6,9 @@ import numpy as np
 from scipy import ndimage
 
 from regzoo.errors import invalid
-from regzoo.world.images import Grid, Image, resample
+from regzoo.world.images import Grid, Image
 from regzoo.world.matrices import about, map_points
+from regzoo.world.resampling import resample
 
 STEP = 2.5  # mm at which the masks are worked out
 _AIR = -500.0  # HU between lung and soft tissue

@@ -9,8 +9,9 @@ import numpy as np
 from scipy import ndimage, optimize
 from scipy.spatial.transform import Rotation
 
-from regzoo.world.images import Grid, Image, resample
+from regzoo.world.images import Grid, Image
 from regzoo.world.matrices import map_points
+from regzoo.world.resampling import resample
 
 _ACROSS = 32  # voxels of the coarse image along its longest axis
 _NODES = 13  # points compared along each axis

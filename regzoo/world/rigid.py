@@ -10,8 +10,9 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from regzoo.world.images import Grid, Image, resample
+from regzoo.world.images import Grid, Image
 from regzoo.world.matrices import about, map_points
+from regzoo.world.resampling import resample
 
 _COARSE, _FINE = 14, 28  # voxels along the longest axis of the smaller image, at which a search begins and ends
 _TURNS = np.radians([[0, 0, 0], *(each * 25 * np.eye(3)[axis] for axis in range(3) for each in (1, -1))])

@@ -7,7 +7,8 @@ from scipy.spatial.transform import Rotation
 
 from regzoo.world.images import Grid
 from regzoo.world.jacobians import folds
-from regzoo.world.transforms import Linear, Spline, Step, Transform, Within
+from regzoo.world.steps import Linear, Spline, Step, Within
+from regzoo.world.transforms import Transform
 
 
 def transform_facts(transform: Transform, grid: Grid | None = None) -> dict:

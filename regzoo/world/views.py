@@ -14,10 +14,11 @@ import numpy as np
 from nibabel.orientations import io_orientation
 
 from regzoo.errors import invalid
-from regzoo.world.images import Grid, Image, normalise, resample
+from regzoo.world.images import Grid, Image
 from regzoo.world.lungs import centred_grid, lung_mask
 from regzoo.world.matrices import about
 from regzoo.world.padding import without_padding
+from regzoo.world.resampling import normalise, resample
 
 if TYPE_CHECKING:  # pydantic is slow to import, and only the fields' names are needed here
     from regzoo.schema.inputs import InputConfig

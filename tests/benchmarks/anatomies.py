@@ -28,7 +28,8 @@ from regzoo.registration.report.planes import Plane, nearest_axes
 from regzoo.registration.report.shown import Shown
 from regzoo.schema.recipe import Recipe
 from regzoo.training import recipe_data
-from regzoo.world.images import Image, resample
+from regzoo.world.images import Image
+from regzoo.world.resampling import resample
 
 CHEST = "lung-ct/chest/cptac_lscc_00247"  # no network was trained on it
 OUTLINES = 8  # of the largest labels, for of all those of a brain nothing is seen

@@ -21,7 +21,8 @@ from regzoo import hub
 from regzoo.ops.matrices import random_affine
 from regzoo.schema.recipe import Recipe
 from regzoo.training import recipe_data
-from regzoo.world.images import Grid, Image, sample_matrix
+from regzoo.world.images import Grid, Image
+from regzoo.world.resampling import sample_matrix
 
 METHODS = ("affine", "affine,demons", "affine,ffd", "affine,ddf", "affine,dvf")
 LUNGS = ("affine,dvf", "affine,convex,dvf")

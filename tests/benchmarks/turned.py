@@ -34,9 +34,10 @@ from regzoo.hub import cards
 from regzoo.io.landmarks import read_landmarks
 from regzoo.schema.recipe import Recipe
 from regzoo.training import recipe_data
-from regzoo.world.images import Grid, Image, resample
+from regzoo.world.images import Grid, Image
 from regzoo.world.matrices import map_points
 from regzoo.world.metrics import dice
+from regzoo.world.resampling import resample
 from regzoo.world.transforms import Transform
 
 sys.path.append(str(Path(__file__).parents[1] / "tools"))

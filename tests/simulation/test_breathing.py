@@ -23,9 +23,10 @@ from regzoo.simulation.measured import POINTS
 from regzoo.training import recipe_data
 from regzoo.training.finetune import finetune
 from regzoo.training.validation import Validation
-from regzoo.world.images import Grid, Image, resample
+from regzoo.world.images import Grid, Image
 from regzoo.world.matrices import map_points
 from regzoo.world.metrics import dice
+from regzoo.world.resampling import resample
 from regzoo.world.transforms import Transform
 
 pytestmark = pytest.mark.backend

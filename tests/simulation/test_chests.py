@@ -4,7 +4,8 @@ import pytest
 
 from regzoo.errors import InvalidError
 from regzoo.simulation import chests
-from regzoo.world.images import Image, sample_points
+from regzoo.world.images import Image
+from regzoo.world.resampling import sample_points
 
 SPACING, SHAPE = (8.0, 7.0, 9.0), (38, 31, 35)
 

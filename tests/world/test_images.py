@@ -17,7 +17,8 @@ from worlds import AFFINES, SLOPE, affine, around, ramp
 
 from regzoo.errors import InvalidError, MissingError
 from regzoo.schema.inputs import PercentileIntensity, WindowIntensity
-from regzoo.world.images import Grid, Image, check_beside, normalise, overlap_gap, resample
+from regzoo.world.images import Grid, Image, check_beside, overlap_gap
+from regzoo.world.resampling import normalise, resample
 from regzoo.world.transforms import Transform
 
 SHAPE = (7, 9, 6)

@@ -13,9 +13,11 @@ from worlds import AFFINES, SLOPE, affine, around, blobs, ramp, rotation, waves
 
 from regzoo.errors import InvalidError, MissingError
 from regzoo.io.landmarks import read_points
-from regzoo.world.images import Grid, Image, resample
+from regzoo.world.images import Grid, Image
 from regzoo.world.metrics import dice, tre
-from regzoo.world.transforms import Field, Linear, Transform
+from regzoo.world.resampling import resample
+from regzoo.world.steps import Field, Linear
+from regzoo.world.transforms import Transform
 
 DATA = Path(os.environ.get("REGZOO_DATA", Path(__file__).parents[3] / "shared" / "data"))
 SHAPE = (9, 7, 8)
@@ -172,7 +174,7 @@ class TestImages:
         transform = Transform.from_field(waves(grid), grid)
         whole = transform.apply_image(image, grid).array
         jacobian = transform.jacobian_determinant(grid)
-        monkeypatch.setattr("regzoo.world.transforms._SLAB", 120)
+        monkeypatch.setattr("regzoo.world.steps._SLAB", 120)
         np.testing.assert_array_equal(transform.apply_image(image, grid).array, whole)
         np.testing.assert_array_equal(transform.jacobian_determinant(grid), jacobian)
         np.testing.assert_allclose(transform.displacement(grid), waves(grid), atol=1e-6)
@@ -182,7 +184,7 @@ class TestImages:
         fine = around(grid, "permuted", margin=4)
         steps = (*Transform.from_field(waves(fine), fine).steps, *Transform.linear(MATRIX).steps)
         without, own = Transform(steps), Transform(steps, grid)
-        monkeypatch.setattr("regzoo.world.transforms._SLAB", 120)
+        monkeypatch.setattr("regzoo.world.steps._SLAB", 120)
         np.testing.assert_allclose(own.displacement(grid), without.displacement(grid), atol=1e-6)
         np.testing.assert_allclose(
             own.apply_image(image, grid).array, without.apply_image(image, grid).array, atol=1e-5
@@ -204,7 +206,7 @@ class TestImages:
         between[:3, 3] = np.where(between[:3, :3].sum(1) < 0, 7.6, -0.8)  # some places lie beyond the field's grid
         grid = Grid((14, 12, 10), field.grid.affine @ between)
         expected = (field(grid.coordinates()) - grid.coordinates()).astype("float32")
-        monkeypatch.setattr("regzoo.world.transforms._SLAB", 300)
+        monkeypatch.setattr("regzoo.world.steps._SLAB", 300)
         found = field.on(grid)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, atol=1e-6)

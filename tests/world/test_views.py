@@ -6,7 +6,8 @@ from worlds import AFFINES, affine
 
 from regzoo.errors import InvalidError
 from regzoo.schema.inputs import InputConfig
-from regzoo.world.images import Grid, Image, resample
+from regzoo.world.images import Grid, Image
+from regzoo.world.resampling import resample
 from regzoo.world.views import View, from_batch, own_grid, spatial_field, start_matrix, to_batch, view
 
 

@@ -10,9 +10,10 @@ from keras import ops
 from scipy import ndimage
 
 from regzoo.ops.descriptors import self_similarity
-from regzoo.world.images import Image, sample_points
+from regzoo.world.images import Image
 from regzoo.world.jacobians import central_determinant
 from regzoo.world.matrices import map_points
+from regzoo.world.resampling import sample_points
 from regzoo.world.transforms import Transform
 from regzoo.world.views import to_batch
 

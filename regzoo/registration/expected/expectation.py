@@ -9,7 +9,8 @@ import numpy as np
 
 from regzoo.registration.expected.evidence import Evidence
 from regzoo.schema.calibration import Calibration, Forest, Looks, Sum, Table, Tree, VoxelAmount
-from regzoo.world.images import Grid, Image, resample
+from regzoo.world.images import Grid, Image
+from regzoo.world.resampling import resample
 
 PAIR = "pair_log"
 """Among the evidence of a voxel: what is expected of the pair, the logarithm of mm."""

@@ -14,8 +14,9 @@ import numpy as np
 
 from regzoo.registration.report.planes import planes
 from regzoo.registration.report.shown import Shown, largest_error
-from regzoo.world.images import Grid, Image, resample
+from regzoo.world.images import Grid, Image
 from regzoo.world.labels import mask, present
+from regzoo.world.resampling import resample
 
 _MOST_VOXELS = 8_000_000
 _MOST_BYTES = 8_000_000
