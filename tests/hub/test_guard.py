@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import hub_server
 import pytest
@@ -224,6 +225,7 @@ class TestTime:
     def test_a_byte_at_a_time(self, server, monkeypatch, in_headers):
         monkeypatch.setattr(guard, "_DEADLINE", 1.5)
         server.fault = dripping(in_headers)
+        without_waits(monkeypatch)
         started = time.monotonic()
         with pytest.raises(TransportError, match=r"did not finish its answer in 2 seconds\. Try again later\."):
             hub.pull(NAME)
@@ -235,6 +237,7 @@ class TestTime:
         monkeypatch.setattr(guard, "_DEADLINE", 0.5)
         monkeypatch.setattr("regzoo.hub.push._PATIENCE", 1.0)
         server.fault = dripping(False, of)
+        without_waits(monkeypatch)
         started = time.monotonic()
         with pytest.raises(TransportError, match=r"did not finish its answer in [12] seconds\. Try again later\."):
             push(package("entry", "hf://lab/another"), private=False)
@@ -277,6 +280,11 @@ class TestTime:
             assert client.stderr.read() == "stopped\n"
 
 
+def without_waits(monkeypatch):
+    """A call that was given up asks on, of a server that is gone, and the fixture waits for its end."""
+    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda _: None))
+
+
 def dripping(in_headers, of=f"/api/models/{REPO}", seconds=4):
     """Answers of a byte at a time, each soon enough for a timeout of silence."""
 
@@ -287,6 +295,7 @@ def dripping(in_headers, of=f"/api/models/{REPO}", seconds=4):
         for _ in range(seconds * 20):
             time.sleep(0.05)
             handler.wfile.write(b"a")
+        handler.close_connection = True
         return True
 
     return answer
