@@ -27,6 +27,12 @@ def scaled(array: np.ndarray, sample: np.ndarray) -> np.ndarray:
     return normalise(array, WindowIntensity(low=low, high=high))
 
 
+def seen(image: Image, grid: Grid) -> np.ndarray:
+    """Returns an image on a grid, in [0, 1]; 0 where it shows nothing."""
+    array = resample(image, grid, outside="edge").array
+    return scaled(array, array) if np.ptp(array) else np.zeros_like(array)
+
+
 @dataclass(frozen=True, eq=False)
 class Pair:
     """Two images and what says more of them.

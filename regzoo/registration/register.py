@@ -8,6 +8,7 @@ from regzoo.errors import InvalidError, invalid, renamed
 from regzoo.io.provenance import provenance
 from regzoo.models import RegistrationModel, zoo
 from regzoo.registration.checks import check_effort, check_given, checked_method, with_card
+from regzoo.registration.expected import methods
 from regzoo.registration.expected.evidence import Asked, evidence
 from regzoo.registration.expected.expectation import expected
 from regzoo.registration.expected.verdict import not_for, verdict
@@ -19,7 +20,7 @@ from regzoo.registration.network import (
     predicted_labels,
     predicted_transform,
 )
-from regzoo.registration.orientation import mirrored_for_methods, still_turned
+from regzoo.registration.orientation import gain_told, mirror_gain, still_turned
 from regzoo.registration.report.words import done
 from regzoo.registration.results import Result, clock
 from regzoo.registration.scores import (
@@ -211,7 +212,7 @@ def _by_method(
     seconds: dict[str, float],
     judged: bool,
 ) -> _Found:
-    """Registers by optimisation, and looks at left and right if the result is to be judged."""
+    """Registers by optimisation; looks at left and right, and asks once more, if the result is to be judged."""
     with clock(seconds, "start"):
         name, start = method_start(fixed.image, moving.image, how)
         check_overlap(fixed.image, moving.image, name)
@@ -225,12 +226,18 @@ def _by_method(
         "optimisation": done,
         "warnings": open_geometry(fixed, moving) + twins(fixed, moving) + unscored(fixed, moving),
     }
-    against = []
+    gain, asked, calibration = None, None, None
     if judged:
         with clock(seconds, "orientation"):
-            against = mirrored_for_methods(fixed.image, moving.image, name, guidance)
+            gain = mirror_gain(fixed.image, moving.image, name, guidance)
+        calibration = methods.calibration(names, fixed.image, guidance)
+    if calibration is not None:
+        with clock(seconds, "error"):
+            asked = methods.asked_again(fixed.image, moving.image, start, transform, names, guidance, gain)
+    against = gain_told(gain)
     facts["warnings"] += against
-    return _Found(start, transform, facts, masks.get("fixed_mask"), against=against)
+    anatomy = masks.get("fixed_mask")
+    return _Found(start, transform, facts, anatomy, against=against, asked=asked, calibration=calibration)
 
 
 def _by_model(model: RegistrationModel, pair: NetworkPair, seconds: dict[str, float], judged: bool) -> _Found:

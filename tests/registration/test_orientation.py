@@ -7,7 +7,7 @@ from scipy.spatial.transform import Rotation
 
 import regzoo
 from regzoo.classical import Guidance
-from regzoo.registration.orientation import mirrored, mirrored_for_methods, still_turned, turned_start
+from regzoo.registration.orientation import gain_told, mirror_gain, mirrored, still_turned, turned_start
 from regzoo.world.images import Image
 
 AFFINE = np.array([[2.0, 0, 0, -31], [0, 2, 0, -31], [0, 0, 2, -31], [0, 0, 0, 1]])
@@ -114,7 +114,7 @@ def sides(share):
     ],
 )
 def test_left_and_right_are_told_where_they_can_be(moving, said):
-    told = mirrored_for_methods(sides(0.42), moving, "center", Guidance(iterations=30))
+    told = gain_told(mirror_gain(sides(0.42), moving, "center", Guidance(iterations=30)))
     assert ["mirror image fits" in each for each in told] == [True] * said
 
 
@@ -131,7 +131,7 @@ def test_a_mask_of_the_moving_image_is_mirrored_with_it():
     half[24:] = 0  # a mask of one side
     guidance = Guidance(iterations=30, moving_mask=Image(half, AFFINE))
     fixed, moving = sides(0.42), sides(0.58)
-    assert len(mirrored_for_methods(fixed, moving, "center", guidance)) == 1
+    assert len(gain_told(mirror_gain(fixed, moving, "center", guidance))) == 1
 
 
 @pytest.mark.parametrize("masked", [True, False])
@@ -147,4 +147,4 @@ def test_a_mirror_image_that_shows_nothing_there_does_not_end_the_run(masked):
         wide[96:] = one
         place = AFFINE + np.array([[0, 0, 0, 192], [0] * 4, [0] * 4, [0] * 4])
         fixed, moving, guidance = Image(one, place), Image(wide, AFFINE), Guidance(iterations=5)
-    assert mirrored_for_methods(fixed, moving, "world", guidance) == []
+    assert mirror_gain(fixed, moving, "world", guidance) is None

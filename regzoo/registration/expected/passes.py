@@ -19,8 +19,8 @@ from regzoo.ops.grids import affine_grid
 from regzoo.ops.matrices import about_centre
 from regzoo.ops.warping import sample, warp
 
-_SHIFT = 0.05  # of the view's width
-_TURN = 7.0  # degrees
+SHIFT = 0.05  # of the view's width
+TURN = 7.0  # degrees
 _NOISE = 0.03  # of black to white
 _DARKER, _BRIGHTER = 1.25, 0.8  # exponents
 
@@ -63,12 +63,9 @@ def differences(
         Differences in voxels of the moving image, or, of the exchanged pair, of the fixed one; (B, *S, D) each.
     """
     fixed, moving = batch["fixed"], batch["moving"]
-    random, dims, shape = np.random.default_rng(0), ddf.shape[-1], np.array(fixed.shape[1:-1])
-    one, two = (
-        _clipped(image**exponent + random.normal(0, _NOISE, image.shape))
-        for image, exponent in ((fixed, _BRIGHTER), (moving, _DARKER))
-    )
-    matrix = _about_middle(_turn(dims), _SHIFT * shape, shape)
+    dims, shape = ddf.shape[-1], np.array(fixed.shape[1:-1])
+    one, two = recoloured(fixed, moving)
+    matrix = _about_middle(turn(dims), SHIFT * shape, shape)
     return [_undone(ddf, predict, one, two, matrix), _exchanged(ddf, predict, fixed, moving, axis)]
 
 
@@ -133,10 +130,14 @@ def _about_middle(linear: np.ndarray, shift: np.ndarray, shape: np.ndarray) -> n
     return about_centre(np.concatenate([linear, shift[:, None]], axis=1), shape).astype("float32")
 
 
-def _turn(dims: int) -> np.ndarray:
+def turn(dims: int) -> np.ndarray:
+    """Returns the known turn, (dims, dims): about an oblique axis, or within the plane."""
     axis = np.full(3, 3**-0.5) if dims == 3 else np.array([0.0, 0.0, 1.0])
-    return Rotation.from_rotvec(axis * _TURN, degrees=True).as_matrix()[:dims, :dims]
+    return Rotation.from_rotvec(axis * TURN, degrees=True).as_matrix()[:dims, :dims]
 
 
-def _clipped(image: np.ndarray) -> np.ndarray:
-    return np.clip(image, 0, 1).astype("float32")
+def recoloured(fixed: np.ndarray, moving: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns two images in [0, 1], the one brighter, the other darker, and both noisier."""
+    random, both = np.random.default_rng(0), ((fixed, _BRIGHTER), (moving, _DARKER))
+    changed = (image**exponent + random.normal(0, _NOISE, image.shape) for image, exponent in both)
+    return tuple(np.clip(image, 0, 1).astype("float32") for image in changed)
