@@ -3,6 +3,8 @@
     python tests/tools/expected_error.py fit NAME --data FOLDER [--keep FOLDER]      # zoo_cards/NAME/error.json
     python tests/tools/expected_error.py table NAME --data FOLDER [--keep FOLDER]    # --record: on the card too
 
+NAME is a model, or `affine,dvf`: methods, whose calibration lies beside the code and whose table in docs/methods.md.
+
 Each case is a pair whose truth is known: two subjects with labels, or an image and itself under a known smooth map
 (simulated). Kinds of failure are made of both: turned by 0 to 180 degrees, mirrored, of another organ, cropped, blank,
 noisy, of another contrast, with a wrong spacing in the header; and near misses. What is called wrong is what is: a mean
@@ -10,246 +12,38 @@ error above 5 mm, or Dice below half of the model's mean. Three kinds are never 
 """
 
 import argparse
-import functools
 import json
-import math
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import sections
+from judged import OfMethods, OfModel, subject
+from known_truth import MIRRORED, Case, cases
 from scipy import ndimage
 from scipy.spatial import cKDTree
-from scipy.spatial.transform import Rotation
 from scipy.stats import spearmanr
 
-import regzoo
-from regzoo import hub
-from regzoo.data.tables import PairFiles, read_pairs
 from regzoo.errors import RegzooError
-from regzoo.hub import cards
-from regzoo.registration.expected.evidence import Evidence, evidence
+from regzoo.registration.expected.evidence import Evidence
 from regzoo.registration.expected.expectation import PAIR, forest_mean, pair_evidence, read, total, voxel_mm
-from regzoo.registration.network import asked_again, network_pair, predicted_transform
-from regzoo.registration.sides import read_side
-from regzoo.schema.calibration import ERROR, Calibration, Forest, Looks, PairAmount, Sum, Table, Tree, VoxelAmount
-from regzoo.schema.card import Card
-from regzoo.schema.recipe import Recipe
-from regzoo.training import recipe_data
-from regzoo.world.images import Grid, Image
+from regzoo.schema.calibration import Calibration, Forest, Looks, PairAmount, Sum, Table, Tree, VoxelAmount
+from regzoo.world.images import Image
 from regzoo.world.labels import shared_labels
 from regzoo.world.matrices import map_points
 from regzoo.world.transforms import Transform
 
-ZOO = cards.zoo_folder()
 HELD_OUT = ("cropped", "organ", "spacing")
 """Kinds that are never fitted on."""
-MIRRORED, SIDES = "mirrored", "mirror"
-"""The kind whose error is no matter of millimetres, and the evidence for it. An expected error holds if the sides are
-right; whether they are is left to the verdict. In one number, an image whose halves are alike, as those of a template
-are, would be expected to be off by half of what an exchange of the sides is."""
-COUNTS = {"known": 16, "turned": 24}
-COUNTS |= dict.fromkeys(("mirrored", "organ", "cropped", "blank", "noisy", "contrast", "spacing"), 8)
-"""Cases of each kind, beside all pairs that have labels and the near misses."""
+SIDES = "mirror"
+"""The evidence for an exchange of the sides, the kind `MIRRORED`, which is no matter of millimetres. An expected error
+holds if the sides are right; whether they are is left to the verdict. In one number, an image whose halves are alike,
+as those of a template are, would be expected to be off by half of what an exchange of the sides is."""
 WRONG, GOOD = 5.0, 2.0  # mm
 SAMPLED = 1500  # voxels of a case
 TREES = 64  # of a forest
 VOXELS = 20_000  # of all cases, that are fitted on
 LEAST = 0.05  # mm that are added before a logarithm is taken
-ORGANS = ("brain-mr/images", "hippocampus-mr/images", "cardiac-acdc", "lung-ct/chest", "limb-ct-mr")
-
-
-@dataclass(frozen=True)
-class Case:
-    """A pair whose truth is known."""
-
-    kind: str
-    subject: str
-    fixed: Image
-    moving: Image
-    fixed_labels: Image | None = None
-    moving_labels: Image | None = None
-    goal: Callable[[np.ndarray], np.ndarray] | None = None
-    """Where points of fixed space (N, 3) belong; None where labels alone tell, or nothing fits."""
-    hopeless: bool = False
-    """Whether there is no right answer."""
-    first: bool = False
-    """Whether the labels are the first of several that may overlap, the organ with what lies in it."""
-
-    def sampled_through(self, matrix: np.ndarray) -> "Case":
-        """Returns the case with `moving(matrix @ y)` in the place of `moving(y)`, on the same grid."""
-        back, goal = np.linalg.inv(matrix), self.goal
-        return replace(
-            self,
-            moving=_through(self.moving, matrix),
-            moving_labels=self.moving_labels and _through(self.moving_labels, matrix),
-            goal=goal and (lambda points: map_points(back, goal(points))),
-        )
-
-    def with_header(self, affine: np.ndarray) -> "Case":
-        """Returns the case with another affine of the moving image."""
-        change, goal = affine @ np.linalg.inv(self.moving.affine), self.goal
-        labels = self.moving_labels and Image(self.moving_labels.array, affine)
-        moved = goal and (lambda points: map_points(change, goal(points)))
-        return replace(self, moving=Image(self.moving.array, affine), moving_labels=labels, goal=moved)
-
-    def recoloured(self, change: Callable[[np.ndarray], np.ndarray]) -> "Case":
-        """Returns the case with other intensities of the moving image, given and returned between 0 and 1."""
-        low, high = np.percentile(self.moving.array, (0.5, 99.5))
-        scaled = np.clip((self.moving.array - low) / max(high - low, 1e-9), 0, 1.2)
-        array = (change(scaled) * (high - low) + low).astype("float32")
-        return replace(self, moving=Image(array, self.moving.affine))
-
-
-def _through(image: Image, matrix: np.ndarray) -> Image:
-    labels = image.array.dtype.kind in "iu" or image.channels is not None
-    moved = Transform.linear(matrix)
-    if labels:
-        return moved.apply_labels(image, image.grid)
-    return moved.apply_image(image, image.grid, outside=float(image.array.min()))
-
-
-def _about(linear: np.ndarray, middle: np.ndarray, shift: np.ndarray | float = 0.0) -> np.ndarray:
-    matrix = np.eye(4)
-    matrix[:3, :3] = linear
-    matrix[:3, 3] = middle - linear @ middle + shift
-    return matrix
-
-
-def _turned(random: np.random.Generator, degrees: float, flat: bool) -> np.ndarray:
-    axis = np.array([0, 0, 1.0]) if flat else random.normal(size=3)
-    return Rotation.from_rotvec(axis / np.linalg.norm(axis) * degrees, degrees=True).as_matrix()
-
-
-def smooth_map(grid: Grid, random: np.random.Generator, strength: float, flat: bool) -> Transform:
-    """Returns a smooth map of a grid's place onto itself: random vectors on a lattice, cubic between them."""
-    size = np.ptp(grid.box(), axis=0)
-    step = random.uniform(0.15, 0.5) * size.min()
-    shape = np.maximum(np.ceil(np.abs(np.array(grid.shape) * grid.spacing) / step).astype(int) + 1, 2)
-    control = random.normal(0, strength * step, (*shape, 3))
-    if flat:
-        control = control @ np.diag([1, 1, 0])
-    places = [np.linspace(0, n - 1, m) for n, m in zip(shape, grid.shape, strict=True)]
-    at = np.meshgrid(*places, indexing="ij")
-    vectors = np.stack([ndimage.map_coordinates(control[..., d], at, order=3, mode="nearest") for d in range(3)], -1)
-    return Transform.from_voxel_ddf((vectors @ np.linalg.inv(grid.affine[:3, :3]).T).astype("float32"), grid)
-
-
-def known(kind: str, subject: str, fixed: Image, random: np.random.Generator, near: bool, flat: bool) -> Case:
-    """Returns an image and itself under a known map, with other brightness and noise."""
-    size, middle = np.ptp(fixed.grid.box(), axis=0), fixed.grid.box().mean(axis=0)
-    strength = random.uniform(0.02, 0.18 if near else 0.12)
-    back = smooth_map(fixed.grid, random, strength, flat)  # from moving to fixed space
-    turn = random.uniform(4, 35) if near else random.uniform(0, 4)
-    shift = random.uniform(-1, 1, 3) * (0.1 if near else 0.03) * size * ([1, 1, 0] if flat else 1)
-    scale = np.exp(random.uniform(-1, 1) * (0.12 if near else 0.05))
-    back = Transform.linear(_about(scale * _turned(random, turn, flat), middle, shift)).then(back)
-    moving = back.apply_image(fixed, fixed.grid, outside=float(fixed.array.min()))
-    case = Case(kind, subject, fixed, moving, goal=back.invert_points)
-    exponent, noise = np.exp(random.uniform(-0.25, 0.25)), random.uniform(0, 0.03)
-    return case.recoloured(lambda x: x**exponent + random.normal(0, noise, x.shape) * (x > 0))
-
-
-def changed(case: Case, kind: str, random: np.random.Generator, flat: bool, organs: list[Path]) -> Case:
-    """Returns a case that is made to fail in a way, or nearly."""
-    middle = case.moving.grid.box().mean(axis=0)
-    if kind == "turned":
-        return case.sampled_through(_about(_turned(random, random.uniform(0, 180), flat), middle))
-    if kind == MIRRORED:
-        return case.sampled_through(_about(np.diag([-1.0, 1, 1]), middle))
-    if kind == "cropped":
-        keep = [slice(None)] * 3
-        axis = int(random.integers(2 if flat else 3))
-        n = case.moving.shape[axis]
-        left = max(4, round(n * random.uniform(0.3, 0.6)))
-        first = int(random.choice([0, n - left]))
-        keep[axis] = slice(first, first + left)
-        affine = case.moving.affine.copy()
-        affine[:3, 3] += affine[:3, axis] * first
-        labels = case.moving_labels and Image(case.moving_labels.array[tuple(keep)], affine)
-        return replace(case, moving=Image(case.moving.array[tuple(keep)], affine), moving_labels=labels)
-    if kind == "blank":
-        if random.random() < 0.5:
-            array = random.normal(0, 0.02, case.moving.shape) * np.ptp(case.moving.array) + case.moving.array.min()
-            return replace(case, moving=Image(array.astype("float32"), case.moving.affine), hopeless=True)
-        array, n = case.moving.array.copy(), case.moving.shape[1]
-        array[:, : round(n * random.uniform(0.5, 0.8))] = array.min()
-        return replace(case, moving=Image(array, case.moving.affine))
-    if kind == "noisy":
-        level = random.uniform(0.15, 0.8)
-        return case.recoloured(lambda x: x + random.normal(0, level, x.shape))
-    if kind == "contrast":
-        heights = random.permutation(np.linspace(0, 1, 5)) if random.random() < 0.5 else np.linspace(1, 0, 5)
-        return case.recoloured(lambda x: np.where(x > 0, np.interp(x, np.linspace(0, 1, 5), heights), 0))
-    if kind == "spacing":
-        factors = np.exp(random.uniform(-0.8, 0.8, 3)) * ([1, 1, 0] if flat else 1) + ([0, 0, 1] if flat else 0)
-        return case.with_header(case.moving.affine @ np.diag([*factors, 1]))
-    other = Image.read(organs[int(random.integers(len(organs)))])
-    other = Image(other.array if other.channels is None else other.array[..., 0], other.affine)
-    return replace(case, moving=other, moving_labels=None, goal=None, hopeless=True)
-
-
-def pairs_of(name: str, split: str, data: str, listed: str | None) -> list[PairFiles]:
-    """Returns the pairs of a split, or those of a list."""
-    if listed and split == "valid":
-        return read_pairs(Path(data) / listed)
-    return recipe_data.split_pairs(Recipe.read(hub.resolve(name) / cards.RECIPE), split, data)
-
-
-def cases(
-    name: str, split: str, data: str, share: float = 1.0, near: int = 60, listed: str | None = None
-) -> Iterator[tuple[str, Callable[[], Case]]]:
-    """Yields the cases of a split by name, each made when it is asked for, and the same each time."""
-    flat = len(cards.read(hub.resolve(name)).input.shape) == 2
-    pairs = pairs_of(name, split, data, listed)
-    own = {part for pair in pairs for part in pair.fixed.parts}
-    organs = [
-        file
-        for folder in ORGANS
-        if folder.split("/")[0] not in own
-        for file in sorted((Path(data) / folder).glob("*.nii.gz"))[:10]
-        if "mask" not in file.name and "gt" not in file.name
-    ]
-    labelled = [pair for pair in pairs if pair.fixed_labels and pair.moving_labels]
-    for number, pair in enumerate(labelled[: math.ceil(share * len(labelled))]):
-        yield f"plain-{number:03d}", functools.partial(_labelled, "plain", pair)
-    counts = {kind: math.ceil(share * count) for kind, count in COUNTS.items()} | {"near": near}
-    for kind, count in counts.items():
-        for number in range(count):
-            random = np.random.default_rng(zlib.crc32(f"{split} {kind} {number}".encode()))
-            simulated = kind in ("known", "near") or number % 2 == 1 or not labelled
-            pair = pairs[number % len(pairs)] if simulated else labelled[number // 2 % len(labelled)]
-            second = number // len(pairs) % 2 == 1
-            yield f"{kind}-{number:03d}", functools.partial(_made, kind, pair, simulated, second, random, flat, organs)
-
-
-def _made(
-    kind: str, pair: PairFiles, simulated: bool, second: bool, random: np.random.Generator, flat: bool, organs: list
-) -> Case:
-    if not simulated:
-        return changed(_labelled(kind, pair), kind, random, flat, organs)
-    file = pair.moving if second else pair.fixed
-    case = known(kind, file.name, Image.read(file), random, kind == "near", flat)
-    return case if kind in ("known", "near") else changed(case, kind, random, flat, organs)
-
-
-def _labelled(kind: str, pair: PairFiles) -> Case:
-    labels = [Image.read(each, labels=True) for each in (pair.fixed_labels, pair.moving_labels)]
-    first = any(each.channels is not None for each in labels)
-    if first:
-        arrays = [each.array if each.channels is None else each.array[..., 0] for each in labels]
-        labels = [Image((a > 0.5).astype("uint8"), each.affine) for a, each in zip(arrays, labels, strict=True)]
-    return Case(kind, pair.fixed.name, Image.read(pair.fixed), Image.read(pair.moving), *labels, first=first)
-
-
-def judged(model: object, case: Case) -> tuple[Evidence, Transform]:
-    """Registers a case as `register` does, and gathers the evidence."""
-    sides = [read_side(name, image, None) for name, image in (("fixed", case.fixed), ("moving", case.moving))]
-    pair = network_pair(model, *sides, "auto", {})
-    transform = predicted_transform(pair)[0].within(case.fixed.grid)
-    return evidence(asked_again(pair), transform, pair.start), transform
 
 
 def surfaces(labels: Image, random: np.random.Generator) -> dict[int, np.ndarray]:
@@ -283,26 +77,25 @@ def label_truth(case: Case, transform: Transform) -> tuple[float, float]:
 
 
 def measured(
-    name: str, split: str, data: str, keep: Path, share: float, near: int, listed: str | None, leave: Sequence[str]
+    of: OfModel | OfMethods, split: str, keep: Path, share: float, near: int, leave: Sequence[str]
 ) -> dict[str, np.ndarray]:
     """Returns evidence and truth of the cases of a split, but of kinds to leave out.
 
     What was measured before is kept in a folder, a file a case. Cases that `register` refuses, which is no verdict, are
     counted and left out.
     """
-    folder = keep / f"{name}-{split}"
+    folder = keep / f"{of.name}-{split}"
     folder.mkdir(parents=True, exist_ok=True)
-    model, rows, refused = None, [], 0
-    for key, make in cases(name, split, data, share, near, listed):
+    rows, refused = [], 0
+    for key, make in cases(of.pairs(split), split, of.data, of.flat, share, near):
         if key.partition("-")[0] in leave:
             continue
         file = folder / f"{key}.npz"
         if not file.exists():
-            model = model or regzoo.load(name)
             try:
                 case = make()
-                found, transform = judged(model, case)
-                row = _row(case, found, transform, usual_dice(model.card, case.first))
+                found, transform = of.judged(case)
+                row = _row(case, found, transform, of.usual_dice(case))
                 told = f"error {row['error']:.2f} mm, Dice {row['dice']:.3f}, wrong {bool(row['wrong'])}"
             except RegzooError as error:
                 row, told = {"refused": str(error)}, f"refused: {error}"
@@ -318,12 +111,6 @@ def measured(
     table |= {key: np.concatenate([row[key] for row in rows]) for key in ("voxel_error", "voxel_values")}
     table["voxel_case"] = np.concatenate([np.full(len(row["voxel_error"]), i) for i, row in enumerate(rows)])
     return table | {key: rows[0][key] for key in ("names", "voxel_names")} | {"refused": np.array(refused)}
-
-
-def usual_dice(card: Card, first: bool) -> float:
-    """Returns the mean Dice of a model by the map, or that of its first label, nan for one that has none."""
-    wanted = "dice_1" if first else "dice_forward"
-    return next((score.value for score in card.scores if score.metric == wanted), np.nan)
 
 
 def _row(case: Case, found: Evidence, transform: Transform, usual: float) -> dict:
@@ -456,7 +243,7 @@ def amount(told: np.ndarray, error: np.ndarray) -> dict[str, Table]:
     return {k: Table(x=x.round(5).tolist(), y=np.asarray(v).round(4).tolist()) for k, v in table.items()}
 
 
-def fit(name: str, table: dict, data: str, command: str) -> Calibration:
+def fit(of: str, table: dict, data: str, command: str) -> Calibration:
     """Fits a calibration."""
     plain = np.isin(table["kind"], ("plain", "known"))
     seen = table["looks"][plain].reshape(-1, table["looks"].shape[-1])
@@ -482,7 +269,7 @@ def fit(name: str, table: dict, data: str, command: str) -> Calibration:
     look_from = min(float(np.quantile(risk[wrong == 1], 0.02)), failed_from)
     return Calibration(
         form=1,
-        of=cards.read(hub.resolve(name)).id,
+        of=of,
         data=data,
         command=command,
         cases=len(wrong),
@@ -604,16 +391,11 @@ neither fitted nor shown on mirrored images, which are the verdict's. Fitted on 
 {table}"""
 
 
-def record(folder: Path, calibration: Calibration, command: str, lines: list[str]) -> None:
-    """Writes the table into a card, between its marks or at its end."""
-    text = SECTION.format(
-        command=command,
-        cases=calibration.cases,
-        failed=calibration.failed,
-        held=", ".join(HELD_OUT),
-        table="\n".join(lines),
-    )
-    sections.write(folder, "expected error", text)
+def section(calibration: Calibration, command: str, lines: list[str]) -> str:
+    """Returns the section of a card."""
+    held, table = ", ".join(HELD_OUT), "\n".join(lines)
+    cases, failed = calibration.cases, calibration.failed
+    return SECTION.format(command=command, cases=cases, failed=failed, held=held, table=table)
 
 
 def main() -> None:
@@ -632,26 +414,20 @@ def main() -> None:
     sizes += f" --pairs {arguments.pairs}" if arguments.pairs else ""
     split = {"fit": "valid", "table": "test"}.get(arguments.what, arguments.split)
     leave = HELD_OUT if arguments.what == "fit" else ()
-    table = measured(
-        arguments.name, split, arguments.data, arguments.keep, arguments.share, arguments.near, arguments.pairs, leave
-    )
-    folder = ZOO / arguments.name
+    of = subject(arguments.name, arguments.data, arguments.pairs)
+    table = measured(of, split, arguments.keep, arguments.share, arguments.near, leave)
     if arguments.what == "fit":
-        card = cards.read(folder)
-        source = f"valid of {card.data[0].name if card.data else arguments.name}"
-        source = arguments.pairs or source
-        said = f"{source}: two subjects with labels, and images under simulated maps, but {', '.join(HELD_OUT)}"
-        command = f"python tests/tools/expected_error.py fit {arguments.name} --data FOLDER{sizes}"
-        found = fit(arguments.name, table, said, command)
-        (folder / ERROR).write_text(json.dumps(found.model_dump(mode="json")) + "\n", encoding="utf-8")
-        cards.write(folder, card.model_copy(update={"files": cards.manifest(folder)}), cards.read_body(folder))
+        said = f"{of.source}: two subjects with labels, and images under simulated maps, but {', '.join(HELD_OUT)}"
+        command = f"python tests/tools/expected_error.py fit {of.name} --data FOLDER{sizes}"
+        of.write(json.dumps(fit(of.of, table, said, command).model_dump(mode="json")) + "\n")
     if arguments.what == "table":
-        found = Calibration.model_validate_json((folder / ERROR).read_text(encoding="utf-8"))
+        found = of.read()
         lines = [*report(table, found)]
         print("\n".join(lines))
         if arguments.record:
-            told = f"python tests/tools/expected_error.py table {arguments.name} --data FOLDER{sizes}"
-            record(folder, found, told, lines)
+            of.record(
+                section(found, f"python tests/tools/expected_error.py table {of.name} --data FOLDER{sizes}", lines)
+            )
 
 
 if __name__ == "__main__":

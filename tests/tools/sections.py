@@ -1,4 +1,4 @@
-"""Sections of a card that a command writes: what lies between two marks is replaced by what it printed."""
+"""Sections of a page that a command writes: what lies between two marks is replaced by what it printed."""
 
 from pathlib import Path
 
@@ -6,8 +6,13 @@ from regzoo.hub import cards
 
 
 def write(folder: Path, name: str, text: str) -> None:
-    """Writes a section into the card of a folder, between its marks or at its end."""
+    """Writes a section into the card of a folder."""
+    cards.write(folder, cards.read(folder), put(cards.read_body(folder), name, text))
+
+
+def put(page: str, name: str, text: str) -> str:
+    """Returns a page with a section, between its marks or at its end."""
     first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
-    before, _, rest = cards.read_body(folder).partition(first)
+    before, _, rest = page.partition(first)
     after = rest.partition(last)[2]
-    cards.write(folder, cards.read(folder), f"{before.rstrip()}\n\n{first}\n{text}\n{last}{after}")
+    return f"{before.rstrip()}\n\n{first}\n{text}\n{last}{after}"
