@@ -71,10 +71,11 @@ def test_bytes_are_the_listed_ones(name):
     listed = {file.path for file in cards.read(folder).files}
     body = cards.read_body(folder)
     shown = set(re.findall(r"\]\((\w+\.png)\)", body))
-    calibrated = {"error.json"} if "expected_error.py" in body else set()
+    calibrated = {"error.json"} if "<!-- expected error -->" in body else set()
     assert listed == {"config.json", "model.safetensors", "recipe.yaml", "scores.json"} | calibrated | shown
     wanted = {"sample.png", "worst.png"} if cards.read(folder).scores[0].pairs > 3 else {"sample.png"}
     assert shown >= wanted or "may not be shown" in body
+    assert calibrated or "is not foretold" in body or name in ("anycontrast-dvf", "lung-ct-ddf")  # not yet looked at
 
 
 @pytest.mark.parametrize("name", NAMES)
