@@ -1,28 +1,38 @@
 """Whole heads: how well a model of masks finds the brain in them, and how a model of brains registers them.
 
-    python tests/benchmarks/heads.py masks DATA [--split test] [--each 12] [--finder NAME]
+    python tests/benchmarks/heads.py masks DATA [--split test] [--each 12] [--finder NAME] [--record]
     python tests/benchmarks/heads.py told DATA [--finder NAME|none]
     python tests/benchmarks/heads.py known DATA --model NAME
     python tests/benchmarks/heads.py visits DATA --model NAME [--finder NAME]
+    python tests/benchmarks/heads.py picture DATA [--finder NAME] -o PNG
 
-`masks`: Dice of the masks of heads made of label maps, on voxels of 2 mm, of any contrast. `told`: which brains and
+`masks`: Dice of the masks of heads made of label maps, on voxels of 2 mm, of any contrast; `--record` writes it into
+the finder's card. `picture`: what is found in raw images of brain-multicontrast. `told`: which brains and
 which heads are taken for heads. `known`: two heads of one label map and a known map between them. `visits`: the raw
 images of brain-multicontrast that have a transform of its authors'. Errors are those of all voxels of the brain, in mm.
 The models are a zoo's, or folders; the last two need one whose card names a finder (`input.strip`).
 """
 
 import argparse
+import itertools
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
+from PIL import Image as Picture
 from scipy import ndimage
 
 import regzoo
 from regzoo import backend
+from regzoo.hub import cards
+from regzoo.registration.report.planes import Plane, nearest_axes
 from regzoo.registration.results import Result
 from regzoo.registration.stripping import brain_mask, extent, find_brain, is_bare
+from regzoo.schema.card import Score
 from regzoo.world.images import Image
 from regzoo.world.matrices import map_points
 from regzoo.world.transforms import Transform
@@ -37,26 +47,76 @@ HEADS = ("brain-multicontrast/long/*.nii.gz",)
 
 def masks(args: argparse.Namespace) -> None:
     """Prints Dice of the masks of heads of any contrast."""
-    folder = args.data / "head-labelmaps"
-    names = split(folder, args.split)
-    finder, size = regzoo.load(args.finder), 2.0
-    heads = Heads(*read_maps(folder, names), (96, 128, 160), size)
+    names = split(args.data / "head-labelmaps", args.split)
     for stripped in (0.0, 1.0):
-        heads.stripped, found, taken = stripped, [], []
-        for seed in range(args.each * len(names)):
-            number = np.array([1000 + seed], "int32")
-            image, brain = (np.array(each)[0, ..., 0] for each in backend.inference(heads, number, number % len(names)))
-            image, brain = Image(image, np.diag([size, size, size, 1])), brain > 0.5
-            mask = find_brain(image, finder)[0].array > 0
-            found.append(2 * (mask & brain).sum() / (mask.sum() + brain.sum()))
-            taken.append(brain_mask(image, finder) is not None)
-        found = np.array(found)
+        rows = itertools.islice(masked(args.data, args.split, args.finder, stripped), args.each * len(names))
+        _, found, taken = np.array([*rows]).T
         print(
             f"{'brains' if stripped else 'heads'} of {', '.join(names)}: {len(found)}, Dice {found.mean():.4f} "
             f"± {found.std():.4f}, median {np.median(found):.4f}, worst {found.min():.4f}, below .95: "
-            f"{(found < 0.95).sum()}; taken for heads: {sum(taken)}",
+            f"{(found < 0.95).sum()}; taken for heads: {taken.sum():.0f}",
             flush=True,
         )
+        if args.record and not stripped:
+            record(args.finder, found, ", ".join(names))
+
+
+def masked(data: Path, of: str, finder: str, stripped: float) -> Iterator[tuple[int, float, bool]]:
+    """Yields numbers of heads made of the label maps of a split, Dice of their masks, and what is taken for a head."""
+    names = split(data / "head-labelmaps", of)
+    model, size = regzoo.load(finder), 2.0
+    heads = Heads(*read_maps(data / "head-labelmaps", names), (96, 128, 160), size, stripped)
+    for head in itertools.count():
+        number = np.array([1000 + head], "int32")
+        image, brain = (np.array(each)[0, ..., 0] for each in backend.inference(heads, number, number % len(names)))
+        image, brain = Image(image, np.diag([size, size, size, 1])), brain > 0.5
+        mask = find_brain(image, model)[0].array > 0
+        yield head, 2 * (mask & brain).sum() / (mask.sum() + brain.sum()), brain_mask(image, model) is not None
+
+
+def record(name: str, found: np.ndarray, maps: str) -> None:
+    """Writes the Dice of masks into the scores and the card of a bundled model of masks."""
+    folder = cards.zoo_folder() / name
+    rows = [{"head": number, "mask_dice": float(value)} for number, value in enumerate(found)]
+    spread = {"mean": found.mean(), "sd": found.std(), "median": np.median(found)}
+    summary = {key: float(value) for key, value in spread.items()} | {"count": len(found)}
+    test = {"heads": len(found), "summary": {"mask_dice": summary}, "rows": rows}
+    (folder / cards.SCORES).write_text(json.dumps({"test": test}, indent=1) + "\n", encoding="utf-8")
+    score = Score(
+        metric="mask_dice",
+        value=round(summary["mean"], 4),
+        sd=round(summary["sd"], 4),
+        data=f"heads of any contrast, synthesised from the label maps {maps} of head-labelmaps",
+        pairs=len(found),
+        command=f"python tests/benchmarks/heads.py masks FOLDER --finder {name}",
+    )
+    card = cards.read(folder).model_copy(update={"files": cards.manifest(folder), "scores": (score,)})
+    cards.write(folder, card, cards.read_body(folder))
+
+
+SEEN = (("01", 1, "T1W"), ("03", 1, "T2W"), ("19", 2, "FLAIR"))
+"""Patient, visit and contrast of what is drawn, in axial and coronal slices, on which nobody's face is seen."""
+
+
+def picture(args: argparse.Namespace) -> None:
+    """Draws the outline of what is found in raw heads."""
+    mpl.use("Agg")
+    finder = regzoo.load(args.finder)
+    figure, axes = plt.subplots(2, len(SEEN), figsize=(2.4 * len(SEEN), 5), layout="constrained")
+    for (patient, study, kind), column in zip(SEEN, axes.T, strict=True):
+        image = Image.read(args.data / "brain-multicontrast" / "long" / f"patient{patient}_study{study}_{kind}.nii.gz")
+        mask = brain_mask(image, finder).array > 0
+        for panel, normal in zip(column, (2, 1), strict=True):
+            axis = nearest_axes(image.grid)[normal]
+            others = tuple(each for each in range(3) if each != axis)
+            plane = Plane(image.grid, normal, int(np.argmax(np.count_nonzero(mask, axis=others))))
+            most = np.percentile(image.array, 99.5)
+            panel.imshow(plane.cut(image.array), cmap="gray", vmin=0, vmax=most, origin="lower", aspect=plane.aspect)
+            panel.contour(plane.cut(mask.astype("uint8")), [0.5], colors="#ffd000", linewidths=0.9)
+            panel.set_axis_off()
+        column[0].set_title(f"patient {patient}, {kind}", fontsize=8)
+    figure.savefig(args.output, dpi=100)
+    Picture.open(args.output).convert("RGB").quantize(128).save(args.output, optimize=True)
 
 
 def told(args: argparse.Namespace) -> None:
@@ -194,14 +254,16 @@ def told_of(name: str, errors: np.ndarray, before: np.ndarray, result: Result) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("masks", "told", "known", "visits"))
+    parser.add_argument("what", choices=("masks", "told", "known", "visits", "picture"))
     parser.add_argument("data", type=Path)
     parser.add_argument("--split", default="test")
     parser.add_argument("--each", type=int, default=12, help="heads of each label map")
     parser.add_argument("--model", default="brain-mr-dvf")
     parser.add_argument("--finder", default="head-mr-strip")
+    parser.add_argument("--record", action="store_true", help="write the Dice of masks into the finder's card")
+    parser.add_argument("-o", "--output", type=Path, default=Path("heads.png"))
     args = parser.parse_args()
-    {"masks": masks, "told": told, "known": known, "visits": visits}[args.what](args)
+    {"masks": masks, "told": told, "known": known, "visits": visits, "picture": picture}[args.what](args)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ for name in names:
 print(json.dumps([regzoo.backend.NAME, told]))
 """
 BACKENDS = [name for name in ("tensorflow", "torch", "jax") if importlib.util.find_spec(name)]
-NAMES = sorted(cards.bundled())
+NAMES = sorted(name for name, folder in cards.bundled().items() if cards.read(folder).registers)
 
 
 def _register(backend, folder, names, data=""):
