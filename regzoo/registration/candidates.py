@@ -60,7 +60,7 @@ def candidates(
     if isinstance(cards, str) or not isinstance(cards, Iterable) or not all(isinstance(c, Card) for c in cards):
         raise invalid("cards", "cards of models", repr(cards))
     images = read_images(fixed, moving, spacing)
-    found = [(card, misfits(card, *images)) for card in cards if card.registers]
+    found = [(card, misfits(card, *images, heads=card.input.strip is not None)) for card in cards if card.registers]
     return sorted(found, key=lambda each: (len(each[1]), *_rank(each[0])))
 
 
@@ -69,13 +69,14 @@ def _rank(card: Card) -> tuple[bool, bool, bool]:
     return single, card.anatomy == "any", card.input.around != "lungs"
 
 
-def misfits(card: Card, fixed: Image, moving: Image) -> list[str]:
+def misfits(card: Card, fixed: Image, moving: Image, heads: bool = False) -> list[str]:
     """Says where an image is not what a model was made for.
 
     Args:
         card: The model's.
         fixed: Fixed image.
         moving: Moving image.
+        heads: Whether images may be whole heads, of which `register` shows the model the brain alone.
 
     Returns:
         One sentence for each thing that is amiss, as `fixed: size ...`: intensities, spacing, size or slices.
@@ -95,7 +96,7 @@ def misfits(card: Card, fixed: Image, moving: Image) -> list[str]:
             why = f"intensities from {image.array.min():g} look like {_kind(image)}"
             found.append(f"{name}: {why}, while {card.name} was made for {card.modality}.")
         bright = _bright_litres(image) if _STRIPPED in card.summary.lower() or card.input.strip else 0.0
-        if bright > _BRAIN:
+        if bright > _BRAIN and not heads:
             found.append(
                 f"{name}: skull or neck are still there ({bright:.1f} l are bright, of a brain at most {_BRAIN:g} l), "
                 f"while {card.name} was made for {_STRIPPED} ones."
@@ -112,7 +113,7 @@ def misfits(card: Card, fixed: Image, moving: Image) -> list[str]:
                 f"{name}: spacing {_size(image.spacing)} is far from {_size(trained)}, which {card.name} was made for."
             )
         field = trained * card.input.shape
-        if card.input.around == "lungs":  # it looks for them, however wide the image
+        if card.input.around == "lungs" or (bright > _BRAIN and heads):  # looked for, however wide the image
             continue
         if np.any(extent > 1.5 * field):
             found.append(

@@ -3,7 +3,7 @@
     python tests/benchmarks/heads.py masks DATA [--split test] [--each 12] [--finder NAME] [--record]
     python tests/benchmarks/heads.py told DATA [--finder NAME|none]
     python tests/benchmarks/heads.py known DATA --model NAME
-    python tests/benchmarks/heads.py visits DATA --model NAME [--finder NAME]
+    python tests/benchmarks/heads.py visits DATA --model NAME | --method rigid [--loss nmi] [--finder NAME]
     python tests/benchmarks/heads.py picture DATA [--finder NAME] -o PNG
 
 `masks`: Dice of the masks of heads made of label maps, on voxels of 2 mm, of any contrast; `--record` writes it into
@@ -204,12 +204,14 @@ def visits(args: argparse.Namespace) -> None:
         mask = brain_mask(image, finder)
         places = map_points(image.affine, np.argwhere(mask.array > 0))
         wanted = Transform.linear(truth).apply_points(places)
-        for strip in (True, False):
-            result = regzoo.register(fixed, moving, args.model, strip=strip, error=False)
+        named = {"method": args.method, "loss": args.loss} if args.method else {"model": args.model}
+        for strip in (True,) if args.method else (True, False):
+            result = regzoo.register(fixed, moving, **named, strip=strip, error=False)
             errors, before = (
                 np.linalg.norm(each.apply_points(places) - wanted, axis=-1) for each in (result.transform, result.start)
             )
-            told_of(f"{name}, {'stripped' if strip else 'as it is'}", errors, before, result)
+            how = args.method or ("stripped" if strip else "as it is")
+            told_of(f"{name}, {how}", errors, before, result)
 
 
 def pairs(folder: Path) -> Iterator[tuple[str, Path, Path, np.ndarray]]:
@@ -259,6 +261,8 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--each", type=int, default=12, help="heads of each label map")
     parser.add_argument("--model", default="brain-mr-dvf")
+    parser.add_argument("--method", help="of `visits`, in the place of a model; nothing is stripped")
+    parser.add_argument("--loss", help="of the method")
     parser.add_argument("--finder", default="head-mr-strip")
     parser.add_argument("--record", action="store_true", help="write the Dice of masks into the finder's card")
     parser.add_argument("-o", "--output", type=Path, default=Path("heads.png"))

@@ -10,7 +10,7 @@ from constant_model import constant_model
 
 import regzoo
 from regzoo.errors import RegzooError
-from regzoo.registration import stripping
+from regzoo.registration import demo, stripping
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -117,6 +117,13 @@ def test_the_command_says_what_was_stripped(tmp_path):
     assert "Of whole heads" not in told
 
 
+def test_a_head_does_not_speak_against_a_model_of_brains_that_is_shown_the_brain():
+    image, _ = head()
+    whole = regzoo.Image(np.pad(image.array, 12), image.affine)  # much wider than what the network sees
+    ((card, misfits),) = regzoo.candidates(whole, whole)
+    assert (card.name, misfits) == ("brain-ddf", [])
+
+
 def test_a_model_of_masks_registers_nothing():
     brain, _ = head(skull=False)
     with pytest.raises(RegzooError, match=r"registers two images.*bright-mask@1"):
@@ -125,3 +132,19 @@ def test_a_model_of_masks_registers_nothing():
     assert names == ["brain-ddf"]
     with pytest.raises(RegzooError, match="its own script"):
         regzoo.load("bright-mask").supervise({"image": {"lncc": {}}}, (4.0, 4.0, 4.0))
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("kind", ["T1W", "T2W", "FLAIR"])
+def test_the_zoos_own_model_finds_the_brain_in_raw_images(kind, data_home, monkeypatch):
+    monkeypatch.delenv("REGZOO_ZOO")
+    image = regzoo.Image.read(data_home / "brain-multicontrast" / "long" / f"patient01_study1_{kind}.nii.gz")
+    found = stripping.brain_mask(image, regzoo.load("head-mr-strip"))
+    assert 1.2 < (found.array > 0).sum() * np.prod(found.spacing) / 1e6 < 1.5  # litres, of one patient
+    low, high = (np.argwhere(found.array)[:, :2].min(axis=0), np.argwhere(found.array)[:, :2].max(axis=0))
+    assert np.abs((low + high) / 2 - np.array(image.shape[:2]) / 2).max() < 0.1 * max(image.shape[:2])
+
+
+@pytest.mark.parametrize("name", ["mni152", "colin27"])
+def test_brains_of_the_demo_are_surely_bare(name):
+    assert stripping.is_bare(regzoo.Image.read(demo.IMAGES / f"{name}.nii.gz"))
