@@ -2,7 +2,7 @@
 
     python recipes/head-mr-strip/train.py DATA OUTPUT --minutes 20 [--precision mixed_bfloat16] [--batch 4] [--seed 1]
 
-On two CPU cores, under TensorFlow, a step of a batch of 2 takes 2.4 s and of a batch of 1 1.4 s, of which less is used;
+On two CPU cores, under TensorFlow, a step of a batch of 2 takes 2.4 s and of a batch of 1 1.3 s;
 `mixed_bfloat16`, only on a GPU, halves the memory, of which batches of 4 take a few gigabytes. The same command goes on
 where a run was stopped, from its last epoch; `--minutes` are those of all its parts.
 

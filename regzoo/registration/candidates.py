@@ -19,6 +19,8 @@ _STRIPPED = "skull-stripped"  # so a card says it
 _BRAIN = 2.0
 """Litres that are brighter than a tenth of an image's range: 1.09 to 1.92 of 175 brains without skull, 2.06 to 2.55 of
 ten heads with it."""
+_HEAD = 6.0
+"""Litres, the same way, from which on it is no head alone either."""
 
 
 def candidates(
@@ -96,7 +98,8 @@ def misfits(card: Card, fixed: Image, moving: Image, heads: bool = False) -> lis
             why = f"intensities from {image.array.min():g} look like {_kind(image)}"
             found.append(f"{name}: {why}, while {card.name} was made for {card.modality}.")
         bright = _bright_litres(image) if _STRIPPED in card.summary.lower() or card.input.strip else 0.0
-        if bright > _BRAIN and not heads:
+        is_head = heads and _BRAIN < bright <= _HEAD
+        if bright > _BRAIN and not is_head:
             found.append(
                 f"{name}: skull or neck are still there ({bright:.1f} l are bright, of a brain at most {_BRAIN:g} l), "
                 f"while {card.name} was made for {_STRIPPED} ones."
@@ -113,7 +116,7 @@ def misfits(card: Card, fixed: Image, moving: Image, heads: bool = False) -> lis
                 f"{name}: spacing {_size(image.spacing)} is far from {_size(trained)}, which {card.name} was made for."
             )
         field = trained * card.input.shape
-        if card.input.around == "lungs" or (bright > _BRAIN and heads):  # looked for, however wide the image
+        if card.input.around == "lungs" or is_head:  # looked for, in a wide image too
             continue
         if np.any(extent > 1.5 * field):
             found.append(

@@ -285,7 +285,8 @@ def _refined(
         if after < before:
             told = f"Refinement made labels overlap less: mean Dice {before:.3f} to {after:.3f}. Leave it out."
             facts["warnings"] = [*facts["warnings"], told]
-    return replace(found, transform=transform, facts=facts)
+    asked = None if "method" in facts else found.asked  # what a method is calibrated on was not refined
+    return replace(found, transform=transform, facts=facts, asked=asked)
 
 
 def _result(fixed: Side, moving: Side, found: _Found, seconds: dict[str, float], only_if_better: bool) -> Result:

@@ -10,7 +10,7 @@
 the finder's card. `picture`: what is found in raw images of brain-multicontrast. `told`: which brains and
 which heads are taken for heads. `known`: two heads of one label map and a known map between them. `visits`: the raw
 images of brain-multicontrast that have a transform of its authors'. Errors are those of all voxels of the brain, in mm.
-The models are a zoo's, or folders; the last two need one whose card names a finder (`input.strip`).
+The models are a zoo's, or folders; `known` and `visits` need one whose card names a finder (`input.strip`).
 """
 
 import argparse
@@ -58,7 +58,7 @@ def masks(args: argparse.Namespace) -> None:
             flush=True,
         )
         if args.record and not stripped:
-            record(args.finder, found, ", ".join(names))
+            record(args, found, ", ".join(names))
 
 
 def masked(data: Path, of: str, finder: str, stripped: float) -> Iterator[tuple[int, float, bool]]:
@@ -74,8 +74,11 @@ def masked(data: Path, of: str, finder: str, stripped: float) -> Iterator[tuple[
         yield head, 2 * (mask & brain).sum() / (mask.sum() + brain.sum()), brain_mask(image, model) is not None
 
 
-def record(name: str, found: np.ndarray, maps: str) -> None:
+def record(args: argparse.Namespace, found: np.ndarray, maps: str) -> None:
     """Writes the Dice of masks into the scores and the card of a bundled model of masks."""
+    name = args.finder
+    if args.split != "test":
+        raise SystemExit(f"--record: expected the split test, received {args.split}.")
     folder = cards.zoo_folder() / name
     rows = [{"head": number, "mask_dice": float(value)} for number, value in enumerate(found)]
     spread = {"mean": found.mean(), "sd": found.std(), "median": np.median(found)}
@@ -88,7 +91,7 @@ def record(name: str, found: np.ndarray, maps: str) -> None:
         sd=round(summary["sd"], 4),
         data=f"heads of any contrast, synthesised from the label maps {maps} of head-labelmaps",
         pairs=len(found),
-        command=f"python tests/benchmarks/heads.py masks FOLDER --finder {name}",
+        command=f"python tests/benchmarks/heads.py masks FOLDER --each {args.each} --finder {name}",
     )
     card = cards.read(folder).model_copy(update={"files": cards.manifest(folder), "scores": (score,)})
     cards.write(folder, card, cards.read_body(folder))
@@ -105,7 +108,7 @@ def picture(args: argparse.Namespace) -> None:
     figure, axes = plt.subplots(2, len(SEEN), figsize=(2.4 * len(SEEN), 5), layout="constrained")
     for (patient, study, kind), column in zip(SEEN, axes.T, strict=True):
         image = Image.read(args.data / "brain-multicontrast" / "long" / f"patient{patient}_study{study}_{kind}.nii.gz")
-        mask = brain_mask(image, finder).array > 0
+        mask = find_brain(image, finder)[0].array > 0
         for panel, normal in zip(column, (2, 1), strict=True):
             axis = nearest_axes(image.grid)[normal]
             others = tuple(each for each in range(3) if each != axis)

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+import regzoo
 from regzoo.classical import Guidance, optimise
+from regzoo.hub.cards import zoo_folder
+from regzoo.registration.expected import methods
 from regzoo.registration.expected.evidence import evidence
 from regzoo.registration.expected.methods import asked_again, calibration
 from regzoo.world.images import Image
@@ -52,10 +55,25 @@ def test_masks_go_with_their_images():
     assert asked.anatomy.sum() == pytest.approx((fixed.array > 0).sum() / 8, rel=0.15)
 
 
-def test_only_what_was_calibrated_has_a_calibration():
+@pytest.fixture
+def calibrated(monkeypatch):
+    """Methods that are taken to be as far off as a model is."""
+    file = zoo_folder() / "hippocampus-mr-dvf" / "error.json"
+    monkeypatch.setattr(methods, "CALIBRATED", {("affine", "dvf"): str(file), NAMES: str(file)})
+
+
+def test_only_what_was_calibrated_has_a_calibration(calibrated):
     image = spots(1)
+    assert calibration(("affine", "dvf"), image, Guidance()).of == "hippocampus-mr-dvf@2"
     assert calibration(("rigid",), image, Guidance()) is None
     assert calibration(("affine", "dvf"), image, Guidance(loss="mind")) is None
     assert calibration(("affine", "dvf"), image, Guidance(iterations=20)) is None
     slice_alone = Image(image.array[:, :, :1], image.affine)
     assert calibration(("affine", "dvf"), slice_alone, Guidance()) is None
+
+
+@pytest.mark.parametrize("refine", [0, 1])
+def test_register_foretells_the_error_of_methods_but_not_of_their_refinement(calibrated, refine):
+    facts = regzoo.register(spots(1), spots(1, SHIFT), method="affine", refine=refine).facts
+    assert ("error" in facts) == (not refine)
+    assert facts["verdict"] != "good" or not refine

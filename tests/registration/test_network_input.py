@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from anatomies import boxes, picture_of
+from boxed_anatomy import boxes, picture_of
 from constant_model import constant_model
 from worlds import AFFINES, around, blobs
 

@@ -2,7 +2,7 @@ import functools
 
 import numpy as np
 import pytest
-from anatomies import anatomy, boxes, picture_of
+from boxed_anatomy import anatomy, boxes, picture_of
 from constant_model import SHAPE, SHIFT, SPACING, constant_model
 from worlds import AFFINES, affine, around
 

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from anatomies import boxes, picture_of
+from boxed_anatomy import boxes, picture_of
 from constant_model import constant_model
 
 import regzoo

@@ -122,6 +122,10 @@ def test_a_head_does_not_speak_against_a_model_of_brains_that_is_shown_the_brain
     whole = regzoo.Image(np.pad(image.array, 12), image.affine)  # much wider than what the network sees
     ((card, misfits),) = regzoo.candidates(whole, whole)
     assert (card.name, misfits) == ("brain-ddf", [])
+    body = regzoo.Image(np.pad(image.array, 12, constant_values=100), image.affine)  # bright throughout: some 20 litres
+    ((_, misfits),) = regzoo.candidates(body, body)
+    assert any("skull or neck" in each for each in misfits)
+    assert any("size" in each for each in misfits)
 
 
 def test_a_model_of_masks_registers_nothing():

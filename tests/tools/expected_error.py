@@ -3,7 +3,7 @@
     python tests/tools/expected_error.py fit NAME --data FOLDER [--keep FOLDER]      # zoo_cards/NAME/error.json
     python tests/tools/expected_error.py table NAME --data FOLDER [--keep FOLDER]    # --record: on the card too
 
-NAME is a model, or `affine,dvf`: methods, whose calibration lies beside the code and whose table in docs/methods.md.
+NAME is a model, or `affine,dvf`: methods, whose calibration lies beside the code and whose table in docs/guide.md.
 
 Each case is a pair whose truth is known: two subjects with labels, or an image and itself under a known smooth map
 (simulated). Kinds of failure are made of both: turned by 0 to 180 degrees, mirrored, of another organ, cropped, blank,
@@ -372,7 +372,7 @@ def report(table: dict, calibration: Calibration) -> Iterator[str]:
     yield "| what | found | wanted |"
     yield "|---|---|---|"
     yield f"| cases; of them near misses, known maps with a true error of 2 to 8 mm | {len(error)}; {near} | 50 near |"
-    yield f"| cases beside these that `register` refused with an error | {table['refused']} | |"
+    yield f"| cases beside these that `register` refused, or foretold nothing of | {table['refused']} | |"
     for row in (*held.amounts(), *held.verdicts()):
         yield f"| {' | '.join(row)} |"
 
@@ -404,7 +404,7 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("--data", required=True)
     parser.add_argument("--split", default="valid", help="of `cases`, which only measures")
-    parser.add_argument("--record", action="store_true", help="write the table into the card")
+    parser.add_argument("--record", action="store_true", help="write the table into the card, or the guide")
     parser.add_argument("--share", type=float, default=1.0, help="of the cases but near misses, only so many")
     parser.add_argument("--near", type=int, default=60, help="near misses")
     parser.add_argument("--keep", type=Path, default=Path("expected-error"), help="folder of what was measured")

@@ -19,8 +19,9 @@ from regzoo.registration.expected import methods
 from regzoo.registration.expected.evidence import Evidence, evidence
 from regzoo.registration.network import asked_again, network_pair, predicted_transform
 from regzoo.registration.orientation import mirror_gain
-from regzoo.registration.sides import read_side
+from regzoo.registration.sides import check_overlap, read_side
 from regzoo.registration.starts import method_start
+from regzoo.registration.stripping import shown
 from regzoo.schema.calibration import ERROR, Calibration
 from regzoo.schema.recipe import Recipe
 from regzoo.training import recipe_data
@@ -28,7 +29,7 @@ from regzoo.world.transforms import Transform
 
 SETS = {"hippocampus-mr-dvf": 0.80, "brain-mr-dvf": 0.70}
 """Models on whose pairs methods are judged, and the Dice that methods usually reach there."""
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "methods.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "guide.md"
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class OfModel:
     def judged(self, case: Case) -> tuple[Evidence, Transform]:
         """Registers a case as `register` does, and gathers the evidence."""
         sides = [read_side(name, image, None) for name, image in (("fixed", case.fixed), ("moving", case.moving))]
-        pair = network_pair(self.model, *sides, "auto", {})
+        pair = network_pair(self.model, *shown(self.model, tuple(sides), strip=True).sides, "auto", {})
         transform = predicted_transform(pair)[0].within(case.fixed.grid)
         return evidence(asked_again(pair), transform, pair.start), transform
 
@@ -147,6 +148,7 @@ class OfMethods:
         """Registers a case as `register` does, and gathers the evidence."""
         fixed, moving, guidance = case.fixed, case.moving, Guidance()
         name, start = method_start(fixed, moving, "auto")
+        check_overlap(fixed, moving, name)
         found, _ = optimise(fixed, moving, start, self.names, guidance)
         gain = mirror_gain(fixed, moving, name, guidance)
         asked = methods.asked_again(fixed, moving, start, found, self.names, guidance, gain)
@@ -164,7 +166,7 @@ class OfMethods:
         return Calibration.model_validate_json(self.file.read_text(encoding="utf-8"))
 
     def record(self, text: str) -> None:
-        """Writes the table into the page on methods, between its marks or at its end."""
+        """Writes the table into the guide, between its marks."""
         PAGE.write_text(sections.put(PAGE.read_text(encoding="utf-8"), f"expected error of {self.name}", text), "utf-8")
 
 

@@ -32,7 +32,7 @@ def calibration(names: Sequence[str], fixed: Image, guidance: Guidance) -> Calib
     """Returns what is known of the error of methods as they are by default, in volumes; None: nothing."""
     usual = Guidance()
     default = guidance.loss == usual.loss and guidance.iterations == usual.iterations and guidance.labels is None
-    file = Path(__file__).with_name(CALIBRATED.get(tuple(names), "none.json"))
+    file = Path(__file__).parent / CALIBRATED.get(tuple(names), "none.json")
     if not default or fixed.shape[2] == 1 or not file.is_file():
         return None
     return Calibration.model_validate_json(file.read_text(encoding="utf-8"))
@@ -90,8 +90,10 @@ def asked_again(
 def _undone(fixed: Image, moving: Image, start: Transform, names: Sequence[str], guidance: Guidance) -> Transform:
     """Returns the answer for a moving image that lies elsewhere, and other brightness and noise, taken back."""
     one, two = recoloured(fixed.array, moving.array)
-    middle = moving.grid.centre
-    matrix = about(turn(3), middle, middle + SHIFT * np.ptp(moving.grid.box(), axis=0))
+    # Both about and by what the images share, however much wider one of them is.
+    middle = start.apply_points(fixed.grid.centre[None])[0]
+    size = np.minimum(*(np.ptp(image.grid.box(), axis=0) for image in (fixed, moving)))
+    matrix = about(turn(3), middle, middle + SHIFT * size)
     mask = guidance.moving_mask
     changed = replace(guidance, moving_mask=mask and Image(mask.array, matrix @ mask.affine))
     found, _ = optimise(Image(one, fixed.affine), Image(two, matrix @ moving.affine), start, names, changed)
