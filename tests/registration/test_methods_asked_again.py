@@ -64,7 +64,7 @@ def calibrated(monkeypatch):
 
 def test_only_what_was_calibrated_has_a_calibration(calibrated):
     image = spots(1)
-    assert calibration(("affine", "dvf"), image, Guidance()).of == "hippocampus-mr-dvf@2"
+    assert calibration(("affine", "dvf"), image, Guidance()).of.startswith("hippocampus-mr-dvf@")
     assert calibration(("rigid",), image, Guidance()) is None
     assert calibration(("affine", "dvf"), image, Guidance(loss="mind")) is None
     assert calibration(("affine", "dvf"), image, Guidance(iterations=20)) is None

@@ -20,7 +20,7 @@ from regzoo.ops.matrices import about_centre
 from regzoo.ops.warping import sample, warp
 
 SHIFT = 0.05  # of the view's width
-TURN = 7.0  # degrees
+_TURN = 7.0  # degrees
 _NOISE = 0.03  # of black to white
 _DARKER, _BRIGHTER = 1.25, 0.8  # exponents
 
@@ -133,7 +133,7 @@ def _about_middle(linear: np.ndarray, shift: np.ndarray, shape: np.ndarray) -> n
 def turn(dims: int) -> np.ndarray:
     """Returns the known turn, (dims, dims): about an oblique axis, or within the plane."""
     axis = np.full(3, 3**-0.5) if dims == 3 else np.array([0.0, 0.0, 1.0])
-    return Rotation.from_rotvec(axis * TURN, degrees=True).as_matrix()[:dims, :dims]
+    return Rotation.from_rotvec(axis * _TURN, degrees=True).as_matrix()[:dims, :dims]
 
 
 def recoloured(fixed: np.ndarray, moving: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
