@@ -1,57 +1,36 @@
 """register: two images and a model in; the moved image, a transform, figures, warnings and a picture out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from regzoo import backend, classical
 from regzoo.errors import InvalidError, invalid, renamed
 from regzoo.io.provenance import provenance
 from regzoo.models import RegistrationModel, zoo
 from regzoo.registration.checks import check_effort, check_given, checked_method, with_card
-from regzoo.registration.expected import methods
-from regzoo.registration.expected.evidence import Asked, evidence
+from regzoo.registration.expected.evidence import evidence
 from regzoo.registration.expected.expectation import expected
 from regzoo.registration.expected.verdict import not_for, verdict
 from regzoo.registration.fit import fit, fit_doubts
-from regzoo.registration.network import (
-    NetworkPair,
-    asked_again,
-    network_pair,
-    predicted_labels,
-    predicted_transform,
-)
-from regzoo.registration.orientation import gain_told, mirror_gain, still_turned
+from regzoo.registration.found import Found, by_method, by_model, of_shown, refined
+from regzoo.registration.network import NetworkPair, network_pair, predicted_labels
+from regzoo.registration.orientation import still_turned
 from regzoo.registration.report.words import done
 from regzoo.registration.results import Result, clock
-from regzoo.registration.scores import (
-    Side,
-    doubts,
-    in_view,
-    label_doubts,
-    mean_dice,
-    over_same_labels,
-    overlap,
-    score,
-    unscored,
-)
+from regzoo.registration.scores import Side, doubts, in_view, label_doubts, over_same_labels, overlap, score
 from regzoo.registration.sides import (
     Points,
-    check_overlap,
     guiding_labels,
     masks_of,
-    open_geometry,
     padded,
     read_both_points,
     read_images,
     read_masks,
     read_side,
     stacked,
-    twins,
 )
-from regzoo.registration.starts import method_start, start_told
-from regzoo.registration.stripping import Shown, shown
-from regzoo.schema.calibration import Calibration
-from regzoo.schema.card import Card
+from regzoo.registration.starts import start_told
+from regzoo.registration.stripping import shown
 from regzoo.schema.losses import any_contrast
 from regzoo.world.alignment import Start
 from regzoo.world.images import Grid, Image, Source
@@ -154,43 +133,22 @@ def register(
         else None
     )
     if model is None:
-        found = _by_method(*sides, names, start, guidance, masks, seconds, error)
+        found = by_method(*sides, names, start, guidance, masks, seconds, error)
     else:
         with clock(seconds, "network"):
             seen = shown(model, sides, strip)
             pair = network_pair(model, *seen.sides, start, masks)
         if not model.has_field:
             return _segmented(model, pair, origin, seconds, error)
-        found = _of_shown(_by_model(model, pair, seconds, error), seen, masks)
+        found = of_shown(by_model(model, pair, seconds, error), seen, masks)
     if refine:
-        found = _refined(*sides, found, replace(guidance, iterations=refine, **found.masks), seconds)
+        found = refined(*sides, found, replace(guidance, iterations=refine, **found.masks), seconds)
     if guided:
         found.facts["warnings"].append(
             "The labels guided the registration: their overlap says nothing about its quality."
         )
     result = _result(*sides, replace(found, facts=origin | found.facts), seconds, only_if_better)
     return _judged(result, found, seconds) if error else result
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What a model or a method found: a transform, the start it is held against, and what is told of it."""
-
-    start: Transform
-    transform: Transform
-    facts: dict
-    anatomy: Image | None
-    """Where it is judged whether the images fit; None: everywhere."""
-    lungs: bool = False
-    against: list[str] = field(default_factory=list)
-    """Warnings that speak against the whole result."""
-    asked: Asked | None = None
-    """What an error is expected by."""
-    calibration: Calibration | None = None
-    card: Card | None = None
-    """The model's."""
-    masks: dict[str, Image] = field(default_factory=dict)
-    """Where a refinement compares the images, beside what it was given: a skull is not to be matched."""
 
 
 def _read(fixed: Image, moving: Image, files: dict) -> tuple[tuple[Side, Side], dict[str, Image], dict]:
@@ -202,66 +160,7 @@ def _read(fixed: Image, moving: Image, files: dict) -> tuple[tuple[Side, Side], 
     return sides, masks, provenance(images | files, backend.versions(), backend.device())
 
 
-def _by_method(
-    fixed: Side,
-    moving: Side,
-    names: list[str],
-    how: Start,
-    guidance: classical.Guidance,
-    masks: dict[str, Image],
-    seconds: dict[str, float],
-    judged: bool,
-) -> _Found:
-    """Registers by optimisation; looks at left and right, and asks once more, if the result is to be judged."""
-    with clock(seconds, "start"):
-        name, start = method_start(fixed.image, moving.image, how)
-        check_overlap(fixed.image, moving.image, name)
-    with clock(seconds, "optimisation"):
-        transform, done = classical.optimise(fixed.image, moving.image, start, names, guidance)
-    facts = {
-        "method": ",".join(names),
-        "loss": done[-1]["loss"],
-        "backend": backend.NAME,
-        "start": name,
-        "optimisation": done,
-        "warnings": open_geometry(fixed, moving) + twins(fixed, moving) + unscored(fixed, moving),
-    }
-    gain, asked, calibration = None, None, None
-    if judged:
-        with clock(seconds, "orientation"):
-            gain = mirror_gain(fixed.image, moving.image, name, guidance)
-        calibration = methods.calibration(names, fixed.image, guidance)
-    if calibration is not None:
-        with clock(seconds, "error"):
-            asked = methods.asked_again(fixed.image, moving.image, start, transform, names, guidance, gain)
-    against = gain_told(gain)
-    facts["warnings"] += against
-    anatomy = masks.get("fixed_mask")
-    return _Found(start, transform, facts, anatomy, against=against, asked=asked, calibration=calibration)
-
-
-def _by_model(model: RegistrationModel, pair: NetworkPair, seconds: dict[str, float], judged: bool) -> _Found:
-    """Registers by a network, and asks it again if an error is to be expected."""
-    with clock(seconds, "network"):
-        transform, doubted = predicted_transform(pair)
-    facts, asked, calibration = pair.facts(model), None, getattr(model, "calibration", None)
-    facts["warnings"] += doubted
-    if judged and calibration is not None:
-        with clock(seconds, "error"):
-            asked = asked_again(pair)
-    against = [*pair.against, *doubted]
-    lungs = model.card.input.around == "lungs"
-    return _Found(pair.start, transform, facts, pair.lungs, lungs, against, asked, calibration, model.card)
-
-
-def _of_shown(found: _Found, seen: Shown, given: dict[str, Image]) -> _Found:
-    """Adds what was stripped: heads are judged and refined in the brain, unless masks were given."""
-    masks = {name: mask for name, mask in seen.masks.items() if name not in given}
-    anatomy = seen.masks.get("fixed_mask", found.anatomy)
-    return replace(found, facts=found.facts | seen.facts, anatomy=anatomy, masks=masks)
-
-
-def _judged(result: Result, found: _Found, seconds: dict[str, float]) -> Result:
+def _judged(result: Result, found: Found, seconds: dict[str, float]) -> Result:
     """Adds the error that is expected and the verdict."""
     amount, error = None, None
     if found.asked is not None:
@@ -273,23 +172,7 @@ def _judged(result: Result, found: _Found, seconds: dict[str, float]) -> Result:
     return replace(result, facts=result.facts | facts | {"done": done(result.facts)}, error=error)
 
 
-def _refined(
-    fixed: Side, moving: Side, found: _Found, guidance: classical.Guidance, seconds: dict[str, float]
-) -> _Found:
-    """Improves what a model or a method found on this pair."""
-    with clock(seconds, "refinement"):
-        transform, done = classical.refine(fixed.image, moving.image, found.transform, guidance)
-    facts = found.facts | {"loss": guidance.loss, "refinement": done}
-    if fixed.labels and moving.labels and shared_labels(fixed.labels, moving.labels):
-        before, after = (mean_dice(fixed, moving, each) for each in (found.transform, transform))
-        if after < before:
-            told = f"Refinement made labels overlap less: mean Dice {before:.3f} to {after:.3f}. Leave it out."
-            facts["warnings"] = [*facts["warnings"], told]
-    asked = None if "method" in facts else found.asked  # what a method is calibrated on was not refined
-    return replace(found, transform=transform, facts=facts, asked=asked)
-
-
-def _result(fixed: Side, moving: Side, found: _Found, seconds: dict[str, float], only_if_better: bool) -> Result:
+def _result(fixed: Side, moving: Side, found: Found, seconds: dict[str, float], only_if_better: bool) -> Result:
     """Moves and scores."""
     grid, start, facts = fixed.image.grid, found.start, found.facts
     if facts["start"] not in ("center", "world"):
