@@ -1,5 +1,7 @@
 """The tutorial runs from end to end at short settings, and is committed without outputs."""
 
+import ast
+import importlib
 import os
 from pathlib import Path
 
@@ -42,6 +44,19 @@ def test_the_notebook_is_committed_without_outputs():
     cells = [cell for cell in notebook().cells if cell.cell_type == "code"]
     assert len(cells) > 10
     assert [cell for cell in cells if cell.outputs or cell.execution_count] == []
+
+
+def test_it_imports_what_is_there():
+    """The cells themselves run only in slow tests."""
+    cells = "\n".join(cell.source for cell in notebook().cells if cell.cell_type == "code")
+    imported = [node for node in ast.walk(ast.parse(cells)) if isinstance(node, ast.ImportFrom)]
+    ours = [node for node in imported if node.module.split(".")[0] == "regzoo"]
+    assert len(ours) > 10
+    for node in ours:
+        for each in node.names:
+            held = importlib.import_module(node.module)
+            if not hasattr(held, each.name):
+                importlib.import_module(f"{node.module}.{each.name}")
 
 
 # The client's sockets to its kernel are closed by the garbage collector, which warns.
