@@ -12,16 +12,20 @@ from regzoo.schema.card import Card
 
 
 class FolderHub:
-    """The folder that `REGZOO_HUB` names; see `regzoo.hub.kinds.Hub`."""
+    """The folder that `REGZOO_HUB` names; see `regzoo.hub.kinds.Hub`.
+
+    A model lies in `NAME`, and older versions of it in `NAME@VERSION` beside it.
+    """
 
     def __init__(self, text: str) -> None:
         self.folder = expanded(text)
         if not self.folder.is_dir():
             raise MissingError(f"REGZOO_HUB names the folder '{text}', which does not exist.")
 
-    def find(self, name: str, *, fresh: bool) -> Entry | None:
-        """Returns the entry in the folder of this name; it is always fresh."""
-        place = self.folder / name
+    def find(self, name: str, version: str | None, *, fresh: bool) -> Entry | None:
+        """Returns the entry in the folder of this name and version, else of this name; it is always fresh."""
+        older = self.folder / f"{name}@{version}"
+        place = older if version and older.is_dir() else self.folder / name
         return Entry(place, "hub", cards.read(place)) if (place / cards.README).is_file() else None
 
     def folders(self) -> Iterator[Path]:

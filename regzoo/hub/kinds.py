@@ -16,11 +16,12 @@ from regzoo.schema.card import Card
 class Hub(Protocol):
     """Where plain names are looked up that are neither bundled nor pulled."""
 
-    def find(self, name: str, *, fresh: bool) -> Entry | None:
+    def find(self, name: str, version: str | None, *, fresh: bool) -> Entry | None:
         """Returns a name's entry in a folder on this machine, not yet verified; None if there is none of it.
 
         Args:
             name: The model's name.
+            version: A hub that keeps several gives this one; whatever it gives else is refused later. None: its newest.
             fresh: Whether what was brought here before must be brought up to date.
 
         Raises:

@@ -16,6 +16,7 @@ from regzoo.schema.card import Card
 
 NAME = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]*)(@(?P<version>[0-9.]+))?")
 _ADVICE = "All names: regzoo list."
+_OLDER = "Others come with other releases of regzoo, or from a hub that keeps them (REGZOO_HUB)."
 
 
 def resolve(name: str | os.PathLike) -> Path:
@@ -158,7 +159,7 @@ def _read(place: tuple[Path, str, Address | None]) -> Entry | RegzooError:
 def find_configured(name: str, version: str | None, fresh: bool) -> Entry | None:
     """Returns a name's entry on the configured hub, or None if there is no hub or it has none."""
     hub = kinds.configured()
-    entry = hub.find(name, fresh=fresh) if hub else None
+    entry = hub.find(name, version, fresh=fresh) if hub else None
     if entry and (entry.card.name != name or version not in (None, entry.card.version)):
         raise invalid(f"model '{name}' on {os.environ['REGZOO_HUB']}", f"{name}@{version or '…'}", entry.card.id)
     return entry
@@ -170,7 +171,7 @@ def _find_name(name: str, version: str | None, versions: dict) -> Entry:
     # Without a version: the bundled one, which this release of regzoo was tested with, else the newest pulled one.
     version = version or next(iter(versions[name]))
     if version not in versions[name]:
-        raise invalid(f"model '{name}'", f"version {' or '.join(versions[name])}", f"'{version}'")
+        raise invalid(f"model '{name}'", f"version {' or '.join(versions[name])}", f"'{version}'", _OLDER)
     folder, source = versions[name][version]
     card = cards.read(folder)
     if card.name != name or card.version != version:

@@ -16,8 +16,8 @@ class ServerHub:
     def __init__(self, text: str) -> None:
         self.text, (_, self.owner) = text, parse_server(text)
 
-    def find(self, name: str, *, fresh: bool) -> Entry | None:
-        """Returns the entry of the owner's repository, pulled if it is not here yet."""
+    def find(self, name: str, version: str | None, *, fresh: bool) -> Entry | None:
+        """Returns the entry of the owner's repository, pulled if it is not here yet; older ones are its revisions."""
         place = Address(f"{self.owner}/{name}")
         known = None if fresh else remote.pulled(place)
         try:

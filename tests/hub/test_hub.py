@@ -15,6 +15,8 @@ from regzoo import hub
 from regzoo.errors import InvalidError, MissingError
 from regzoo.hub import cards
 
+OLDER = "Others come with other releases of regzoo, or from a hub that keeps them (REGZOO_HUB)."
+
 
 @pytest.fixture(autouse=True)
 def zoo(tmp_path, monkeypatch):
@@ -77,7 +79,7 @@ def test_a_name_wins_over_a_folder_of_the_same_name(zoo, tmp_path):
         ("Lung-CT-ddf", "Unknown model 'Lung-CT-ddf'. Did you mean 'lung-ct-ddf'? All names: regzoo list."),
         ("", "Unknown model ''. All names: regzoo list."),
         ("zzz", "Unknown model 'zzz'. All names: regzoo list."),
-        ("lung-ct-ddf@2", "model 'lung-ct-ddf': expected version 1, received '2'."),
+        ("lung-ct-ddf@2", f"model 'lung-ct-ddf': expected version 1, received '2'. {OLDER}"),
         ("zzz@1", "Unknown model 'zzz'. All names: regzoo list."),
         ("hf://a/b/c", "model: expected hf://owner/repo or hf://owner/repo@revision, received 'hf://a/b/c'."),
     ],
@@ -242,7 +244,28 @@ def test_the_newest_pulled_version_is_the_default_but_a_bundled_one_wins(tmp_pat
     assert hub.resolve("my-run@2.1") == cache / "my-run@2.1"
     assert hub.find("lung-ct-ddf").source == "bundled"
     assert hub.resolve("lung-ct-ddf@9") == cache / "lung-ct-ddf@9"
-    assert error_of(hub.resolve, "my-run@3") == "model 'my-run': expected version 10 or 9 or 2.1, received '3'."
+    assert error_of(hub.resolve, "my-run@3") == (
+        f"model 'my-run': expected version 10 or 9 or 2.1, received '3'. {OLDER}"
+    )
+
+
+def test_a_folder_as_hub_keeps_older_versions_beside_the_newest(tmp_path, cache, monkeypatch):
+    shelf = tmp_path / "shelf"
+    monkeypatch.setenv("REGZOO_HUB", str(shelf))
+    for folder, name, version in (
+        ("lung-ct-ddf@0.9", "lung-ct-ddf", "0.9"),
+        ("other-ddf", "other-ddf", "2"),
+        ("other-ddf@1", "other-ddf", "1"),
+    ):
+        make_entry(shelf / folder, name=name, version=version)
+    assert hub.find("lung-ct-ddf").source == "bundled"
+    assert hub.resolve("lung-ct-ddf@0.9") == shelf / "lung-ct-ddf@0.9"
+    assert hub.resolve("other-ddf") == hub.resolve("other-ddf@2") == shelf / "other-ddf"
+    assert hub.pull("other-ddf@1") == cache / "other-ddf@1"
+    assert {"other-ddf@1", "other-ddf@2", "lung-ct-ddf@0.9"} < {entry.card.id for entry in hub.models()}
+    assert "expected other-ddf@3, received other-ddf@2" in error_of(hub.resolve, "other-ddf@3")
+    make_entry(shelf / "other-ddf@1.5", name="other-ddf", version="1.4")
+    assert "expected other-ddf@1.5, received other-ddf@1.4" in error_of(hub.resolve, "other-ddf@1.5")
 
 
 def test_weights_behind_a_name_and_version_never_change(tmp_path, cache):

@@ -22,7 +22,7 @@ class ZipHub:
         with zipfile.ZipFile(text.removeprefix("zip://")) as archive:
             archive.extractall(self.folder)
 
-    def find(self, name, *, fresh):
+    def find(self, name, version, *, fresh):
         place = self.folder / name
         return Entry(place, "hub", cards.read(place)) if place.is_dir() else None
 
