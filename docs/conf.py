@@ -19,6 +19,7 @@ include_patterns = [
     "CHANGELOG.md",
     "recipes/README.md",
     "zoo_cards/*/README.md",
+    "zoo_noncommercial/*/README.md",
     "regzoo/registration/demo_images/NOTICE.md",
 ]
 exclude_patterns = [".*", "build", "runs", "site"]

@@ -28,6 +28,7 @@ REGISTERING = [name for name in NAMES if cards.read(FOLDERS[name]).registers]
 SIZE_LIMIT = 8 * 2**20
 SOURCES = {
     "cardiac-cine-mr-ddf": "cardiac-cine-mr",
+    "cardiac-mr-dvf": "cardiac-acdc",
     "headneck-ct-affine": "tutorial/headneck-ct.h5",
     "prostate-mask-longitudinal-ddf": "tutorial/prostate-masks-longitudinal.zip",
 }
