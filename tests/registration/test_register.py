@@ -199,6 +199,14 @@ class TestWarnings:
         (warning,) = self.warnings(model, fixed=picture_of(narrow, SHIFT))
         assert warning.startswith("fixed: size 30 x 10 x 33 mm is far less than the 32 x 30 x 36 mm")
 
+    def test_how_many_slices_a_stack_has_varies(self, model):
+        inputs = model.card.input.model_copy(update={"shape": (20, 24, 18), "spacing": (1.5, 1.25, 6.0)})
+        card = model.card.model_copy(update={"input": inputs})
+        flat, narrow = (picture_of(Grid((size, 24, 4), np.diag([1.5, 1.25, 6, 1]))) for size in (20, 7))
+        assert misfits(card, flat, flat) == []
+        (warning,) = misfits(card, flat, narrow)
+        assert warning.startswith("moving: size 10 x 30 x 24 mm is far less than the 30 x 30 x 108 mm")
+
     @pytest.mark.parametrize(
         ("modality", "offset", "amiss"),
         [("CT", 0, 2), ("MR (T1)", 0, 0), ("MR (T1)", -500, 2), ("CT", -500, 0), ("US", 0, 0)],
