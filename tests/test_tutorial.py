@@ -53,8 +53,8 @@ def test_it_imports_what_is_there():
     ours = [node for node in imported if node.module.split(".")[0] == "regzoo"]
     assert len(ours) > 10
     for node in ours:
+        held = importlib.import_module(node.module)
         for each in node.names:
-            held = importlib.import_module(node.module)
             if not hasattr(held, each.name):
                 importlib.import_module(f"{node.module}.{each.name}")
 

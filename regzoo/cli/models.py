@@ -9,10 +9,9 @@ import typer
 from regzoo import hub
 from regzoo.cli.door import message
 from regzoo.cli.options import Json, Model
-from regzoo.cli.output import print_facts, print_json, print_markdown, print_table
+from regzoo.cli.output import print_facts, print_json, print_markdown, print_table, tell_licence
 from regzoo.errors import RegzooError
 from regzoo.io.files import check_writable
-from regzoo.schema.licences import non_commercial
 
 if TYPE_CHECKING:
     import regzoo
@@ -69,8 +68,7 @@ def pull(model: Model) -> None:
 
     folder = hub.pull(model)
     card = cards.read(folder)
-    if non_commercial(card.license):
-        typer.echo(f"warning: {card.id} is not for commercial use: its licence is {card.license}.", err=True)
+    tell_licence(card)
     typer.echo(folder)
 
 

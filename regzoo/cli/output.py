@@ -4,9 +4,20 @@ import json
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import typer
+
+from regzoo.schema.licences import non_commercial
+
+if TYPE_CHECKING:
+    from regzoo.schema.card import Card
+
+
+def tell_licence(card: "Card") -> None:
+    """Says on standard error if a model's licence allows no commercial use."""
+    if non_commercial(card.license):
+        typer.echo(f"warning: {card.id} is not for commercial use: its licence is {card.license}.", err=True)
 
 
 class Saved(Protocol):

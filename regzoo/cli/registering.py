@@ -12,7 +12,7 @@ from regzoo.cli.bar import shown
 from regzoo.cli.door import typed
 from regzoo.cli.machine import Device, Threads, take, warn_of_memory
 from regzoo.cli.options import Dicom, Json, Output, Quiet, Volume
-from regzoo.cli.output import print_dicom, print_result, print_table, visible
+from regzoo.cli.output import print_dicom, print_result, print_table, tell_licence, visible
 from regzoo.io.files import check_apart, check_writable
 
 if TYPE_CHECKING:
@@ -288,7 +288,10 @@ def entry_of(model: str | None, method: str | None, needed: bool = True) -> "hub
     given = (model is not None) + (method is not None)
     if given > 1 or (needed and not given):
         raise typer.BadParameter("Give one of --model and --method.")
-    return None if model is None else hub.take(model)
+    entry = None if model is None else hub.take(model)
+    if entry:
+        tell_licence(entry.card)
+    return entry
 
 
 def _print_candidates(fixed: "regzoo.world.images.Image", moving: "regzoo.world.images.Image") -> typer.Exit:

@@ -25,7 +25,7 @@ class FolderHub:
     def find(self, name: str, version: str | None, *, fresh: bool) -> Entry | None:
         """Returns the entry in the folder of this name and version, else of this name; it is always fresh."""
         older = self.folder / f"{name}@{version}"
-        place = older if version and older.is_dir() else self.folder / name
+        place = older if version and (older / cards.README).is_file() else self.folder / name
         return Entry(place, "hub", cards.read(place)) if (place / cards.README).is_file() else None
 
     def folders(self) -> Iterator[Path]:

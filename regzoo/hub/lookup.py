@@ -161,7 +161,8 @@ def find_configured(name: str, version: str | None, fresh: bool) -> Entry | None
     hub = kinds.configured()
     entry = hub.find(name, version, fresh=fresh) if hub else None
     if entry and (entry.card.name != name or version not in (None, entry.card.version)):
-        raise invalid(f"model '{name}' on {os.environ['REGZOO_HUB']}", f"{name}@{version or '…'}", entry.card.id)
+        there = f"model '{name}' on {os.environ['REGZOO_HUB']}"
+        raise invalid(there, f"{name}@{version or '…'}", entry.card.id, _OLDER if version else "")
     return entry
 
 

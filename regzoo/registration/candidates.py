@@ -21,6 +21,8 @@ _BRAIN = 2.0
 ten heads with it."""
 _HEAD = 6.0
 """Litres, the same way, from which on it is no head alone either."""
+_FEWEST = 3.5
+"""Slices of a stack of thick ones, of which there may be few: a grid has room for the most."""
 
 
 def candidates(
@@ -123,7 +125,7 @@ def misfits(card: Card, fixed: Image, moving: Image, heads: bool = False) -> lis
                 f"{name}: size {_size(extent.round())}, while {card.name} sees {_size(field.round())} "
                 "around its centre; beyond, the field is only continued."
             )
-        elif np.any((extent < 0.4 * field) & (trained < 2 * trained.min())):  # how many slices a stack has varies
+        elif np.any(extent < np.where(trained > 2 * trained.min(), _FEWEST * trained, 0.4 * field)):
             found.append(
                 f"{name}: size {_size(extent.round())} is far less than the {_size(field.round())} "
                 f"that {card.name} was made for."

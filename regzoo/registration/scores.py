@@ -239,7 +239,8 @@ def unscored(fixed: Side, moving: Side) -> list[str]:
 _STRONG = 0.35
 # A fiftieth and six times of its volume: no tissue is squeezed or stretched so, but a label that is drawn together is.
 _LEAST, _MOST = 0.02, 6.0
-# Share of the label voxels whose volume changes more than threefold: anatomy of one kind does so nowhere.
+# Share of the label voxels whose volume changes more than threefold: between subjects anatomy of one kind does so
+# nowhere. The cavities of a heart that contracts do.
 _MANY = 0.03
 
 
@@ -267,7 +268,8 @@ def doubts(scores: dict, jacobian: dict, one_contrast: bool = True) -> list[str]
     if squeezed + stretched > _MANY:
         found.append(
             f"Of the label voxels {100 * squeezed:.0f} % are squeezed (Jacobian below {SQUEEZED:g}) and "
-            f"{100 * stretched:.0f} % stretched (above {STRETCHED:g}): labels are drawn together, not registered."
+            f"{100 * stretched:.0f} % stretched (above {STRETCHED:g}): labels are drawn together, "
+            "not registered, unless the organ itself changes its volume so, as the cavities of a heart do."
         )
     if np.isnan(after["ncc"]):
         found.append("The images cannot be compared: nothing of the moving image is in view, or it is constant there.")

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 import regzoo
 from regzoo import cli, hub
+from regzoo.cli import registering
 
 MODULES = ("keras", "tensorflow", "torch", "jax", "numpy", "scipy", "nibabel", "matplotlib", "huggingface_hub")
 
@@ -123,10 +124,12 @@ def test_pull(call, tmp_path):
     assert (folder / "model.safetensors").read_bytes() == b"weights"
 
 
-def test_pull_says_what_may_not_be_sold(zoo):
+def test_pull_and_register_say_what_may_not_be_sold(zoo, capsys):
     make_entry(zoo / "not-sold", name="not-sold", license="cc-by-nc-sa-4.0")
     told = "warning: not-sold@1 is not for commercial use: its licence is cc-by-nc-sa-4.0.\n"
     assert run("pull", "not-sold") == (0, f"{zoo.parent / 'cache' / 'not-sold@1'}\n", told)
+    assert registering.entry_of("not-sold", None).card.name == "not-sold"
+    assert capsys.readouterr().err == told
 
 
 @pytest.mark.parametrize("call", [run, process])

@@ -206,6 +206,15 @@ class TestWarnings:
         assert misfits(card, flat, flat) == []
         (warning,) = misfits(card, flat, narrow)
         assert warning.startswith("moving: size 10 x 30 x 24 mm is far less than the 30 x 30 x 108 mm")
+        (warning,) = misfits(card, picture_of(Grid((20, 24, 3), flat.affine)), flat)
+        assert warning.startswith("fixed: size 30 x 30 x 18 mm is far less than the 30 x 30 x 108 mm")
+
+    def test_an_axis_twice_as_coarse_is_no_stack_of_slices(self, model):
+        inputs = model.card.input.model_copy(update={"shape": (15, 15, 30), "spacing": (2.0, 2.0, 1.0)})
+        card = model.card.model_copy(update={"input": inputs})
+        whole, narrow = (picture_of(Grid((size, 15, 30), np.diag([2, 2, 1, 1]))) for size in (15, 5))
+        (warning,) = misfits(card, whole, narrow)
+        assert warning.startswith("moving: size 10 x 30 x 30 mm is far less than the 30 x 30 x 30 mm")
 
     @pytest.mark.parametrize(
         ("modality", "offset", "amiss"),

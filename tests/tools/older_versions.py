@@ -3,7 +3,8 @@
     python tests/tools/older_versions.py FOLDER
     REGZOO_HUB=FOLDER regzoo register ... --model NAME@VERSION
 
-They are read from the repository's history, each as its last commit left it, and every byte is held against its card.
+They are read from the repository's history, each as the last commit of its card left it, and every byte is held against
+that card. What FOLDER holds already is left as it is.
 """
 
 import io
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from regzoo import hub
 from regzoo.hub import cards
+from regzoo.io.files import atomic_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,6 +31,7 @@ def version_of(commit: str, card: str) -> str:
 
 def main(folder: Path) -> None:
     """Writes every older version of every model, and prints its name."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name, place in cards.bundled().items():
         card = f"zoo_cards/{name}/{cards.README}"
         done = {cards.read(place).version}
@@ -38,10 +41,11 @@ def main(folder: Path) -> None:
                 continue
             done.add(version)
             target = folder / f"{name}@{version}"
-            target.mkdir(parents=True)
-            with tarfile.open(fileobj=io.BytesIO(git("archive", f"{commit}:zoo_cards/{name}"))) as archive:
-                archive.extractall(target, filter="data")
-            hub.resolve(target)
+            if not target.exists():
+                files = git("-c", "core.autocrlf=false", "archive", f"{commit}:zoo_cards/{name}")
+                with atomic_folder(target) as made, tarfile.open(fileobj=io.BytesIO(files)) as archive:
+                    archive.extractall(made, filter="data")
+                    hub.resolve(made)
             print(target.name)
 
 
