@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 import regzoo
-from regzoo import hub
 from regzoo.cli.bar import shown
 from regzoo.cli.door import typed
 from regzoo.cli.machine import Device, Threads, take
@@ -175,7 +174,7 @@ def bids(
         raise typer.BadParameter(f"{' '.join(more)}: subjects follow --participant-label.")
     if level == "participant" and (template is None or (model is None) == (method is None)):
         raise typer.BadParameter("Give --template, and one of --model and --method.")
-    entry = None if model is None else hub.take(model)
+    entry = entry_of(model, method, needed=False)
     take(device, threads)
     from regzoo import backend  # noqa: F401 - first, since it keeps start-up chatter away
     from regzoo.registration.bids import group, participants

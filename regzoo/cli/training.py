@@ -9,7 +9,7 @@ import regzoo
 from regzoo import hub
 from regzoo.cli.machine import Device, Threads, take, warn_of_memory
 from regzoo.cli.options import Data, Json, Model, Output, Quiet
-from regzoo.cli.output import print_json, print_table
+from regzoo.cli.output import print_json, print_table, tell_licence
 from regzoo.cli.registering import FailOn, NoError, Refine, check_fail_on, fail
 from regzoo.errors import invalid
 from regzoo.io.files import check_writable
@@ -75,6 +75,7 @@ def evaluate(
         raise typer.BadParameter("--refine goes with neither --check nor --record: a card tells of the model alone")
     check_writable(output, folder=True)
     entry = hub.take(model)
+    tell_licence(entry.card)
     if check:
         split, scores = _own_scores(entry.card)
     if record and (split is None or entry.source != "folder"):

@@ -13,7 +13,7 @@ from regzoo import hub
 def history(tmp_path, monkeypatch):
     """A repository whose model had the version 1, of which the card was mended, and has the version 2."""
     if shutil.which("git") is None:
-        pytest.skip("no git")
+        pytest.skip("git is not installed, and what is tested reads a history")
     place = tmp_path / "repository"
     monkeypatch.setattr(older_versions, "ROOT", place)
     monkeypatch.setenv("REGZOO_ZOO", str(place / "zoo_cards"))
