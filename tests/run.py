@@ -48,7 +48,8 @@ def main() -> int:
     alone, most = asked.slow_within is not None, 60 * (asked.slow_within or 0)
     # What is written without a look at backends runs under torch, which compiles nothing; later under TensorFlow too.
     chosen = {"torch": "not slow", "jax": "backend and not slow", "tensorflow": "backend and not slow"}
-    later = {"torch": "slow", "jax": "backend and slow", "tensorflow": "(backend and slow) or not (backend or slow)"}
+    later = {"torch": "slow", "jax": "backend and slow"}
+    later |= {"tensorflow": "(backend and slow) or not (backend or slow)"} if asked.all else {}
     parts = []
     if not alone:
         parts += [
@@ -58,7 +59,7 @@ def main() -> int:
             *(test(*part, rest) for part in chosen.items()),
         ]
     for part in later.items() if asked.all or alone else ():
-        if alone and (part[0] == "tensorflow" or time.perf_counter() - started > most):
+        if alone and time.perf_counter() - started > most:
             print(f"left out, for there is no time: {', '.join(part)}")
             continue
         parts.append(test(*part, rest))
