@@ -40,6 +40,9 @@ class Training(Strict):
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share that a running average of the weights keeps in each step; it, not the last step, is scored. 0: none."""
     clip_norm: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-7
+    """Adam's constant: a weight whose gradient is far smaller hardly moves. A pyramid's decoders gain nothing from what
+    they say of both orders of a pair alike; at 1e-7 that grew until the difference drowned in its rounding."""
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     steps_per_epoch: Annotated[int, Field(ge=1, le=1_000_000)] = 250
     """A checkpoint, a validation and a log line follow each epoch."""

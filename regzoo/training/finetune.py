@@ -145,7 +145,8 @@ def optimizer_of(recipe: Recipe) -> keras.optimizers.Optimizer:
     rate = settings.learning_rate if settings.minutes else _schedule(settings)  # `Minutes` sets it anew
     average = {"use_ema": True, "ema_momentum": settings.average} if settings.average else {}
     # A name of its own would be numbered on a second run in one session, and its checkpoint not fit.
-    return keras.optimizers.Adam(rate, global_clipnorm=settings.clip_norm, name="adam", **average)
+    constants = {"epsilon": settings.epsilon, "global_clipnorm": settings.clip_norm}
+    return keras.optimizers.Adam(rate, **constants, name="adam", **average)
 
 
 def _schedule(settings: Training) -> keras.optimizers.schedules.CosineDecay:

@@ -1,6 +1,8 @@
+import keras
 import numpy as np
 import pytest
 import tiny_run
+from keras import ops
 
 import regzoo
 from regzoo import backend
@@ -162,6 +164,14 @@ def test_the_learning_rate_follows_the_recipe(schedule, warmup, expected):
     for step, share in expected.items():
         optimizer.iterations.assign(step)
         assert float(optimizer.learning_rate) == pytest.approx(share * 2e-3, abs=1e-9)
+
+
+@pytest.mark.parametrize(("epsilon", "low", "high"), [(1e-7, 0.9e-2, 1.1e-2), (1e-2, 0, 1e-4)])
+def test_a_weight_whose_gradient_is_far_below_epsilon_hardly_moves(epsilon, low, high):
+    settings = {"steps": 100, "schedule": "constant", "warmup": 0, "learning_rate": 1e-2, "epsilon": epsilon}
+    weight = keras.Variable([1.0])
+    training.optimizer_of(tiny_run.recipe(training=settings)).apply([ops.convert_to_tensor([1e-4])], [weight])
+    assert low < 1 - float(ops.convert_to_numpy(weight)[0]) < high
 
 
 def test_a_run_that_cannot_be_scored_ends_before_it_starts(home, tmp_path):
