@@ -58,6 +58,15 @@ def test_card_is_complete(name):
             assert "unregistered" in score.baseline, f"{score.metric} stands alone"
 
 
+@pytest.mark.parametrize("name", [each for each in REGISTERING if config_of(each).output.name != "conditional"])
+def test_card_tells_how_the_moving_image_may_lie(name):  # what has no map cannot be measured by turned.py
+    body = cards.read_body(FOLDERS[name])
+    table = body[body.index("<!-- turned -->") : body.index("<!-- /turned -->")]
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()]
+    ways = {"as it lies", "turned by 30 degrees", "shifted by 40 mm", "cropped by 25 %", "the fixed image itself"}
+    assert ways <= set(rows)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_not_for_commercial_use_does_not_come_with_the_package_and_says_so_first(name):
     licence = cards.read(FOLDERS[name]).license
