@@ -28,8 +28,8 @@ class Fit:
 
     @property
     def fitted_already(self) -> bool:
-        """Whether the images fitted at the start, and fit hardly better or worse after it."""
-        return self.before >= _FITS and self.after - self.before < _GAIN
+        """Whether the images fitted at the start, and fit hardly better or worse after it, for something was moved."""
+        return self.before >= _FITS and self.after - self.before < _GAIN and self.after != self.before
 
     def text(self) -> str:
         """Returns both figures in words."""

@@ -48,7 +48,13 @@ def test_only_the_anatomy_is_compared_and_only_where_it_is_seen():
 
 @pytest.mark.parametrize(
     ("before", "after", "said"),
-    [(0.9, 0.91, "fitted at the start"), (0.9, 0.88, "fitted at the start"), (0.9, 0.92, ""), (0.7, 0.69, "")],
+    [
+        (0.9, 0.91, "fitted at the start"),
+        (0.9, 0.88, "fitted at the start"),
+        (0.9, 0.92, ""),
+        (0.7, 0.69, ""),
+        (1.0, 1.0, ""),
+    ],
 )
 def test_what_fitted_already(before, after, said):
     found = fit_doubts(Fit(before, after), only_if_better=False)
