@@ -180,6 +180,8 @@ def _training(train: Section, batch_size: int, steps_per_epoch: int) -> dict:
     if str(name).lower() != "adam":
         optimizer.note("name", f"regzoo trains by Adam and not by {name}; its learning rate may not suit")
     rate = optimizer.number("learning_rate", 1e-3)
+    adam = str(name).lower() == "adam"  # others' epsilon, RMSprop's, means another thing
+    epsilon = {"epsilon": optimizer.number("epsilon")} if adam and "epsilon" in optimizer else {}
     for key in ("beta_1", "beta_2", "epsilon", "amsgrad", "momentum", "nesterov", "rho", "decay"):
         optimizer.leave(key, "regzoo's Adam has Keras's own value")
     optimizer.close()
@@ -191,4 +193,5 @@ def _training(train: Section, batch_size: int, steps_per_epoch: int) -> dict:
         "batch_size": batch_size,
         "learning_rate": rate,
         "schedule": "constant",
+        **epsilon,
     }

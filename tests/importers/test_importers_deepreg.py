@@ -362,6 +362,12 @@ def test_text_of_a_number_counts():
     assert recipe(changed(LUNG, "train.optimizer", {"name": "adam"})).training.learning_rate == 1e-3
 
 
+@pytest.mark.parametrize(("name", "epsilon"), [("Adam", 1e-3), ("RMSprop", 1e-7)])
+def test_epsilon_is_kept_for_adam_alone(name, epsilon):
+    optimizer = {"name": name, "learning_rate": 1e-4, "epsilon": 1e-3}
+    assert recipe(changed(LUNG, "train.optimizer", optimizer)).training.epsilon == epsilon
+
+
 def test_equal_losses_add_up():
     value = changed(LUNG, "train.loss.image", [{"name": "ssd", "weight": 1}, {"name": "ssd", "weight": 0.5}])
     assert recipe(value).loss.image.ssd.weight == 1.5
