@@ -1,13 +1,15 @@
 """What `expected_error.py` fits an expected error for: a model of the zoo, or methods, asked as `register` does."""
 
 import itertools
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import sections
-from known_truth import Case
+from known_truth import Case, breaths
 
 import regzoo
 from regzoo import hub
@@ -29,6 +31,8 @@ from regzoo.world.transforms import Transform
 
 SETS = {"hippocampus-mr-dvf": 0.80, "brain-mr-dvf": 0.70}
 """Models on whose pairs methods are judged, and the Dice that methods usually reach there."""
+BREATHS = 120
+"""Simulated pairs of scans that a model of breathing is fitted on, of all cases."""
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "guide.md"
 
 
@@ -77,6 +81,12 @@ class OfModel:
         if self.listed and split == "valid":
             return read_pairs(Path(self.data) / self.listed)
         return recipe_data.split_pairs(Recipe.read(hub.resolve(self.name) / cards.RECIPE), split, self.data)
+
+    def breaths(self, split: str, share: float) -> Iterable[tuple[str, Callable[[], Case]]]:
+        """Returns simulated pairs of scans by name, if it was validated on such."""
+        recipe = Recipe.read(hub.resolve(self.name) / cards.RECIPE)
+        simulated = split == "valid" and recipe.data.kind == "breathing"
+        return breaths(recipe, Path(self.data), math.ceil(share * BREATHS)) if simulated else ()
 
     def usual_dice(self, case: Case) -> float:
         """Returns its mean Dice by the map, or that of its first label, nan for one that has none."""
@@ -138,6 +148,10 @@ class OfMethods:
         """Returns the pairs of a split, of one model and the other in turn."""
         of_each = [OfModel(name, self.data).pairs(split) for name in SETS]
         return [pair for both in itertools.zip_longest(*of_each) for pair in both if pair is not None]
+
+    def breaths(self, split: str, share: float) -> Iterable[tuple[str, Callable[[], Case]]]:
+        """Returns none."""
+        return ()
 
     def usual_dice(self, case: Case) -> float:
         """Returns the Dice that methods usually reach: hippocampi come as crops of less than 10 cm."""

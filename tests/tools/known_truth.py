@@ -12,9 +12,16 @@ from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from regzoo.data.tables import PairFiles
+from regzoo.io.landmarks import read_points
+from regzoo.schema.priors import BreathingPrior
+from regzoo.schema.recipe import Recipe
+from regzoo.simulation.breathing import breathing_pair
+from regzoo.simulation.breathing_pairs import BreathingPairs
+from regzoo.simulation.chests import Chest
 from regzoo.world.images import Grid, Image
 from regzoo.world.matrices import map_points
 from regzoo.world.transforms import Transform
@@ -38,6 +45,8 @@ class Case:
     moving_labels: Image | None = None
     goal: Callable[[np.ndarray], np.ndarray] | None = None
     """Where points of fixed space (N, 3) belong; None where labels alone tell, or nothing fits."""
+    marked: np.ndarray | None = None
+    """Points of fixed space (N, 3), landmarks, at which alone `goal` is known; None: everywhere."""
     hopeless: bool = False
     """Whether there is no right answer."""
     first: bool = False
@@ -180,6 +189,8 @@ def cases(
     labelled = [pair for pair in pairs if pair.fixed_labels and pair.moving_labels]
     for number, pair in enumerate(labelled[: math.ceil(share * len(labelled))]):
         yield f"plain-{number:03d}", functools.partial(_labelled, "plain", pair)
+    for number, pair in enumerate(pair for pair in pairs if pair.fixed_points and pair.moving_points):
+        yield f"marked-{number:03d}", functools.partial(_marked, pair)
     counts = {kind: math.ceil(share * count) for kind, count in COUNTS.items()} | {"near": near}
     for kind, count in counts.items():
         for number in range(count):
@@ -198,6 +209,28 @@ def _made(
     file = pair.moving if second else pair.fixed
     case = known(kind, file.name, Image.read(file), random, kind == "near", flat)
     return case if kind in ("known", "near") else changed(case, kind, random, flat, organs)
+
+
+def _marked(pair: PairFiles) -> Case:
+    here, there = read_points(pair.fixed_points), read_points(pair.moving_points)
+    goal = lambda points: there[cKDTree(here).query(points)[1]]  # noqa: E731
+    return Case("marked", pair.fixed.name, Image.read(pair.fixed), Image.read(pair.moving), goal=goal, marked=here)
+
+
+def breaths(recipe: Recipe, home: Path, count: int) -> Iterator[tuple[str, Callable[[], Case]]]:
+    """Yields pairs of scans that a recipe simulates of the chests it validates on, as they are, by name."""
+    source = BreathingPairs(recipe, home)
+    chests = source.chests(recipe.input, "valid")
+    prior = recipe.data.prior.model_copy(update={"anatomy": 0.0})
+    for number in range(count):
+        place = number % len(chests)
+        yield f"breath-{number:03d}", functools.partial(_breath, recipe.data.valid[place], chests[place], prior, number)
+
+
+def _breath(subject: str, chest: Chest, prior: BreathingPrior, number: int) -> Case:
+    pair = breathing_pair(chest, zlib.crc32(f"breath {number}".encode()), prior)
+    goal = Transform.from_voxel_ddf(pair.ddf, pair.fixed.grid).apply_points
+    return Case("breath", Path(subject).name, pair.fixed, pair.moving, goal=goal)
 
 
 def _labelled(kind: str, pair: PairFiles) -> Case:
